@@ -1,0 +1,115 @@
+//! The instrument's own numbers, from `configs/instrument/*.yaml`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Everything about the instrument that the code must know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instrument {
+    /// INSTRUME.
+    pub instrument: String,
+    /// TELESCOP.
+    pub telescope: String,
+    /// Detectors by DETECTOR.
+    pub detectors: BTreeMap<String, Detector>,
+    /// The imager.
+    pub imager: Imager,
+    /// The lenslet spectrograph.
+    pub lenslet: Lenslet,
+}
+
+/// One detector. The numbers stand in, with a warning, where no reference file does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detector {
+    /// Columns and rows of the full frame.
+    pub size: [usize; 2],
+    /// Width of the border of reference pixels on each side.
+    pub reference_border: usize,
+    /// Readout channels.
+    pub amplifiers: Amplifiers,
+    /// e-/DN.
+    pub gain: f64,
+    /// Noise of a single read, e-.
+    pub read_noise: f64,
+    /// Dark rate, e-/s.
+    pub dark: f64,
+    /// Saturation, raw DN.
+    pub saturation: f64,
+}
+
+/// Readout channels: equal stripes side by side along one axis.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amplifiers {
+    /// Number of stripes.
+    pub count: usize,
+    /// The axis along which the stripes lie side by side: `x` (each is a block of
+    /// columns) or `y`.
+    pub along: char,
+}
+
+/// The imager's focal plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imager {
+    /// Arcsec a pixel.
+    pub plate_scale: f64,
+    /// +1 where east is to the right when north is up, −1 where it is to the left.
+    pub parity: f64,
+    /// Pointing centre to detector centre, arcsec (east, north at PA 0), by DETECTOR.
+    pub offsets: BTreeMap<String, [f64; 2]>,
+}
+
+/// The lenslet spectrograph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lenslet {
+    /// Arcsec a spaxel where the header has no SCALE.
+    pub spaxel_scale: f64,
+    /// +1 where east is to the right when north is up, −1 where it is to the left.
+    pub parity: f64,
+}
+
+const IRIS: &str = include_str!("../../configs/instrument/iris.yaml");
+
+impl Instrument {
+    /// IRIS, as compiled in.
+    pub fn iris() -> Result<Instrument> {
+        serde_yaml::from_str(IRIS).map_err(|e| Error::Config(format!("instrument/iris.yaml: {e}")))
+    }
+
+    /// Another instrument file.
+    pub fn from_file(path: &Path) -> Result<Instrument> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        serde_yaml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+    }
+
+    /// The detector called `name`, or a sentence that lists those known.
+    pub fn detector(&self, name: &str) -> Result<&Detector> {
+        self.detectors.get(name).ok_or_else(|| {
+            let names: Vec<_> = self.detectors.keys().map(String::as_str).collect();
+            Error::Config(format!(
+                "DETECTOR '{name}' is not in the instrument file (it has {})",
+                names.join(", ")
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_instrument_parses() {
+        let iris = Instrument::iris().expect("iris.yaml");
+        assert_eq!(iris.detector("IMG1").expect("IMG1").size, [4096, 4096]);
+        assert!(iris.detector("IMG9").is_err());
+    }
+}

@@ -1,0 +1,180 @@
+//! What is known about an exposure: its header's facts, aliases resolved.
+
+use std::fmt;
+
+use crate::fits::Header;
+
+/// What an exposure is for, the second half of OBSNAME.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Dark (DRK).
+    Dark,
+    /// Flat (NFF).
+    Flat,
+    /// Lenslet spectral extraction calibration (SPX).
+    Spx,
+    /// Telluric or photometric standard (TEL).
+    Telluric,
+    /// Instrumental dispersion (IDP).
+    Dispersion,
+    /// Sky.
+    Sky,
+    /// Science.
+    Science,
+    /// Arc lamp (IMTYPE ARC; has no OBSNAME of its own).
+    Arc,
+}
+
+/// Channel and kind: `IMG1-DRK`, `LEN-SCI` …
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObsName {
+    /// `IMG1` … `IMG4`, `SLI`, `LEN`.
+    pub channel: String,
+    /// What it is for.
+    pub kind: Kind,
+}
+
+impl fmt::Display for ObsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.channel, self.kind.code())
+    }
+}
+
+impl Kind {
+    /// The three letters of OBSNAME.
+    pub fn code(self) -> &'static str {
+        match self {
+            Kind::Dark => "DRK",
+            Kind::Flat => "NFF",
+            Kind::Spx => "SPX",
+            Kind::Telluric => "TEL",
+            Kind::Dispersion => "IDP",
+            Kind::Sky => "SKY",
+            Kind::Science => "SCI",
+            Kind::Arc => "ARC",
+        }
+    }
+
+    /// The OBSTYPE that goes with it.
+    pub fn obstype(self) -> &'static str {
+        match self {
+            Kind::Dark | Kind::Flat | Kind::Spx | Kind::Telluric | Kind::Arc => "CAL",
+            Kind::Dispersion => "ENG",
+            Kind::Sky | Kind::Science => "SCI",
+        }
+    }
+}
+
+/// The facts of an exposure that reduction turns on. Text is empty and numbers
+/// are `None` where the header says nothing; aliases of the observatory's names
+/// (SAMPMODE, NUMREADS, IFSMODE, DET_ID …) are resolved.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Meta {
+    /// Semester (default from the date, as liger_iris_pipeline does).
+    pub semid: String,
+    /// Programme (default `P001`).
+    pub prognum: String,
+    /// Observation (default `001`).
+    pub obsnum: String,
+    /// Exposure number (default 1).
+    pub expnum: i64,
+    /// `IMG1` … `IMG4`, `IFU`.
+    pub detector: String,
+    /// `IMG`, `SLICER`, `LENSLET`.
+    pub instmode: String,
+    /// OBSTYPE as written.
+    pub obstype: String,
+    /// OBSNAME as written.
+    pub obsname: String,
+    /// IMTYPE (`SCI`, `DARK`, `FLAT`, `SKY`, `ARC` …).
+    pub imtype: String,
+    /// Filter.
+    pub filter: String,
+    /// Pupil mask.
+    pub pupil: String,
+    /// Grating.
+    pub grating: String,
+    /// Spaxel or pixel scale, arcsec.
+    pub scale: Option<f64>,
+    /// Read mode (`UTR`, `CDS`, `MCDS` …).
+    pub readmode: String,
+    /// Exposure time of a ramp, s.
+    pub exptime: Option<f64>,
+    /// Object.
+    pub object: String,
+    /// Julian date of the start.
+    pub jd: Option<f64>,
+    /// EXPDTST, `YYYYMMDDHHMMSS`.
+    pub expdtst: String,
+    /// DATALVL.
+    pub level: Option<i64>,
+    /// Subarray name; empty means FULL.
+    pub subarray: String,
+    /// 1-based first column and row of a subarray.
+    pub substart: (i64, i64),
+}
+
+impl Meta {
+    /// Reads the facts out of a primary header.
+    pub fn from_header(h: &Header) -> Meta {
+        let text = |names: &[&str]| {
+            names.iter().find_map(|n| h.text(n).filter(|t| !t.is_empty())).unwrap_or_default()
+        };
+        let number = |names: &[&str]| names.iter().find_map(|n| h.number(n));
+        let upper = |names: &[&str]| text(names).to_ascii_uppercase();
+        let (detector, mode_of_detector) = match upper(&["DETECTOR", "DET_ID"]).as_str() {
+            "SLC" | "SLICER" => ("IFU".to_owned(), "SLICER"),
+            "LEN" | "LENSLET" => ("IFU".to_owned(), "LENSLET"),
+            other => (other.to_owned(), if other.starts_with("IMG") { "IMG" } else { "" }),
+        };
+        let mut instmode = upper(&["INSTMODE", "IFSMODE"]);
+        if instmode.is_empty() {
+            instmode = mode_of_detector.to_owned();
+        }
+        let expdtst = text(&["EXPDTST", "DATE-BEG", "DATE-OBS"])
+            .chars()
+            .filter(char::is_ascii_digit)
+            .take(14)
+            .collect::<String>();
+        let jd = number(&["EXPJDST", "EXPJDMID", "JD"])
+            .or_else(|| number(&["MJD-BEG", "MJD-OBS", "MJD"]).map(|m| m + 2_400_000.5))
+            .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
+        let or = |value: String, default: &str| if value.is_empty() { default.to_owned() } else { value };
+        Meta {
+            semid: or(text(&["SEMID"]), &semester(&expdtst)),
+            prognum: or(text(&["PROGNUM"]), "P001"),
+            obsnum: or(text(&["OBSNUM"]), "001"),
+            expnum: h
+                .integer("EXPNUM")
+                .or_else(|| h.integer("EXPNO"))
+                .or_else(|| h.integer("EXP_NO"))
+                .unwrap_or(1),
+            detector,
+            instmode,
+            obstype: upper(&["OBSTYPE"]),
+            obsname: upper(&["OBSNAME"]),
+            imtype: upper(&["IMTYPE"]),
+            filter: text(&["FILTER"]),
+            pupil: text(&["PUPIL"]),
+            grating: text(&["GRATING"]),
+            scale: number(&["SCALE"]).or_else(|| number(&["IFSSCALE"]).map(|mas| mas / 1000.0)),
+            readmode: upper(&["READMODE", "SAMPMODE"]),
+            exptime: number(&["EXPTIME"]),
+            object: text(&["OBJECT"]),
+            jd,
+            expdtst,
+            level: h.integer("DATALVL"),
+            subarray: upper(&["SUBARRAY"]),
+            substart: (h.integer("SUBSTRT1").unwrap_or(1), h.integer("SUBSTRT2").unwrap_or(1)),
+        }
+    }
+}
+
+/// `2024B` from a date string; `0000A` without one (liger_iris_pipeline's rule:
+/// the year and `A` before August).
+fn semester(date: &str) -> String {
+    match (date.get(..4), date.get(4..6).and_then(|m| m.parse::<u32>().ok())) {
+        (Some(year), Some(month)) => format!("{year}{}", if month < 8 { 'A' } else { 'B' }),
+        _ => "0000A".into(),
+    }
+}

@@ -1,0 +1,12 @@
+//! What a keyword, a bit or a plane means: data-quality flags, metadata of an
+//! exposure, product models and their names. Knows no bytes on disk beyond
+//! header cards.
+
+pub mod dq;
+mod meta;
+mod models;
+mod names;
+
+pub use meta::{Kind, Meta, ObsName};
+pub use models::{Cube, Image, Rate};
+pub use names::{master_name, product_name};

@@ -1,0 +1,337 @@
+//! Opening a FITS file: every header, and where each HDU's data lie.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::{BLOCK, Header, compressed, convert, padded};
+use crate::error::{Error, Result};
+
+/// Headers longer than this are taken for garbage (JWST's longest are ~0.2 MB).
+const MAX_HEADER: usize = 16 << 20;
+
+/// What an HDU holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HduKind {
+    /// An image (the primary HDU too), perhaps without data.
+    Image,
+    /// A tile-compressed image; `bitpix` and `axes` are those of the image.
+    CompressedImage,
+    /// A binary table.
+    BinTable,
+    /// Anything else.
+    Other,
+}
+
+/// One header-data unit.
+#[derive(Debug, Clone)]
+pub struct Hdu {
+    /// The whole header.
+    pub header: Header,
+    /// EXTNAME in capitals, `PRIMARY` for an unnamed first HDU, else empty.
+    pub name: String,
+    /// Position in the file, from 0.
+    pub index: usize,
+    /// What it holds.
+    pub kind: HduKind,
+    /// BITPIX of the pixels (8, 16, 32, 64, −32, −64).
+    pub bitpix: i64,
+    /// Axis lengths in numpy order (slowest first); empty when there are no data.
+    pub shape: Vec<usize>,
+    /// Byte offset of the data in the file.
+    pub data_start: u64,
+    /// Bytes of data the header promises, without padding.
+    pub data_len: u64,
+}
+
+impl Hdu {
+    /// BZERO, 0 when absent.
+    pub fn bzero(&self) -> f64 {
+        self.header.number("BZERO").unwrap_or(0.0)
+    }
+
+    /// BSCALE, 1 when absent.
+    pub fn bscale(&self) -> f64 {
+        self.header.number("BSCALE").unwrap_or(1.0)
+    }
+
+    /// Number of pixels.
+    pub fn len(&self) -> usize {
+        if self.shape.is_empty() { 0 } else { self.shape.iter().product() }
+    }
+
+    /// Whether there are no pixels.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it is an image with pixels, compressed or not.
+    pub fn is_image(&self) -> bool {
+        matches!(self.kind, HduKind::Image | HduKind::CompressedImage) && !self.is_empty()
+    }
+}
+
+/// An open FITS file: its HDUs, and reading of their data.
+#[derive(Debug)]
+pub struct Fits {
+    /// Where it was opened.
+    pub path: PathBuf,
+    /// The HDUs in order.
+    pub hdus: Vec<Hdu>,
+    file: File,
+    len: u64,
+}
+
+impl Fits {
+    /// Opens `path` and reads every header. Data may be cut short by the end of
+    /// the file (see [`Fits::available`]); a header may not.
+    pub fn open(path: &Path) -> Result<Fits> {
+        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        let meta = file.metadata().map_err(Error::io("read", path))?;
+        if meta.is_dir() {
+            return Err(Error::fits(path, "", "is a folder, not a FITS file"));
+        }
+        let len = meta.len();
+        if len == 0 {
+            return Err(Error::fits(path, "", "is empty (0 bytes): not a FITS file"));
+        }
+        let mut hdus = Vec::new();
+        let mut at = 0u64;
+        while at < len {
+            let Some((header, start)) = read_header(&mut file, path, at, hdus.len())? else { break };
+            let hdu = describe(header, hdus.len(), start, path)?;
+            at = start.saturating_add(padded(extent(&hdu)));
+            hdus.push(hdu);
+        }
+        Ok(Fits { path: path.to_path_buf(), hdus, file, len })
+    }
+
+    /// The primary header.
+    pub fn primary(&self) -> &Header {
+        &self.hdus[0].header
+    }
+
+    /// The first HDU called `name` (in any case).
+    pub fn hdu(&self, name: &str) -> Option<&Hdu> {
+        self.hdus.iter().find(|h| h.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The first HDU of any of `names`, or a sentence that lists them.
+    pub fn require(&self, names: &[&str]) -> Result<&Hdu> {
+        names.iter().find_map(|n| self.hdu(n)).ok_or_else(|| {
+            let found: Vec<_> = self.hdus.iter().map(|h| h.name.as_str()).collect();
+            self.error("", format!("has no HDU {} (found {})", names.join(" or "), found.join(", ")))
+        })
+    }
+
+    /// An error about `hdu` of this file.
+    pub fn error(&self, hdu: &str, message: impl Into<String>) -> Error {
+        Error::fits(&self.path, hdu, message)
+    }
+
+    /// Bytes of `hdu`'s data that the file really holds.
+    pub fn available(&self, hdu: &Hdu) -> u64 {
+        hdu.data_len.min(self.len.saturating_sub(hdu.data_start))
+    }
+
+    /// Reads raw data bytes of `hdu` from byte `offset` on, as they lie on disk.
+    pub fn read_raw(&self, hdu: &Hdu, offset: u64, into: &mut [u8]) -> Result<()> {
+        if offset + into.len() as u64 > self.available(hdu) {
+            return Err(self.error(
+                &hdu.name,
+                format!(
+                    "is cut short: {} of {} data bytes are in the file; copy it again",
+                    self.available(hdu),
+                    hdu.data_len
+                ),
+            ));
+        }
+        read_at(&self.file, hdu.data_start + offset, into).map_err(Error::io("read", &self.path))
+    }
+
+    /// Pixels `[first, first + n)` (in file order) as f32, BSCALE and BZERO applied.
+    pub fn pixels_f32(&self, hdu: &Hdu, first: usize, n: usize) -> Result<Vec<f32>> {
+        if hdu.kind == HduKind::CompressedImage {
+            return compressed::pixels(self, hdu, first, n);
+        }
+        let mut out = vec![0f32; n];
+        self.convert_into(hdu, first, &mut out, convert::to_f32)?;
+        Ok(out)
+    }
+
+    /// Like [`Fits::pixels_f32`], as f64.
+    pub fn pixels_f64(&self, hdu: &Hdu, first: usize, n: usize) -> Result<Vec<f64>> {
+        if hdu.kind == HduKind::CompressedImage {
+            return compressed::pixels(self, hdu, first, n);
+        }
+        let mut out = vec![0f64; n];
+        self.convert_into(hdu, first, &mut out, convert::to_f64)?;
+        Ok(out)
+    }
+
+    /// All pixels as f32.
+    pub fn f32(&self, hdu: &Hdu) -> Result<Vec<f32>> {
+        self.pixels_f32(hdu, 0, hdu.len())
+    }
+
+    /// All pixels as f64.
+    pub fn f64(&self, hdu: &Hdu) -> Result<Vec<f64>> {
+        self.pixels_f64(hdu, 0, hdu.len())
+    }
+
+    /// All pixels as u32 (data quality); negative or fractional values are refused
+    /// by truncation to the low 32 bits.
+    pub fn u32(&self, hdu: &Hdu) -> Result<Vec<u32>> {
+        if hdu.kind == HduKind::CompressedImage {
+            let wide: Vec<f64> = compressed::pixels(self, hdu, 0, hdu.len())?;
+            return Ok(wide.into_iter().map(|v| v as i64 as u32).collect());
+        }
+        let mut out = vec![0u32; hdu.len()];
+        self.convert_into(hdu, 0, &mut out, convert::to_u32)?;
+        Ok(out)
+    }
+
+    fn convert_into<T: Send>(
+        &self,
+        hdu: &Hdu,
+        first: usize,
+        out: &mut [T],
+        convert: fn(&convert::Format, &[u8], &mut [T]),
+    ) -> Result<()> {
+        use rayon::prelude::*;
+        if first + out.len() > hdu.len() {
+            return Err(self.error(&hdu.name, "has fewer pixels than were asked for"));
+        }
+        let format = convert::Format { bitpix: hdu.bitpix, bscale: hdu.bscale(), bzero: hdu.bzero() };
+        let width = hdu.bitpix.unsigned_abs() as usize / 8;
+        const PIXELS: usize = 1 << 18;
+        out.par_chunks_mut(PIXELS).enumerate().try_for_each(|(i, part)| {
+            let mut bytes = vec![0u8; part.len() * width];
+            self.read_raw(hdu, ((first + i * PIXELS) * width) as u64, &mut bytes)?;
+            convert(&format, &bytes, part);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, at: u64, into: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, into, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut at: u64, mut into: &mut [u8]) -> std::io::Result<()> {
+    while !into.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, into, at)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                at += n as u64;
+                into = &mut into[n..];
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the header at `at`; `None` where only padding or junk follows the last HDU.
+fn read_header(file: &mut File, path: &Path, at: u64, index: usize) -> Result<Option<(Header, u64)>> {
+    file.seek(SeekFrom::Start(at)).map_err(Error::io("read", path))?;
+    let mut bytes: Vec<u8> = Vec::new();
+    loop {
+        let old = bytes.len();
+        bytes.resize(old + BLOCK, 0);
+        let mut got = 0;
+        while got < BLOCK {
+            match file.read(&mut bytes[old + got..]).map_err(Error::io("read", path))? {
+                0 => break,
+                n => got += n,
+            }
+        }
+        bytes.truncate(old + got);
+        if old == 0 {
+            let expected: &[u8] = if index == 0 { b"SIMPLE  =" } else { b"XTENSION=" };
+            if !bytes.starts_with(expected) {
+                return if index == 0 {
+                    Err(Error::fits(path, "", "is not a FITS file (it does not begin with SIMPLE)"))
+                } else {
+                    Ok(None)
+                };
+            }
+        }
+        if let Some((header, used)) = Header::parse(&bytes) {
+            return Ok(Some((header, at + padded(used as u64))));
+        }
+        if got < BLOCK || bytes.len() > MAX_HEADER {
+            let hdu = if index == 0 { "PRIMARY".to_owned() } else { format!("HDU {index}") };
+            return Err(Error::fits(
+                path,
+                hdu,
+                "the header has no END card: the file is truncated or damaged",
+            ));
+        }
+    }
+}
+
+fn describe(header: Header, index: usize, data_start: u64, path: &Path) -> Result<Hdu> {
+    let name = match header.text("EXTNAME") {
+        Some(n) if !n.is_empty() => n.to_ascii_uppercase(),
+        _ if index == 0 => "PRIMARY".to_owned(),
+        _ => String::new(),
+    };
+    let label = if name.is_empty() { format!("HDU {index}") } else { name.clone() };
+    let xtension = header.text("XTENSION").unwrap_or_else(|| "IMAGE".into());
+    let zimage = xtension == "BINTABLE" && header.logical("ZIMAGE") == Some(true);
+    let kind = match xtension.as_str() {
+        "IMAGE" | "IUEIMAGE" => HduKind::Image,
+        "BINTABLE" if zimage => HduKind::CompressedImage,
+        "BINTABLE" | "A3DTABLE" => HduKind::BinTable,
+        _ => HduKind::Other,
+    };
+    let (raw_bitpix, raw_shape) = geometry(&header, "", path, &label)?;
+    let (bitpix, shape) =
+        if zimage { geometry(&header, "Z", path, &label)? } else { (raw_bitpix, raw_shape.clone()) };
+    let bytes = |bitpix: i64, shape: &[usize]| {
+        let pixels = if shape.is_empty() {
+            Some(0)
+        } else {
+            shape.iter().try_fold(1u64, |n, &a| n.checked_mul(a as u64))
+        };
+        pixels.and_then(|n| n.checked_mul(bitpix.unsigned_abs() / 8)).filter(|&n| n < 1 << 60)
+    };
+    let too_large = || Error::fits(path, label.clone(), "NAXISn multiply to an impossible size");
+    bytes(bitpix, &shape).ok_or_else(too_large)?;
+    let data_len = bytes(raw_bitpix, &raw_shape).ok_or_else(too_large)?;
+    Ok(Hdu { header, name, index, kind, bitpix, shape, data_start, data_len })
+}
+
+/// Bytes from an HDU's data start to its end, heap included, without padding.
+fn extent(hdu: &Hdu) -> u64 {
+    let pcount = hdu.header.integer("PCOUNT").unwrap_or(0).clamp(0, 1 << 60) as u64;
+    if hdu.data_len == 0 && pcount == 0 { 0 } else { hdu.data_len.saturating_add(pcount) }
+}
+
+/// BITPIX and the axes (numpy order) from `{prefix}BITPIX`, `{prefix}NAXISn`.
+fn geometry(header: &Header, prefix: &str, path: &Path, label: &str) -> Result<(i64, Vec<usize>)> {
+    let need = |key: String| {
+        header
+            .integer(&key)
+            .ok_or_else(|| Error::fits(path, label, format!("{key} is missing or not an integer")))
+    };
+    let bitpix = need(format!("{prefix}BITPIX"))?;
+    if !matches!(bitpix, 8 | 16 | 32 | 64 | -32 | -64) {
+        return Err(Error::fits(path, label, format!("{prefix}BITPIX = {bitpix} is not a FITS pixel type")));
+    }
+    let naxis = need(format!("{prefix}NAXIS"))?;
+    if !(0..=999).contains(&naxis) {
+        return Err(Error::fits(path, label, format!("{prefix}NAXIS = {naxis} is out of range (0 to 999)")));
+    }
+    let mut shape = Vec::new();
+    for n in (1..=naxis).rev() {
+        let key = format!("{prefix}NAXIS{n}");
+        let length = need(key.clone())?;
+        let length = usize::try_from(length)
+            .map_err(|_| Error::fits(path, label, format!("{key} = {length} is negative")))?;
+        shape.push(length);
+    }
+    Ok((bitpix, shape))
+}

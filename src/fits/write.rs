@@ -1,0 +1,291 @@
+//! Writing FITS files: beside the final name, checksummed, synced, renamed.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::checksum::{accumulate, combine, encode};
+use super::{BLOCK, Header, padded};
+use crate::error::{Error, Result};
+
+/// Pixels of an image HDU, in numpy (C) order.
+#[derive(Debug, Clone, Copy)]
+pub enum Pixels<'a> {
+    /// Bytes.
+    U8(&'a [u8]),
+    /// Signed 16-bit.
+    I16(&'a [i16]),
+    /// Unsigned 16-bit (BZERO 32768).
+    U16(&'a [u16]),
+    /// Signed 32-bit.
+    I32(&'a [i32]),
+    /// Unsigned 32-bit (BZERO 2³¹).
+    U32(&'a [u32]),
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Double precision.
+    F64(&'a [f64]),
+    /// Bytes that are already as FITS wants them, with their BITPIX.
+    Raw(i64, &'a [u8]),
+}
+
+impl Pixels<'_> {
+    fn bitpix(&self) -> i64 {
+        match self {
+            Pixels::U8(_) => 8,
+            Pixels::I16(_) | Pixels::U16(_) => 16,
+            Pixels::I32(_) | Pixels::U32(_) => 32,
+            Pixels::F32(_) => -32,
+            Pixels::F64(_) => -64,
+            Pixels::Raw(bitpix, _) => *bitpix,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Pixels::U8(v) => v.len(),
+            Pixels::I16(v) => v.len() * 2,
+            Pixels::U16(v) => v.len() * 2,
+            Pixels::I32(v) => v.len() * 4,
+            Pixels::U32(v) => v.len() * 4,
+            Pixels::F32(v) => v.len() * 4,
+            Pixels::F64(v) => v.len() * 8,
+            Pixels::Raw(_, v) => v.len(),
+        }
+    }
+
+    /// Big-endian bytes `[at, at + out.len())`; both multiples of 8.
+    fn pack(&self, at: usize, out: &mut [u8]) {
+        macro_rules! pack {
+            ($values:expr, $width:literal, $f:expr) => {
+                for (o, v) in out.as_chunks_mut::<$width>().0.iter_mut().zip(&$values[at / $width..]) {
+                    *o = $f(*v).to_be_bytes();
+                }
+            };
+        }
+        match self {
+            Pixels::U8(v) | Pixels::Raw(_, v) => out.copy_from_slice(&v[at..at + out.len()]),
+            Pixels::I16(v) => pack!(v, 2, |x: i16| x),
+            Pixels::U16(v) => pack!(v, 2, |x: u16| x ^ 0x8000),
+            Pixels::I32(v) => pack!(v, 4, |x: i32| x),
+            Pixels::U32(v) => pack!(v, 4, |x: u32| x ^ 0x8000_0000),
+            Pixels::F32(v) => pack!(v, 4, |x: f32| x.to_bits()),
+            Pixels::F64(v) => pack!(v, 8, |x: f64| x.to_bits()),
+        }
+    }
+}
+
+/// A FITS file being written: `<name>.part` until [`FitsWriter::finish`], which
+/// syncs it and gives it its name. Dropped before that, it removes what it wrote.
+#[derive(Debug)]
+pub struct FitsWriter {
+    path: PathBuf,
+    part: PathBuf,
+    file: Option<File>,
+    at: u64,
+    hdus: usize,
+}
+
+impl FitsWriter {
+    /// Begins `path`; its folder is created when missing.
+    pub fn create(path: &Path) -> Result<FitsWriter> {
+        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+        }
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&part)
+            .map_err(Error::io("create", &part))?;
+        Ok(FitsWriter { path: path.to_path_buf(), part, file: Some(file), at: 0, hdus: 0 })
+    }
+
+    /// Appends an HDU without data; the first one written is the primary HDU.
+    pub fn empty(&mut self, name: &str, header: &Header) -> Result<()> {
+        self.image(name, header, &[], Pixels::U8(&[]))
+    }
+
+    /// Appends an image HDU. `shape` is in numpy order (slowest axis first);
+    /// `header` holds the keywords beyond the mandatory ones, which are written
+    /// from `shape` and `pixels` (any in `header` are ignored).
+    pub fn image(&mut self, name: &str, header: &Header, shape: &[usize], pixels: Pixels<'_>) -> Result<()> {
+        let mut mandatory = Header::new();
+        mandatory.set("BITPIX", pixels.bitpix(), "bits per pixel");
+        mandatory.set("NAXIS", shape.len(), "number of axes");
+        for (i, length) in shape.iter().rev().enumerate() {
+            mandatory.set(&format!("NAXIS{}", i + 1), *length, "");
+        }
+        let mut scale = Header::new();
+        if let Some(bzero) = match pixels {
+            Pixels::U16(_) => Some(32768i64),
+            Pixels::U32(_) => Some(1 << 31),
+            _ => None,
+        } {
+            scale.set("BZERO", bzero, "unsigned integers");
+            scale.set("BSCALE", 1, "");
+        }
+        let xtension = if self.hdus == 0 { None } else { Some("IMAGE") };
+        self.hdu(xtension, name, header, mandatory, scale, pixels)
+    }
+
+    /// Appends any HDU: mandatory keywords after XTENSION in `mandatory`, the
+    /// structural ones that may follow EXTNAME in `structure`.
+    pub(super) fn hdu(
+        &mut self,
+        xtension: Option<&str>,
+        name: &str,
+        header: &Header,
+        mandatory: Header,
+        structure: Header,
+        pixels: Pixels<'_>,
+    ) -> Result<()> {
+        let mut cards = header.clone();
+        cards.retain(|c| !is_structural(&c.keyword));
+        let mut front = Header::new();
+        match xtension {
+            None => front.set("SIMPLE", true, "conforms to FITS 4.0"),
+            Some(kind) => front.set("XTENSION", kind, ""),
+        }
+        mandatory.cards().iter().for_each(|c| front.push(c.clone()));
+        match xtension {
+            None => front.set("EXTEND", true, ""),
+            Some(_) => {
+                front.set_default("PCOUNT", 0, "");
+                front.set_default("GCOUNT", 1, "");
+                front.set("EXTNAME", name, "");
+            }
+        }
+        structure.cards().iter().for_each(|c| front.push(c.clone()));
+        cards.prepend(front);
+        cards.set("CHECKSUM", "0".repeat(16), "HDU checksum");
+        cards.set("DATASUM", format!("{:<10}", u32::MAX), "data checksum");
+        let header_at = self.at;
+        let data_at = header_at + cards.to_bytes().len() as u64;
+        let sum = self.write_pixels(data_at, pixels)?;
+        cards.set("DATASUM", sum.to_string(), "data checksum");
+        let header_sum = accumulate(0, &cards.to_bytes());
+        cards.set("CHECKSUM", encode(combine(header_sum, sum)), "HDU checksum");
+        self.put(header_at, &cards.to_bytes())?;
+        self.at = data_at + padded(pixels.bytes() as u64);
+        self.hdus += 1;
+        Ok(())
+    }
+
+    fn write_pixels(&self, at: u64, pixels: Pixels<'_>) -> Result<u32> {
+        const PIECE: usize = 1 << 20;
+        let total = pixels.bytes();
+        let padding = padded(total as u64) as usize - total;
+        if padding > 0 {
+            self.put(at + total as u64, &[0; BLOCK][..padding])?;
+        }
+        (0..total.div_ceil(PIECE))
+            .into_par_iter()
+            .map(|i| {
+                let start = i * PIECE;
+                let mut buffer = vec![0u8; PIECE.min(total - start)];
+                pixels.pack(start, &mut buffer);
+                self.put(at + start as u64, &buffer)?;
+                Ok(accumulate(0, &buffer))
+            })
+            .try_reduce(|| 0, |a, b| Ok(combine(a, b)))
+    }
+
+    fn put(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        write_at(file, at, bytes).map_err(Error::io("write", &self.part))
+    }
+
+    /// Syncs the file to disk and gives it its final name.
+    pub fn finish(mut self) -> Result<PathBuf> {
+        if let Some(file) = self.file.take() {
+            file.sync_all().map_err(Error::io("sync", &self.part))?;
+            drop(file);
+            if let Err(e) = std::fs::rename(&self.part, &self.path) {
+                let _ = std::fs::remove_file(&self.part);
+                return Err(Error::io("rename to", &self.path)(e));
+            }
+        }
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for FitsWriter {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = std::fs::remove_file(&self.part);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, mut at: u64, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
+        at += n as u64;
+        bytes = &bytes[n..];
+    }
+    Ok(())
+}
+
+/// Keywords that the writer sets itself.
+fn is_structural(keyword: &str) -> bool {
+    const EXACT: [&str; 17] = [
+        "SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS", "TFIELDS", "THEAP",
+        "EXTNAME", "BZERO", "BSCALE", "BLANK", "CHECKSUM", "DATASUM", "END",
+    ];
+    const NUMBERED: [&str; 10] =
+        ["NAXIS", "TTYPE", "TFORM", "TUNIT", "TDIM", "TSCAL", "TZERO", "TNULL", "TDISP", "TBCOL"];
+    EXACT.contains(&keyword)
+        || NUMBERED.iter().any(|p| {
+            keyword.strip_prefix(p).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Fits;
+    use super::*;
+
+    #[test]
+    fn images_read_back_as_written() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("x.fits");
+        let mut h = Header::new();
+        h.set("OBJECT", "M 31", "");
+        let mut w = FitsWriter::create(&path).expect("create");
+        w.empty("PRIMARY", &h).expect("primary");
+        let f: Vec<f32> = (0..12).map(|i| i as f32 * 0.5).collect();
+        w.image("DATA", &Header::new(), &[3, 4], Pixels::F32(&f)).expect("data");
+        w.image("DQ", &Header::new(), &[3, 4], Pixels::U32(&[1 << 31; 12])).expect("dq");
+        let u: Vec<u16> = (0..5).map(|i| i * 16000).collect();
+        w.image("RAW", &Header::new(), &[5], Pixels::U16(&u)).expect("raw");
+        assert!(!path.exists());
+        w.finish().expect("finish");
+        let r = Fits::open(&path).expect("open");
+        assert_eq!(r.primary().text("OBJECT").as_deref(), Some("M 31"));
+        assert_eq!(r.f32(r.hdu("DATA").expect("DATA")).expect("f32"), f);
+        assert_eq!(r.u32(r.hdu("DQ").expect("DQ")).expect("u32"), vec![1 << 31; 12]);
+        let raw = r.f32(r.hdu("RAW").expect("RAW")).expect("u16");
+        assert!(raw.iter().zip(&u).all(|(a, b)| *a == f32::from(*b)));
+    }
+
+    #[test]
+    fn a_dropped_writer_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("x.fits");
+        let mut w = FitsWriter::create(&path).expect("create");
+        w.empty("PRIMARY", &Header::new()).expect("primary");
+        drop(w);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0);
+    }
+}
