@@ -6,9 +6,18 @@
 //! [`datamodel`], [`fits`] and [`config`] as leaves; `docs/architecture.md` is
 //! the map.
 
+pub mod cli;
 pub mod config;
 pub mod datamodel;
+pub mod engine;
 mod error;
 pub mod fits;
+pub mod input;
+pub mod kernels;
+pub mod night;
+pub mod pipeline;
+pub mod refs;
+pub mod report;
+pub mod simulate;
 
 pub use error::{Error, Result};

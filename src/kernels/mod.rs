@@ -1,0 +1,1 @@
+//! Arrays and formulas: one file a dispatch, the twin of `shaders/<stem>.wgsl`.

@@ -1,0 +1,1 @@
+//! A night: folders, exposures, what calibrates what, and what is up to date.

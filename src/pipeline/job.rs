@@ -1,0 +1,40 @@
+//! What the caller asks for and what it gets back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::{Instrument, Recipe};
+
+/// One recipe on one file or one set of files.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The steps.
+    pub recipe: Recipe,
+    /// The instrument's numbers.
+    pub instrument: Instrument,
+    /// Raw files, or rates where the recipe starts there.
+    pub inputs: Vec<PathBuf>,
+    /// Chosen references by canonical type.
+    pub references: BTreeMap<String, PathBuf>,
+    /// Folder of science products.
+    pub output: PathBuf,
+    /// Folder of masters.
+    pub masters: PathBuf,
+    /// Replaces the product name's suffix.
+    pub suffix: Option<String>,
+    /// Seconds a read for files that do not say (`--read-time`).
+    pub read_time: Option<f64>,
+    /// Also write the rates of single ramps.
+    pub save_ramps: bool,
+    /// Identifies everything that decides the products' bytes; written as IGPLAN.
+    pub plan_hash: String,
+}
+
+/// What a job made.
+#[derive(Debug, Clone, Default)]
+pub struct Done {
+    /// Finished files, the last product last.
+    pub products: Vec<PathBuf>,
+    /// What the user should know, as sentences.
+    pub warnings: Vec<String>,
+}
