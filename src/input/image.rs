@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use super::headers::{count, merged};
-use super::noise::{NoiseModel, Timing, unit};
+use super::noise::{NoiseModel, Timing};
 use super::{OpenOptions, by, label, times};
 use crate::config::Instrument;
-use crate::datamodel::{Meta, Rate, dq};
+use crate::datamodel::{Meta, Rate, Unit, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, Header};
 
@@ -56,10 +56,15 @@ impl RawImage {
         };
         let mut header = merged(fits, hdu, false);
         let bunit = hdu.header.text("BUNIT").or_else(|| header.text("BUNIT")).unwrap_or_default();
-        let (electrons, is_rate) = unit(&bunit).map_err(|m| fits.error(&label(hdu), m))?;
-        if bunit.is_empty() {
+        let unit = if bunit.is_empty() {
             warnings.push("BUNIT is missing: pixels are taken as DN over the ramp".into());
-        }
+            Unit { electrons: false, per_second: false }
+        } else {
+            Unit::parse(&bunit).ok_or_else(|| {
+                let mend = "write DN, electron, DN/s or electron/s";
+                fits.error(&label(hdu), format!("BUNIT = '{bunit}' is no unit of a raw frame: {mend}"))
+            })?
+        };
         header.remove("BUNIT");
         let data = fits.f32(hdu)?;
         let err = plane(fits, "ERR", hdu)?.map(|h| fits.f32(h)).transpose()?;
@@ -70,7 +75,8 @@ impl RawImage {
             }
             useful
         });
-        let dq = plane(fits, "DQ", hdu)?.map(|h| fits.u32(h)).transpose()?.unwrap_or_else(|| vec![0; data.len()]);
+        let dq =
+            plane(fits, "DQ", hdu)?.map(|h| fits.u32(h)).transpose()?.unwrap_or_else(|| vec![0; data.len()]);
         let variances = match (plane(fits, "VAR_POISSON", hdu)?, plane(fits, "VAR_RNOISE", hdu)?) {
             (Some(p), Some(r)) => Some((fits.f32(p)?, fits.f32(r)?)),
             _ => None,
@@ -78,11 +84,11 @@ impl RawImage {
         let meta = Meta::from_header(&header);
         let timing = Timing::of(&header, times::read_time(&header, options), &mut warnings);
         let ramps = count(&header, &["NUMRAMPS", "NGROUPS"]).unwrap_or(1) as f64;
-        if ramps > 1.0 && !is_rate {
+        if ramps > 1.0 && !unit.per_second {
             warnings.push(format!("pixels are taken as the sum of {ramps} ramps (NUMRAMPS or NGROUPS)"));
         }
         let divisor = match &timing {
-            _ if is_rate => 1.0,
+            _ if unit.per_second => 1.0,
             Some(t) => t.span() * ramps,
             None => return Err(no_time(fits)),
         };
@@ -104,8 +110,22 @@ impl RawImage {
         };
         let path = fits.path.clone();
         Ok(RawImage {
-            path, header, meta, ny, nx, warnings, data, err, variances, dq, electrons, divisor, timing, ramps,
-            gain, read_noise,
+            path,
+            header,
+            meta,
+            ny,
+            nx,
+            warnings,
+            data,
+            err,
+            variances,
+            dq,
+            electrons: unit.electrons,
+            divisor,
+            timing,
+            ramps,
+            gain,
+            read_noise,
         })
     }
 
@@ -118,7 +138,8 @@ impl RawImage {
     pub fn to_rate(&self, noise: &NoiseModel<'_>) -> Result<Rate> {
         for (name, plane) in [("gain", noise.gain), ("readnoise", noise.read_noise)] {
             if let Some(p) = plane.filter(|p| p.len() != self.data.len()) {
-                let message = format!("has {} pixels, {} has {}", p.len(), self.path.display(), self.data.len());
+                let message =
+                    format!("has {} pixels, {} has {}", p.len(), self.path.display(), self.data.len());
                 return Err(Error::reference(name, message));
             }
         }
@@ -169,7 +190,9 @@ impl RawImage {
     /// Its photon and read-noise parts, where the file has both.
     fn parts(&self, i: usize, scale: f64) -> Option<(f64, f64)> {
         let (p, r) = self.variances.as_ref()?;
-        let part = |v: &[f32]| v.get(i).map(|v| f64::from(*v) * scale * scale).filter(|v| v.is_finite() && *v >= 0.0);
+        let part = |v: &[f32]| {
+            v.get(i).map(|v| f64::from(*v) * scale * scale).filter(|v| v.is_finite() && *v >= 0.0)
+        };
         Some((part(p)?, part(r)?))
     }
 }
@@ -184,10 +207,17 @@ fn no_time(fits: &Fits) -> Error {
 
 /// The HDU `name`, which must have the science plane's number of pixels.
 fn plane<'a>(fits: &'a Fits, name: &str, science: &Hdu) -> Result<Option<&'a Hdu>> {
-    let Some(hdu) = fits.hdu(name).filter(|h| h.is_image() && h.index != science.index) else { return Ok(None) };
+    let Some(hdu) = fits.hdu(name).filter(|h| h.is_image() && h.index != science.index) else {
+        return Ok(None);
+    };
     if hdu.shape.iter().rev().take(2).eq(science.shape.iter().rev().take(2)) && hdu.len() == science.len() {
         return Ok(Some(hdu));
     }
-    let message = format!("is {} but {} is {}: correct or remove it", by(&hdu.shape), label(science), by(&science.shape));
+    let message = format!(
+        "is {} but {} is {}: correct or remove it",
+        by(&hdu.shape),
+        label(science),
+        by(&science.shape)
+    );
     Err(fits.error(name, message))
 }

@@ -32,12 +32,25 @@ pub(super) struct Layout {
 /// known to be something else.
 pub(super) fn science_hdu(fits: &Fits) -> Result<&Hdu> {
     const OTHERS: [&str; 14] = [
-        "DQ", "ERR", "TIMES", "NSAMPLE", "PIXELDQ", "GROUPDQ", "ZEROFRAME", "VAR_POISSON", "VAR_RNOISE",
-        "CHI2", "NREADS", "SUBARR_MAP", "WAVELENGTH", "REFOUT",
+        "DQ",
+        "ERR",
+        "TIMES",
+        "NSAMPLE",
+        "PIXELDQ",
+        "GROUPDQ",
+        "ZEROFRAME",
+        "VAR_POISSON",
+        "VAR_RNOISE",
+        "CHI2",
+        "NREADS",
+        "SUBARR_MAP",
+        "WAVELENGTH",
+        "REFOUT",
     ];
     let image = |h: &&Hdu| matches!(h.kind, HduKind::Image | HduKind::CompressedImage);
     let named = ["DATA", "SCI"].iter().find_map(|n| fits.hdu(n).filter(image));
-    let found = named.or_else(|| fits.hdus.iter().find(|h| h.is_image() && !OTHERS.contains(&h.name.as_str())));
+    let found =
+        named.or_else(|| fits.hdus.iter().find(|h| h.is_image() && !OTHERS.contains(&h.name.as_str())));
     let found = match found {
         Some(h) => h,
         // A cube or image whose only array has an axis of length 0.
@@ -50,7 +63,8 @@ pub(super) fn science_hdu(fits: &Fits) -> Result<&Hdu> {
     if found.is_empty() {
         let zero = (1..).zip(found.shape.iter().rev()).find(|(_, n)| **n == 0);
         let which = zero.map_or("NAXIS = 0".to_owned(), |(n, _)| format!("NAXIS{n} = 0"));
-        let message = format!("has no pixels ({which}): there is nothing to reduce; write the exposure again");
+        let message =
+            format!("has no pixels ({which}): there is nothing to reduce; write the exposure again");
         return Err(fits.error(&label(found), message));
     }
     Ok(found)

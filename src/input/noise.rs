@@ -16,7 +16,6 @@
 //! * **CDS**: MCDS with k = 1: 2 s²/T² and a/T.
 
 use super::headers::{count, upper};
-use crate::error::Result;
 use crate::fits::Header;
 
 /// How a ramp was made into one number a pixel.
@@ -59,7 +58,9 @@ impl Timing {
         let mode = upper(header, &["READMODE", "SAMPMODE"]);
         let said = count(header, &["NREADS", "NUMREADS"]).filter(|&n| n >= 2);
         let guess = match (exptime, read_time) {
-            (Some(t), Some(step)) if mode != "CDS" => ((t / step).round() as usize).saturating_add(1).clamp(2, 65535),
+            (Some(t), Some(step)) if mode != "CDS" => {
+                ((t / step).round() as usize).saturating_add(1).clamp(2, 65535)
+            }
             _ => 2,
         };
         if said.is_none() && mode != "CDS" {
@@ -131,21 +132,9 @@ fn sampling(header: &Header, mode: &str, reads: usize, warnings: &mut Vec<String
         }
         "UTR" | "RAMP" | "SUTR" => Sampling::Utr,
         other => {
-            warnings.push(format!("READMODE '{other}' is not UTR, CDS or MCDS: UTR is assumed for the errors"));
+            warnings
+                .push(format!("READMODE '{other}' is not UTR, CDS or MCDS: UTR is assumed for the errors"));
             Sampling::Utr
         }
     }
-}
-
-/// What BUNIT says: (electrons rather than DN, a rate rather than counts).
-pub(super) fn unit(bunit: &str) -> Result<(bool, bool), String> {
-    let text: String =
-        bunit.to_ascii_lowercase().chars().filter(|c| !c.is_whitespace() && !"^*.()".contains(*c)).collect();
-    let rate = ["/second", "/sec", "/s", "s-1"].iter().find_map(|end| text.strip_suffix(end));
-    let electrons = match rate.unwrap_or(&text) {
-        "" | "dn" | "adu" | "count" | "counts" | "ct" => false,
-        "e" | "e-" | "electron" | "electrons" => true,
-        _ => return Err(format!("BUNIT = '{bunit}' is not understood: write DN, electron, DN/s or electron/s")),
-    };
-    Ok((electrons, rate.is_some()))
 }

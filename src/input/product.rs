@@ -99,14 +99,19 @@ pub fn read_cube(path: &Path) -> Result<(Header, Cube)> {
         return Err(fits.error(&label(hdu), format!("is {}: a cube has 3 axes (nw, ny, nx)", by(&hdu.shape))));
     };
     let data = fits.f32(hdu)?;
-    let err = plane(&fits, "ERR", hdu)?.map(|h| fits.f32(h)).transpose()?.unwrap_or_else(|| vec![0.0; data.len()]);
-    let dq = plane(&fits, "DQ", hdu)?.map(|h| fits.u32(h)).transpose()?.unwrap_or_else(|| vec![0; data.len()]);
+    let err =
+        plane(&fits, "ERR", hdu)?.map(|h| fits.f32(h)).transpose()?.unwrap_or_else(|| vec![0.0; data.len()]);
+    let dq =
+        plane(&fits, "DQ", hdu)?.map(|h| fits.u32(h)).transpose()?.unwrap_or_else(|| vec![0; data.len()]);
     let header = merged(&fits, hdu, false);
     let wavelength = match fits.hdu("WAVELENGTH").filter(|h| h.is_image()) {
         Some(h) if h.len() == nw => fits.f64(h)?,
         Some(h) => return Err(fits.error("WAVELENGTH", format!("has {} values for {nw} channels", h.len()))),
         None => linear_axis(hdu, &header, nw).ok_or_else(|| {
-            fits.error(&label(hdu), "has no wavelengths: neither an HDU WAVELENGTH nor CRVAL3, CRPIX3, CDELT3")
+            fits.error(
+                &label(hdu),
+                "has no wavelengths: neither an HDU WAVELENGTH nor CRVAL3, CRPIX3, CDELT3",
+            )
         })?,
     };
     Ok((header, Cube { nx, ny, nw, data, err, dq, wavelength }))
@@ -129,10 +134,17 @@ fn linear_axis(hdu: &Hdu, header: &Header, nw: usize) -> Option<Vec<f64>> {
 
 /// The image HDU `name`, which must have the science HDU's shape.
 fn plane<'a>(fits: &'a Fits, name: &str, science: &Hdu) -> Result<Option<&'a Hdu>> {
-    let Some(hdu) = fits.hdu(name).filter(|h| h.is_image() && h.index != science.index) else { return Ok(None) };
+    let Some(hdu) = fits.hdu(name).filter(|h| h.is_image() && h.index != science.index) else {
+        return Ok(None);
+    };
     if hdu.shape == science.shape {
         return Ok(Some(hdu));
     }
-    let message = format!("is {} but {} is {}: correct or remove it", by(&hdu.shape), label(science), by(&science.shape));
+    let message = format!(
+        "is {} but {} is {}: correct or remove it",
+        by(&hdu.shape),
+        label(science),
+        by(&science.shape)
+    );
     Err(fits.error(name, message))
 }

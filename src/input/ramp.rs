@@ -107,7 +107,12 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> 
 /// How many (ramps, reads a ramp) a file that may be cut short really holds:
 /// either the ramps that are whole, or the reads that all ramps have, whichever is
 /// more.
-fn whole_reads(fits: &Fits, hdu: &Hdu, layout: &Layout, warnings: &mut Vec<String>) -> Result<(usize, usize)> {
+fn whole_reads(
+    fits: &Fits,
+    hdu: &Hdu,
+    layout: &Layout,
+    warnings: &mut Vec<String>,
+) -> Result<(usize, usize)> {
     let all = (layout.ramps, layout.reads);
     let here = fits.available(hdu);
     let total = layout.ramps * layout.reads;
@@ -125,13 +130,17 @@ fn whole_reads(fits: &Fits, hdu: &Hdu, layout: &Layout, warnings: &mut Vec<Strin
     if hdu.kind != HduKind::Image || layout.family == Family::Liger {
         return Err(fits.error(
             &name,
-            format!("is cut short ({here} of {} data bytes): the file is truncated; copy it again", hdu.data_len),
+            format!(
+                "is cut short ({here} of {} data bytes): the file is truncated; copy it again",
+                hdu.data_len
+            ),
         ));
     }
     let plane = (layout.ny * layout.nx) as u64 * hdu.bitpix.unsigned_abs() / 8;
     let whole = usize::try_from(here / plane).unwrap_or(total).min(total);
     if whole == 0 {
-        let message = format!("is cut short before its first read ends ({here} data bytes); copy the file again");
+        let message =
+            format!("is cut short before its first read ends ({here} data bytes); copy the file again");
         return Err(fits.error(&name, message));
     }
     let by_ramps = (whole / layout.reads, layout.reads);
@@ -184,11 +193,8 @@ fn flags(
         } else if shape == squeezed(science) && name != "PIXELDQ" {
             groupdq = groupdq.or(Some(hdu.clone()));
         } else {
-            let wanted = if name == "GROUPDQ" {
-                by(&science.shape)
-            } else {
-                format!("{} x {}", layout.ny, layout.nx)
-            };
+            let wanted =
+                if name == "GROUPDQ" { by(&science.shape) } else { format!("{} x {}", layout.ny, layout.nx) };
             let science = label(science);
             let message = format!("is {} but {science} needs {wanted}: correct or remove it", by(&hdu.shape));
             return Err(fits.error(name, message));
@@ -228,16 +234,18 @@ impl Ramp {
         }
         let plane = rows.len() * self.nx * self.encoding.bytes();
         match &self.source {
-            Source::Reads(files) => {
-                into.chunks_mut(plane).zip(files).try_for_each(|(part, file)| file.read(rows.start * self.nx, part))
-            }
+            Source::Reads(files) => into
+                .chunks_mut(plane)
+                .zip(files)
+                .try_for_each(|(part, file)| file.read(rows.start * self.nx, part)),
             Source::Hdu { fits, hdu, stored, layout, .. } if layout.family == Family::Liger => {
                 stored.read(fits, hdu, rows.start * self.nx * self.ramps * self.reads, into)
             }
-            Source::Hdu { fits, hdu, stored, layout, .. } => into
-                .chunks_mut(plane)
-                .enumerate()
-                .try_for_each(|(i, part)| stored.read(fits, hdu, self.plane_start(layout, i, rows.start), part)),
+            Source::Hdu { fits, hdu, stored, layout, .. } => {
+                into.chunks_mut(plane).enumerate().try_for_each(|(i, part)| {
+                    stored.read(fits, hdu, self.plane_start(layout, i, rows.start), part)
+                })
+            }
         }
     }
 

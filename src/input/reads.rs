@@ -100,7 +100,9 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions) -> Result<Ramp> {
     }
     files.sort_by(|a, b| a.key.cmp(&b.key));
     let Some(first) = files.first().cloned() else {
-        return Err(failure.unwrap_or_else(|| Error::Usage("no files were given as reads of an exposure".into())));
+        return Err(
+            failure.unwrap_or_else(|| Error::Usage("no files were given as reads of an exposure".into()))
+        );
     };
     files.iter().try_for_each(|f| consistent(&first, f))?;
     if let Some(pair) = files.windows(2).find(|p| p[0].key == p[1].key) {
@@ -110,8 +112,9 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions) -> Result<Ramp> {
     }
     let (files, ramps, reads) = fullest(files, &mut warnings);
     let times = read_times(&files, options)?;
-    times::check(&times, reads)
-        .map_err(|m| Error::input(&first.path, format!("{m}; correct READTIME, RST_TIME, READ_NO of the set")))?;
+    times::check(&times, reads).map_err(|m| {
+        Error::input(&first.path, format!("{m}; correct READTIME, RST_TIME, READ_NO of the set"))
+    })?;
     let (ny, nx) = axes(&first.hdu).unwrap_or_default();
     Ok(Ramp {
         meta: Meta::from_header(&first.header),
@@ -175,7 +178,8 @@ fn fullest(files: Vec<ReadFile>, warnings: &mut Vec<String>) -> (Vec<ReadFile>, 
 /// else READTIME since the ramp's first read, else READ_NO times the read time.
 fn read_times(files: &[ReadFile], options: &OpenOptions) -> Result<Vec<f64>> {
     // Any date is beyond this many microseconds, any duration below.
-    let date = |f: &ReadFile, key: &str| f.header.integer(key).filter(|t| (1e11..9e18).contains(&(*t as f64)));
+    let date =
+        |f: &ReadFile, key: &str| f.header.integer(key).filter(|t| (1e11..9e18).contains(&(*t as f64)));
     let both = |f: &ReadFile| Some((date(f, "READTIME")?, date(f, "RST_TIME")?));
     let seconds = |micro: i64| micro as f64 * 1e-6;
     if let Some(times) = files.iter().map(|f| both(f).map(|(t, reset)| seconds(t - reset))).collect() {
@@ -183,9 +187,8 @@ fn read_times(files: &[ReadFile], options: &OpenOptions) -> Result<Vec<f64>> {
     }
     let step = files.first().and_then(|f| times::read_time(&f.header, options));
     let begins = |ramp: i64| files.iter().find(|f| f.key.ramp == ramp).and_then(|f| date(f, "READTIME"));
-    let since = |f: &ReadFile| {
-        Some(seconds(date(f, "READTIME")? - begins(f.key.ramp)?) + step.unwrap_or(0.0))
-    };
+    let since =
+        |f: &ReadFile| Some(seconds(date(f, "READTIME")? - begins(f.key.ramp)?) + step.unwrap_or(0.0));
     if let Some(times) = files.iter().map(since).collect() {
         return Ok(times);
     }

@@ -149,7 +149,13 @@ fn nsample(fits: &Fits, header: &Header, layout: &Layout, warnings: &mut Vec<Str
 
 /// Seconds between averaged frames: the header's, else as if they filled the
 /// smallest gap between resultants.
-fn frame_time(times: &[f64], nsample: &[u16], reads: usize, header: &Header, warnings: &mut Vec<String>) -> f64 {
+fn frame_time(
+    times: &[f64],
+    nsample: &[u16],
+    reads: usize,
+    header: &Header,
+    warnings: &mut Vec<String>,
+) -> f64 {
     if nsample.iter().all(|&n| n <= 1) {
         return 0.0;
     }
