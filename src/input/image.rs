@@ -151,7 +151,8 @@ impl RawImage {
             let gain = noise.gain.map_or(self.gain, |g| f64::from(g[i]));
             let sigma = noise.read_noise.map_or(self.read_noise, |r| f64::from(r[i]));
             let mut flags = self.dq[i];
-            if !self.electrons && !(gain.is_finite() && gain > 0.0) {
+            let usable_gain = gain.is_finite() && gain > 0.0;
+            if !(self.electrons || usable_gain) {
                 flags |= dq::NO_GAIN_VALUE | dq::DO_NOT_USE;
             }
             let scale = if self.electrons { 1.0 } else { gain } / self.divisor;

@@ -44,6 +44,7 @@ pub use reads::{ReadKey, open_reads, read_group_key};
 
 /// What [`open`] found.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one is made a file
 pub enum Raw {
     /// A ramp exposure (level 0), or a ramp that a step left.
     Ramp(Ramp),
@@ -102,3 +103,6 @@ fn label(hdu: &Hdu) -> String {
 fn by(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,9 +55,20 @@ pub struct Ramp {
 #[derive(Debug)]
 pub(super) enum Source {
     /// In one HDU.
-    Hdu { fits: Fits, hdu: Hdu, stored: Stored, layout: Layout, groupdq: Option<Hdu> },
+    Array(Box<Array>),
     /// In one file a read, in order.
     Reads(Vec<reads::ReadFile>),
+}
+
+/// A ramp in one HDU.
+#[derive(Debug)]
+pub(super) struct Array {
+    fits: Fits,
+    hdu: Hdu,
+    stored: Stored,
+    /// As the header has it, whether or not the file holds it all.
+    layout: Layout,
+    groupdq: Option<Hdu>,
 }
 
 /// Distances in pixels (not bytes) within a chunk buffer.
@@ -100,7 +111,7 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> 
         pixeldq,
         has_groupdq: groupdq.is_some(),
         warnings,
-        source: Source::Hdu { fits, hdu, stored, layout, groupdq },
+        source: Source::Array(Box::new(Array { fits, hdu, stored, layout, groupdq })),
     })
 }
 
@@ -207,8 +218,8 @@ impl Ramp {
     /// Where pixel (ramp, read, y, x) of a chunk of `rows` rows lies in its buffer.
     pub fn strides(&self, rows: usize) -> Strides {
         let (ramps, reads, nx) = (self.ramps, self.reads, self.nx);
-        match self.source {
-            Source::Hdu { layout: Layout { family: Family::Liger, .. }, .. } => {
+        match &self.source {
+            Source::Array(a) if a.layout.family == Family::Liger => {
                 Strides { ramp: reads, read: 1, y: nx * ramps * reads, x: ramps * reads }
             }
             _ => Strides { ramp: reads * rows * nx, read: rows * nx, y: nx, x: 1 },
@@ -238,14 +249,12 @@ impl Ramp {
                 .chunks_mut(plane)
                 .zip(files)
                 .try_for_each(|(part, file)| file.read(rows.start * self.nx, part)),
-            Source::Hdu { fits, hdu, stored, layout, .. } if layout.family == Family::Liger => {
-                stored.read(fits, hdu, rows.start * self.nx * self.ramps * self.reads, into)
+            Source::Array(a) if a.layout.family == Family::Liger => {
+                a.stored.read(&a.fits, &a.hdu, rows.start * self.nx * self.ramps * self.reads, into)
             }
-            Source::Hdu { fits, hdu, stored, layout, .. } => {
-                into.chunks_mut(plane).enumerate().try_for_each(|(i, part)| {
-                    stored.read(fits, hdu, self.plane_start(layout, i, rows.start), part)
-                })
-            }
+            Source::Array(a) => into.chunks_mut(plane).enumerate().try_for_each(|(i, part)| {
+                a.stored.read(&a.fits, &a.hdu, self.plane_start(&a.layout, i, rows.start), part)
+            }),
         }
     }
 
@@ -253,7 +262,8 @@ impl Ramp {
     /// (ramps, reads, rows, nx) order; `None` where the file has none.
     pub fn groupdq_rows(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>> {
         self.check_rows(&rows)?;
-        let Source::Hdu { fits, layout, groupdq: Some(hdu), .. } = &self.source else { return Ok(None) };
+        let Source::Array(array) = &self.source else { return Ok(None) };
+        let Array { fits, layout, groupdq: Some(hdu), .. } = &**array else { return Ok(None) };
         let (planes, pixels) = (self.ramps * self.reads, rows.len() * self.nx);
         if layout.family == Family::Liger {
             let fast = fits.pixels_u32(hdu, rows.start * self.nx * planes, pixels * planes)?;
