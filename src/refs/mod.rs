@@ -1,8 +1,18 @@
 //! Reference files: which applies, and their planes.
 
+mod load;
+mod nonlin;
+mod reftype;
+
 use std::path::PathBuf;
 
 use crate::datamodel::Meta;
+
+pub use load::{
+    Frame, load_bias, load_dark, load_flat, load_gain, load_mask, load_readnoise, load_saturation, load_sky,
+};
+pub use nonlin::{Nonlin, ZeroPoint, load_nonlin};
+pub use reftype::{canonical_reftype, checksum};
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
