@@ -8,6 +8,7 @@
 
 pub mod ramp;
 mod real;
+pub mod shrink;
 
 pub use real::Real;
 
