@@ -129,13 +129,12 @@ fn offsets(pixel: u32) {
 }
 
 fn linearity(pixel: u32) {
-    let bias = select(0.0, cal_value(2u, pixel), p.zero_point == 1u && on(BIAS));
-    var first = 0.0;
+    var shift = select(0.0, -cal_value(2u, pixel), p.zero_point == 1u && on(BIAS));
     for (var k = 0u; k < total_reads(); k++) {
         if p.zero_point == 2u && k % p.reads == 0u {
-            first = y[k];
+            shift = y[k];
         }
-        let x = y[k] + bias - first;
+        let x = y[k] - shift;
         var sum = 0.0;
         for (var c = p.ncoef; c > 0u; c--) {
             sum = sum * x + cal_value(4u + c, pixel);

@@ -206,6 +206,8 @@ pub const TABLE_ARRAYS: usize = tables::ARRAYS;
 /// The kernel's inputs, seen as slices.
 struct Source<'a, T> {
     p: Params,
+    /// Pixels of the chunk.
+    pixels: usize,
     ramp: &'a [u32],
     flags: &'a [u32],
     cal: &'a [u32],
@@ -218,15 +220,20 @@ struct Source<'a, T> {
 /// State of a block of `L` pixels.
 struct Work<T, const L: usize> {
     pixel: [usize; L],
+    /// The pixels lie side by side.
+    contiguous: bool,
+    coefficients: Vec<[T; L]>,
     y: Vec<[T; L]>,
     flags: Vec<[u32; L]>,
     block: Block<T, L>,
 }
 
 impl<T: Real, const L: usize> Work<T, L> {
-    fn new(reads: usize) -> Self {
+    fn new(reads: usize, coefficients: usize) -> Self {
         Work {
             pixel: [0; L],
+            contiguous: false,
+            coefficients: vec![[T::ZERO; L]; coefficients],
             y: vec![[T::ZERO; L]; reads],
             flags: vec![[0; L]; reads],
             block: Block::new(reads.saturating_sub(1)),
@@ -242,6 +249,7 @@ impl<'a, T: Real> Source<'a, T> {
         let (columns, lines) = rest.split_at(reads * p.groups as usize);
         Source {
             p,
+            pixels: p.nx as usize * p.rows as usize,
             ramp: args.buffers[0].words(),
             flags: args.buffers[1].words(),
             cal: args.buffers[2].words(),
@@ -272,12 +280,24 @@ impl<'a, T: Real> Source<'a, T> {
 
     #[inline(always)]
     fn plane(&self, plane: usize, pixel: usize) -> u32 {
-        self.cal[plane * (self.p.nx * self.p.rows) as usize + pixel]
+        self.cal[plane * self.pixels + pixel]
     }
 
+    /// A plane's values at the block's pixels.
     #[inline(always)]
-    fn lanes<const L: usize>(&self, plane: usize, pixel: &[usize; L]) -> [T; L] {
-        std::array::from_fn(|l| T::of(f32::from_bits(self.plane(plane, pixel[l]))))
+    fn lanes<const L: usize>(&self, plane: usize, w: &Work<T, L>) -> [T; L] {
+        let plane = &self.cal[plane * self.pixels..][..self.pixels];
+        let mut out = [T::ZERO; L];
+        if w.contiguous {
+            for (o, bits) in out.iter_mut().zip(&plane[w.pixel[0]..][..L]) {
+                *o = T::of(f32::from_bits(*bits));
+            }
+        } else {
+            for l in 0..L {
+                out[l] = T::of(f32::from_bits(plane[w.pixel[l]]));
+            }
+        }
+        out
     }
 
     /// Reads `L` pixels from `item` on; items past the end repeat the last one.
@@ -289,25 +309,32 @@ impl<'a, T: Real> Source<'a, T> {
             w.pixel[l] = if self.p.listed != 0 { self.list[i] as usize } else { i };
         }
         let nx = self.p.nx as usize;
-        let contiguous = self.p.stride_x == 1
-            && w.pixel[L - 1] == w.pixel[0] + L - 1
-            && w.pixel[0] / nx == w.pixel[L - 1] / nx;
+        w.contiguous = w.pixel[L - 1] == w.pixel[0] + L - 1 && w.pixel[0] / nx == w.pixel[L - 1] / nx;
+        let contiguous = w.contiguous && self.p.stride_x == 1;
         let encoding = Encoding::of(self.p.encoding);
-        let pixels = (self.p.nx * self.p.rows) as usize;
-        for k in 0..self.reads() {
+        let start: [usize; L] = std::array::from_fn(|l| self.element(w.pixel[l], 0));
+        let (ramps, reads) = (self.p.ramps as usize, self.p.reads as usize);
+        let steps = (0..ramps).flat_map(|r| {
+            (0..reads).map(move |k| r * self.p.stride_ramp as usize + k * self.p.stride_read as usize)
+        });
+        for (k, step) in steps.enumerate() {
             let mut bad = [false; L];
             if contiguous {
-                decode::run(encoding, self.ramp, self.element(w.pixel[0], k), &mut w.y[k], &mut bad);
+                decode::run(encoding, self.ramp, start[0] + step, &mut w.y[k], &mut bad);
             } else {
                 for l in 0..L {
-                    let value = decode::one(encoding, self.ramp, self.element(w.pixel[l], k));
+                    let value = decode::one(encoding, self.ramp, start[l] + step);
                     bad[l] = value.is_none();
                     w.y[k][l] = value.unwrap_or(T::ZERO);
                 }
             }
             for l in 0..L {
-                let given = if self.on(stage::FLAGS_IN) { self.flags[k * pixels + w.pixel[l]] } else { 0 };
-                w.flags[k][l] = given | if bad[l] { flag::DO_NOT_USE } else { 0 };
+                w.flags[k][l] = if bad[l] { flag::DO_NOT_USE } else { 0 };
+            }
+            if self.on(stage::FLAGS_IN) {
+                for l in 0..L {
+                    w.flags[k][l] |= self.flags[k * self.pixels + w.pixel[l]];
+                }
             }
         }
     }
@@ -315,7 +342,7 @@ impl<'a, T: Real> Source<'a, T> {
     /// Flags reads from the first saturated one of each ramp on.
     #[inline(always)]
     fn saturation<const L: usize>(&self, w: &mut Work<T, L>) {
-        let threshold = self.lanes(Plane::Saturation as usize, &w.pixel);
+        let threshold = self.lanes(Plane::Saturation as usize, w);
         let reads = self.p.reads as usize;
         for ramp in 0..self.p.ramps as usize {
             let mut dead = [0u32; L];
@@ -363,7 +390,7 @@ impl<'a, T: Real> Source<'a, T> {
     #[inline(always)]
     fn offsets<const L: usize>(&self, w: &mut Work<T, L>) {
         if self.on(stage::BIAS) {
-            let bias = self.lanes(Plane::Bias as usize, &w.pixel);
+            let bias = self.lanes(Plane::Bias as usize, w);
             for y in &mut w.y {
                 for l in 0..L {
                     y[l] -= bias[l];
@@ -382,10 +409,14 @@ impl<'a, T: Real> Source<'a, T> {
                 line[l] = along as usize;
             }
             for (k, y) in w.y.iter_mut().enumerate() {
-                let columns = &self.columns[k * p.groups as usize..];
-                let lines = &self.lines[k * p.lines as usize..];
+                let columns = &self.columns[k * p.groups as usize..][..p.groups as usize];
+                let lines = &self.lines[k * p.lines as usize..][..p.lines as usize];
+                let mut offset = [T::ZERO; L];
                 for l in 0..L {
-                    y[l] -= T::of(columns[group[l]] + lines[line[l]]);
+                    offset[l] = T::of(columns[group[l]] + lines[line[l]]);
+                }
+                for l in 0..L {
+                    y[l] -= offset[l];
                 }
             }
         }
@@ -395,27 +426,27 @@ impl<'a, T: Real> Source<'a, T> {
     #[inline(always)]
     fn linearity<const L: usize>(&self, w: &mut Work<T, L>) {
         let p = &self.p;
-        let bias = if p.zero_point == zero::RAW && self.on(stage::BIAS) {
-            self.lanes(Plane::Bias as usize, &w.pixel)
-        } else {
-            [T::ZERO; L]
-        };
-        let mut first = [T::ZERO; L];
+        let mut shift = [T::ZERO; L];
+        if p.zero_point == zero::RAW && self.on(stage::BIAS) {
+            shift = self.lanes(Plane::Bias as usize, w).map(|b| -b);
+        }
+        for c in 0..w.coefficients.len() {
+            w.coefficients[c] = self.lanes(Plane::Coefficients as usize + c, w);
+        }
         for k in 0..self.reads() {
             if p.zero_point == zero::FIRST && k % p.reads as usize == 0 {
-                first = w.y[k];
+                shift = w.y[k];
             }
+            let y = w.y[k];
             let mut sum = [T::ZERO; L];
-            for c in (0..p.ncoef as usize).rev() {
-                let coefficient = self.lanes(Plane::Coefficients as usize + c, &w.pixel);
+            for coefficient in w.coefficients.iter().rev() {
                 for l in 0..L {
-                    let x = w.y[k][l] + bias[l] - first[l];
-                    sum[l] = sum[l] * x + coefficient[l];
+                    sum[l] = sum[l] * (y[l] - shift[l]) + coefficient[l];
                 }
             }
             for l in 0..L {
                 let saturated = w.flags[k][l] & flag::SATURATED != 0;
-                w.y[k][l] = if saturated { w.y[k][l] } else { sum[l] };
+                w.y[k][l] = if saturated { y[l] } else { sum[l] };
             }
         }
     }
@@ -424,7 +455,7 @@ impl<'a, T: Real> Source<'a, T> {
     #[inline(always)]
     fn differences<const L: usize>(&self, w: &mut Work<T, L>) {
         const LOST: u32 = flag::DO_NOT_USE | flag::SATURATED;
-        let gain = self.lanes(Plane::Gain as usize, &w.pixel);
+        let gain = self.lanes(Plane::Gain as usize, w);
         for i in 0..w.block.d.len() {
             let inv = self.tables.inv_dt[i];
             for l in 0..L {
@@ -546,7 +577,7 @@ impl<'a, T: Real> Source<'a, T> {
             return None;
         }
         self.differences(w);
-        let s2 = self.lanes(Plane::ReadVariance as usize, &w.pixel);
+        let s2 = self.lanes(Plane::ReadVariance as usize, w);
         let start = if self.on(stage::JUMP) {
             self.jumps(w, &s2)
         } else {
@@ -559,7 +590,7 @@ impl<'a, T: Real> Source<'a, T> {
         }
         let [rate, photon, read, chi2] = self.fit(w, &s2, start);
         let used = w.block.count();
-        let gain = self.lanes(Plane::Gain as usize, &w.pixel);
+        let gain = self.lanes(Plane::Gain as usize, w);
         let mut out = Rates { values: [[T::ZERO; L]; 5], dq: [0; L], reads: [0; L], nan: [0; L] };
         for f in &w.flags {
             for l in 0..L {
@@ -644,7 +675,7 @@ pub fn reference(args: &Args<'_>) -> Vec<[f64; 5]> {
     let mut p = Params::zeroed();
     bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
     let source = Source::<f64>::new(p, args);
-    let mut work = Work::<f64, 1>::new(source.reads());
+    let mut work = Work::<f64, 1>::new(source.reads(), p.ncoef as usize);
     let value = |r: &Rates<f64, 1>, plane: usize| {
         if r.nan[0] >> plane & 1 != 0 { f64::NAN } else { r.values[plane][0] }
     };
@@ -663,7 +694,7 @@ fn rates(source: &Source<'_, f32>, out: &mut [u32]) {
     let bands = (next(), next(), next(), next(), next(), next(), next());
     let run = select();
     bands.into_par_iter().enumerate().for_each_init(
-        || Work::new(source.reads()),
+        || Work::new(source.reads(), source.p.ncoef as usize),
         |work, (band, (a, b, c, d, e, f, g))| {
             run(source, band * BAND, &mut [a, b, c, d, e, f, g], work);
         },
@@ -735,7 +766,7 @@ fn store(source: &Source<'_, f32>, out: &mut [u32], flags: &mut [u32]) {
         .map(|band| {
             let first = band * BAND;
             let blocks = (first..(first + BAND).min(items)).step_by(LANES).map(|item| {
-                let mut work = Work::new(reads);
+                let mut work = Work::new(reads, source.p.ncoef as usize);
                 source.run(item, &mut work);
                 work
             });
