@@ -150,14 +150,13 @@ fn boxes(shape: &[usize], first: usize, n: usize) -> Vec<Vec<Range<usize>>> {
         let (i, offset) = (at / inner, at % inner);
         let whole = (end - at) / inner;
         if offset == 0 && whole > 0 {
-            let mut region = vec![i..i + whole];
-            region.extend(rest.iter().map(|&n| 0..n));
-            out.push(region);
+            let all = rest.iter().map(|&n| 0..n);
+            out.push(std::iter::once(i..i + whole).chain(all).collect());
             at += whole * inner;
         } else {
             let part = (inner - offset).min(end - at);
             for tail in boxes(rest, offset, part) {
-                out.push([vec![i..i + 1], tail].concat());
+                out.push(std::iter::once(i..i + 1).chain(tail).collect());
             }
             at += part;
         }
