@@ -286,11 +286,7 @@ fn read_header(file: &mut File, path: &Path, at: u64, index: usize) -> Result<Op
         if old == 0 {
             let expected: &[u8] = if index == 0 { b"SIMPLE  =" } else { b"XTENSION=" };
             if !bytes.starts_with(expected) {
-                return if index == 0 {
-                    Err(Error::fits(path, "", "is not a FITS file (it does not begin with SIMPLE)"))
-                } else {
-                    Ok(None)
-                };
+                return if index == 0 { Err(Error::fits(path, "", not_fits(&bytes))) } else { Ok(None) };
             }
         }
         if let Some((header, used)) = Header::parse(&bytes) {
@@ -304,6 +300,17 @@ fn read_header(file: &mut File, path: &Path, at: u64, index: usize) -> Result<Op
                 "the header has no END card: the file is truncated or damaged",
             ));
         }
+    }
+}
+
+/// Why a file that does not begin as FITS files do is none.
+fn not_fits(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x1f, 0x8b, ..] => "is compressed as a whole: gunzip it first",
+        b if b.starts_with(b"version https://git-lfs") => {
+            "is a Git LFS pointer: fetch the file itself (git lfs pull)"
+        }
+        _ => "is not a FITS file (it does not begin with SIMPLE)",
     }
 }
 

@@ -130,7 +130,7 @@ impl RawImage {
     }
 
     /// The rate in e-/s with its errors: ERR of the file where it is positive and
-    /// finite, else the model of [`super::noise`] (photon noise of max(rate, 0) and
+    /// finite, else the model of input/noise.rs (photon noise of max(rate, 0) and
     /// read noise), so that a pixel's error never falls below its read noise.
     ///
     /// A pixel that is not finite, flagged DO_NOT_USE, or without a gain becomes NaN

@@ -105,4 +105,5 @@ fn by(shape: &[usize]) -> String {
 }
 
 #[cfg(test)]
+#[cfg(test)]
 mod tests;

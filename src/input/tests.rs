@@ -166,6 +166,12 @@ fn where_sizes_coincide_a_dq_of_datas_shape_tells_liger() {
 }
 
 #[test]
+fn threads_may_share_a_ramp() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Ramp>();
+}
+
+#[test]
 fn pixel_types() {
     let f = Files::new();
     let d = native();

@@ -55,11 +55,13 @@ pub(super) fn of_ramp(
         }
         (None, _) => {
             let step = read_time(header, options).ok_or_else(|| {
-                Error::input(
-                    &fits.path,
-                    "says nothing about when its reads were taken: add an HDU TIMES (ramps, reads) or one of \
-                     FRM_TIME, READTIME, TFRAME (seconds a read) to PRIMARY, or give --read-time=SECONDS",
-                )
+                let cut = fits.hdus.iter().any(|h| fits.available(h) < h.data_len);
+                let cut = if cut { "is cut short, perhaps before its TIMES, and " } else { "" };
+                let message = format!(
+                    "{cut}says nothing about when its reads were taken: add an HDU TIMES (ramps, reads) or one of \
+                     FRM_TIME, READTIME, TFRAME (seconds a read) to PRIMARY, or give --read-time=SECONDS"
+                );
+                Error::input(&fits.path, message)
             })?;
             if layout.family != Family::Cube {
                 warnings.push(format!("no TIMES: reads taken as evenly spaced by {step} s"));

@@ -27,3 +27,6 @@ pub struct Candidate {
     /// Where it came from, for messages: "this night", "refs", "given by hand".
     pub origin: String,
 }
+
+#[cfg(test)]
+mod tests;

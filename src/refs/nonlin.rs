@@ -60,33 +60,33 @@ pub fn load_nonlin(path: &Path, frame: &Frame) -> Result<Nonlin> {
             return Err(r.error(format!("COEFFORM = '{other}' is not known: leave it out or write IRISROP")));
         }
     };
-    let mut planes = planes(&r, hdu, frame, liger)?;
+    let mut coeffs = planes(&r, hdu, frame, liger)?;
+    let n = frame.ny * frame.nx;
     if irisrop {
-        if let Some(first) = planes.first_mut() {
-            first.iter_mut().for_each(|c| *c += 1.0);
-        }
-        planes.insert(0, vec![0.0; frame.ny * frame.nx]);
+        coeffs.iter_mut().take(n).for_each(|c| *c += 1.0);
+        coeffs.splice(0..0, std::iter::repeat_n(0.0, n));
     }
-    if planes.len() < 2 {
+    let ncoef = coeffs.len() / n.max(1);
+    if ncoef < 2 {
         return Err(
             r.error(format!("{} holds one coefficient a pixel: at least c0 and c1 are needed", hdu.name))
         );
     }
     let mut dq = r.dq(frame)?;
     for (i, q) in dq.iter_mut().enumerate() {
-        let usable = planes.iter().all(|p| p[i].is_finite()) && planes[1][i] != 0.0;
+        let usable = (0..ncoef).all(|k| coeffs[k * n + i].is_finite()) && coeffs[n + i] != 0.0;
         if !usable || *q & dq::NO_LIN_CORR != 0 {
             *q |= dq::NO_LIN_CORR;
-            planes.iter_mut().enumerate().for_each(|(k, p)| p[i] = if k == 1 { 1.0 } else { 0.0 });
+            (0..ncoef).for_each(|k| coeffs[k * n + i] = if k == 1 { 1.0 } else { 0.0 });
         }
     }
-    Ok(Nonlin { ncoef: planes.len(), coeffs: planes.concat(), dq, zero_point })
+    Ok(Nonlin { ncoef, coeffs, dq, zero_point })
 }
 
-/// One plane a coefficient, cut to the frame. Of the two axis orders, that one is
+/// (ncoef, ny, nx), cut to the frame. Of the two axis orders, that one is
 /// taken whose image axes suit the frame; where both do, the one with fewer
 /// coefficients; and native at last.
-fn planes(r: &Reference, hdu: &Hdu, frame: &Frame, liger: bool) -> Result<Vec<Vec<f32>>> {
+fn planes(r: &Reference, hdu: &Hdu, frame: &Frame, liger: bool) -> Result<Vec<f32>> {
     let [a, b, c] = *hdu.shape.as_slice() else {
         let n = hdu.shape.len();
         return Err(r.error(format!("{} has {n} axes: it must be (ncoef, ny, nx)", hdu.name)));
@@ -113,10 +113,18 @@ fn planes(r: &Reference, hdu: &Hdu, frame: &Frame, liger: bool) -> Result<Vec<Ve
     }
     let pixels = hdu.len() / ncoef;
     let whole = pixels == frame.ny * frame.nx;
-    let fit = |plane: Vec<f32>| if whole { plane } else { cut(&plane, nx, corner, frame) };
-    if transposed {
-        let all = r.fits.f32(hdu)?;
-        return Ok((0..ncoef).map(|k| fit(all.iter().skip(k).step_by(ncoef).copied().collect())).collect());
+    if whole && !transposed {
+        return r.fits.f32(hdu);
     }
-    (0..ncoef).map(|k| Ok(fit(r.fits.pixels_f32(hdu, k * pixels, pixels)?))).collect()
+    let mut out = Vec::with_capacity(ncoef * frame.ny * frame.nx);
+    let all = if transposed { r.fits.f32(hdu)? } else { Vec::new() };
+    for k in 0..ncoef {
+        let plane: Vec<f32> = if transposed {
+            all.iter().skip(k).step_by(ncoef).copied().collect()
+        } else {
+            r.fits.pixels_f32(hdu, k * pixels, pixels)?
+        };
+        out.extend(if whole { plane } else { cut(&plane, nx, corner, frame) });
+    }
+    Ok(out)
 }
