@@ -6,9 +6,9 @@ struct Params {
     ramps: u32, reads: u32, stride_ramp: u32, stride_read: u32,
     stride_y: u32, stride_x: u32, encoding: u32, listed: u32,
     stages: u32, grow: u32, ncoef: u32, zero_point: u32,
-    algorithm: u32, num_coadd: u32, amp_width: u32, along_y: u32,
-    groups: u32, lines: u32, max_jumps: u32, threshold_one: f32,
-    threshold_two: f32, counts: u32,
+    algorithm: u32, num_coadd: u32, across: u32, along_y: u32,
+    lines: u32, max_jumps: u32, threshold_one: f32, threshold_two: f32,
+    counts: u32,
 }
 
 @group(0) @binding(0) var<storage, read> ramp: array<u32>;
@@ -117,13 +117,12 @@ fn offsets(pixel: u32) {
     let py = pixel / p.nx + p.row0;
     let across = select(px, py, p.along_y != 0u);
     let line = select(py, px, p.along_y != 0u);
-    let group = across / p.amp_width * 2u + (across & 1u);
     let columns = total_reads() * 9u;
-    let rows = columns + total_reads() * p.groups;
+    let rows = columns + total_reads() * p.across;
     for (var k = 0u; k < total_reads(); k++) {
         y[k] -= bias;
         if on(REFPIX) {
-            y[k] -= tables[columns + k * p.groups + group] + tables[rows + k * p.lines + line];
+            y[k] -= tables[columns + k * p.across + across] + tables[rows + k * p.lines + line];
         }
     }
 }

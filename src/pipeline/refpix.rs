@@ -35,10 +35,8 @@ pub struct Layout {
 /// Offsets to subtract, DN.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offsets {
-    /// `[read][channel × 2 + parity]`.
+    /// `[read][column]` (row, where channels are blocks of rows).
     pub columns: Vec<f32>,
-    /// Column groups.
-    pub groups: usize,
     /// `[read][line]`.
     pub lines: Vec<f32>,
     /// Usable reference pixels.
@@ -113,11 +111,12 @@ pub fn measure(
     let independent = (reads - ramp.ramps) as f64;
     let pattern =
         column_pattern(&samples, layout.amp_width, channels, reads, odd_even, variance, independent);
-    let mut columns = vec![0f32; reads * channels * 2];
-    for (k, row) in columns.chunks_mut(channels * 2).enumerate() {
+    let mut columns = vec![0f32; reads * across];
+    for (k, row) in columns.chunks_mut(across).enumerate() {
         let level = if bias.is_some() { level(&samples, k / ramp.reads) } else { 0.0 };
-        for (g, c) in row.iter_mut().enumerate() {
-            *c = (level + common[k] + pattern[k * channels * 2 + g]) as f32;
+        for (i, c) in row.iter_mut().enumerate() {
+            let group = i / layout.amp_width * 2 + i % 2;
+            *c = (level + common[k] + pattern[k * channels * 2 + group]) as f32;
         }
     }
     let mut rows = vec![0f32; reads * lines];
@@ -131,13 +130,7 @@ pub fn measure(
         let smooth = line_pattern(&samples, lines, reads, variance, independent);
         rows.iter_mut().zip(smooth).for_each(|(r, s)| *r = s as f32);
     }
-    Ok(Some(Offsets {
-        columns,
-        groups: channels * 2,
-        lines: rows,
-        pixels: samples.len(),
-        scatter: variance.sqrt(),
-    }))
+    Ok(Some(Offsets { columns, lines: rows, pixels: samples.len(), scatter: variance.sqrt() }))
 }
 
 /// Reads the usable reference pixels, a band of rows at a time.

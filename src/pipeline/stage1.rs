@@ -50,7 +50,7 @@ impl Plan {
             stages: 0,
             grow: 0,
             refpix: None,
-            params: Params { amp_width: 1, threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
+            params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
             left_out: Vec::new(),
         };
         for step in recipe.steps.iter().filter(|s| !s.skip()) {
@@ -159,13 +159,12 @@ impl<'a> Stream<'a> {
             };
             if let Some(layout) = &layout {
                 cal.flag(layout.reference.iter().copied(), dq::REFERENCE_PIXEL | dq::DO_NOT_USE);
-                params.amp_width = layout.amp_width as u32;
                 params.along_y = u32::from(layout.along_y);
             }
             match offsets {
                 Some(o) => {
                     params.stages |= stage::REFPIX;
-                    params.groups = o.groups as u32;
+                    params.across = (o.columns.len() / total) as u32;
                     params.lines = (o.lines.len() / total) as u32;
                     found = Some((o.pixels, o.scatter));
                     tables.extend(o.columns);

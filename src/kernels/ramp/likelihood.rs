@@ -39,6 +39,17 @@ pub(super) struct Omission<T, const L: usize> {
     pub(super) at: [i32; L],
 }
 
+impl<T: Real, const L: usize> Omission<T, L> {
+    #[inline(always)]
+    fn raise(&mut self, gain: &[T; L], at: usize) {
+        for l in 0..L {
+            let better = gain[l] > self.gain[l];
+            self.gain[l] = if better { gain[l] } else { self.gain[l] };
+            self.at[l] = if better { at as i32 } else { self.at[l] };
+        }
+    }
+}
+
 impl<T: Real, const L: usize> Block<T, L> {
     pub(super) fn new(differences: usize) -> Self {
         let zeros = || vec![[T::ZERO; L]; differences];
@@ -64,6 +75,7 @@ impl<T: Real, const L: usize> Block<T, L> {
         let (mut sum, mut n) = ([T::ZERO; L], [T::ZERO; L]);
         let (mut low, mut high) = ([T::HUGE; L], [-T::HUGE; L]);
         for (d, u) in self.d.iter().zip(&self.used) {
+            let (d, u) = (*d, *u);
             for l in 0..L {
                 let on = u[l] > T::ZERO;
                 sum[l] += d[l] * u[l];
@@ -87,22 +99,29 @@ impl<T: Real, const L: usize> Block<T, L> {
     pub(super) fn forward(&mut self, t: &Tables<T>, g: &[T; L], s2: &[T; L], a0: &[T; L]) -> Sums<T, L> {
         let mut s = Sums { s0: [T::ZERO; L], s1: [T::ZERO; L], s2: [T::ZERO; L] };
         let (mut z, mut w, mut inv, mut before) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
+        // Every row is copied out and back: the compiler vectorises loops over local
+        // arrays, and cannot tell that rows of a `Vec` do not overlap.
         for i in 0..self.d.len() {
             let (ap, ar, bp, br) = (t.ap[i], t.ar[i], t.bp[i], t.br[i]);
-            let (d, u) = (&self.d[i], &self.used[i]);
+            let (d, u) = (self.d[i], self.used[i]);
+            let mut link = [T::ZERO; L];
             for l in 0..L {
                 let be = (g[l] * bp + s2[l] * br) * (u[l] * before[l]);
-                let link = be * inv[l];
-                inv[l] = T::ONE / (g[l] * ap + s2[l] * ar - be * link);
-                z[l] = (d[l] - a0[l] - link * z[l]) * u[l];
-                w[l] = (T::ONE - link * w[l]) * u[l];
+                link[l] = be * inv[l];
+                inv[l] = T::ONE / (g[l] * ap + s2[l] * ar - be * link[l]);
+            }
+            for l in 0..L {
+                z[l] = (d[l] - a0[l] - link[l] * z[l]) * u[l];
+                w[l] = (T::ONE - link[l] * w[l]) * u[l];
+            }
+            for l in 0..L {
                 let wi = w[l] * inv[l];
                 s.s0[l] += wi * w[l];
                 s.s1[l] += wi * z[l];
                 s.s2[l] += z[l] * inv[l] * z[l];
-                before[l] = u[l];
-                self.link[i][l] = link;
             }
+            before = u;
+            self.link[i] = link;
             self.z[i] = z;
             self.w[i] = w;
             self.inv[i] = inv;
@@ -124,35 +143,32 @@ impl<T: Real, const L: usize> Block<T, L> {
             da[l] = s.s1[l] * inv_s0[l];
         }
         for i in (0..self.d.len()).rev() {
-            let u = &self.used[i];
-            let pairs = t.pair[i] > T::ZERO;
+            let (u, z, w, inv) = (self.used[i], self.z[i], self.w[i], self.inv[i]);
+            let (h_next, q_next) = (h, q);
+            let (mut v, mut p, mut gain) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
             for l in 0..L {
-                let off = -(link[l] * q[l]);
-                let h_next = h[l];
-                gg[l] = self.z[i][l] * self.inv[i][l] - link[l] * gg[l];
-                h[l] = self.w[i][l] * self.inv[i][l] - link[l] * h[l];
-                q[l] = self.inv[i][l] + link[l] * link[l] * q[l];
-                let v = gg[l] - da[l] * h[l];
-                let p = (q[l] - h[l] * h[l] * inv_s0[l]).larger(T::ONE / T::HUGE);
-                let gain = v * v / p * u[l];
-                let better = gain > one.gain[l];
-                one.gain[l] = if better { gain } else { one.gain[l] };
-                one.at[l] = if better { i as i32 } else { one.at[l] };
-                if pairs {
-                    let p12 = off - h[l] * h_next * inv_s0[l];
-                    let det = (p * p_next[l] - p12 * p12).larger(T::ONE / T::HUGE);
-                    let (a, b) = (v, v_next[l]);
-                    let gain = (a * a * p_next[l] - T::of(2.0) * a * b * p12 + b * b * p) / det;
-                    let gain = gain * u[l] * used_next[l];
-                    let better = gain > two.gain[l];
-                    two.gain[l] = if better { gain } else { two.gain[l] };
-                    two.at[l] = if better { i as i32 } else { two.at[l] };
-                }
-                v_next[l] = v;
-                p_next[l] = p;
-                used_next[l] = u[l];
-                link[l] = self.link[i][l];
+                gg[l] = z[l] * inv[l] - link[l] * gg[l];
+                h[l] = w[l] * inv[l] - link[l] * h[l];
+                q[l] = inv[l] + link[l] * link[l] * q[l];
             }
+            for l in 0..L {
+                v[l] = gg[l] - da[l] * h[l];
+                p[l] = (q[l] - h[l] * h[l] * inv_s0[l]).larger(T::ONE / T::HUGE);
+                gain[l] = v[l] * v[l] / p[l] * u[l];
+            }
+            one.raise(&gain, i);
+            if t.pair[i] > T::ZERO {
+                for l in 0..L {
+                    let p12 = -(link[l] * q_next[l]) - h[l] * h_next[l] * inv_s0[l];
+                    let det = (p[l] * p_next[l] - p12 * p12).larger(T::ONE / T::HUGE);
+                    let (a, b) = (v[l], v_next[l]);
+                    let both = (a * a * p_next[l] - T::of(2.0) * a * b * p12 + b * b * p[l]) / det;
+                    gain[l] = both * u[l] * used_next[l];
+                }
+                two.raise(&gain, i);
+            }
+            (v_next, p_next, used_next) = (v, p, u);
+            link = self.link[i];
         }
         (one, two)
     }
@@ -164,14 +180,17 @@ impl<T: Real, const L: usize> Block<T, L> {
         let (mut photon, mut read) = ([T::ZERO; L], [T::ZERO; L]);
         let (mut h, mut link, mut bp, mut br) = ([T::ZERO; L], [T::ZERO; L], T::ZERO, T::ZERO);
         for i in (0..self.d.len()).rev() {
+            let (w, inv, next) = (self.w[i], self.inv[i], h);
+            let (ap, ar) = (t.ap[i], t.ar[i]);
             for l in 0..L {
-                let next = h[l];
-                h[l] = self.w[i][l] * self.inv[i][l] - link[l] * h[l];
-                let cross = T::of(2.0) * h[l] * next;
-                photon[l] += t.ap[i] * h[l] * h[l] + bp * cross;
-                read[l] += t.ar[i] * h[l] * h[l] + br * cross;
-                link[l] = self.link[i][l];
+                h[l] = w[l] * inv[l] - link[l] * h[l];
             }
+            for l in 0..L {
+                let cross = T::of(2.0) * h[l] * next[l];
+                photon[l] += ap * h[l] * h[l] + bp * cross;
+                read[l] += ar * h[l] * h[l] + br * cross;
+            }
+            link = self.link[i];
             (bp, br) = (t.bp[i], t.br[i]);
         }
         (photon, read)

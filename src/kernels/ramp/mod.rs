@@ -4,7 +4,7 @@
 //! Buffers: 0 ramp (raw bytes in words, or f32), 1 flags in (a word a read and
 //! pixel, `[read][pixel]`; one word when there are none), 2 calibration planes
 //! `[plane][pixel]` (see [`Plane`]), 3 tables ([`Tables`], then reference-pixel
-//! offsets `[read][column group]`, then `[read][line]`), 4 list of pixels,
+//! offsets `[read][column]`, then `[read][line]`), 4 list of pixels,
 //! 5 out (rates: [`Out`] planes `[plane][item]`; ramps: `[read][item]` f32),
 //! 6 flags out (`[read][item]`, when a ramp is stored).
 //!
@@ -87,13 +87,11 @@ pub struct Params {
     pub algorithm: u32,
     /// Reads averaged by MCDS.
     pub num_coadd: u32,
-    /// Width of a readout channel, pixels.
-    pub amp_width: u32,
-    /// 1 where channels are blocks of rows.
+    /// Entries of a read in the first offset table.
+    pub across: u32,
+    /// 1 where that table runs along y (channels are blocks of rows).
     pub along_y: u32,
-    /// Column groups in the offset table (channels × 2).
-    pub groups: u32,
-    /// Lines in the offset table.
+    /// Entries of a read in the second offset table.
     pub lines: u32,
     /// Most omissions a pixel.
     pub max_jumps: u32,
@@ -246,7 +244,7 @@ impl<'a, T: Real> Source<'a, T> {
         let reads = (p.ramps * p.reads) as usize;
         let tables = args.buffers[3].floats();
         let (tables, rest) = tables.split_at(reads * TABLE_ARRAYS);
-        let (columns, lines) = rest.split_at(reads * p.groups as usize);
+        let (columns, lines) = rest.split_at(reads * p.across as usize);
         Source {
             p,
             pixels: p.nx as usize * p.rows as usize,
@@ -355,10 +353,12 @@ impl<'a, T: Real> Source<'a, T> {
                 }
             }
             for k in ramp * reads..(ramp + 1) * reads {
+                let (y, mut flags) = (w.y[k], w.flags[k]);
                 for l in 0..L {
-                    dead[l] = if w.y[k][l] >= threshold[l] { flag::SATURATED } else { dead[l] };
-                    w.flags[k][l] |= dead[l];
+                    dead[l] = if y[l] >= threshold[l] { flag::SATURATED } else { dead[l] };
+                    flags[l] |= dead[l];
                 }
+                w.flags[k] = flags;
             }
         }
     }
@@ -391,33 +391,39 @@ impl<'a, T: Real> Source<'a, T> {
     fn offsets<const L: usize>(&self, w: &mut Work<T, L>) {
         if self.on(stage::BIAS) {
             let bias = self.lanes(Plane::Bias as usize, w);
-            for y in &mut w.y {
+            for row in &mut w.y {
+                let mut y = *row;
                 for l in 0..L {
                     y[l] -= bias[l];
                 }
+                *row = y;
             }
         }
         if self.on(stage::REFPIX) {
-            let p = &self.p;
-            let mut group = [0usize; L];
+            let (across_n, lines_n) = (self.p.across as usize, self.p.lines as usize);
+            let mut across = [0usize; L];
             let mut line = [0usize; L];
             for l in 0..L {
-                let x = w.pixel[l] as u32 % p.nx;
-                let y = w.pixel[l] as u32 / p.nx + p.row0;
-                let (across, along) = if p.along_y != 0 { (y, x) } else { (x, y) };
-                group[l] = (across / p.amp_width * 2 + (across & 1)) as usize;
-                line[l] = along as usize;
+                let (x, y) = (w.pixel[l] % self.p.nx as usize, w.pixel[l] / self.p.nx as usize);
+                let y = y + self.p.row0 as usize;
+                (across[l], line[l]) = if self.p.along_y != 0 { (y, x) } else { (x, y) };
             }
-            for (k, y) in w.y.iter_mut().enumerate() {
-                let columns = &self.columns[k * p.groups as usize..][..p.groups as usize];
-                let lines = &self.lines[k * p.lines as usize..][..p.lines as usize];
-                let mut offset = [T::ZERO; L];
-                for l in 0..L {
-                    offset[l] = T::of(columns[group[l]] + lines[line[l]]);
+            let side_by_side = w.contiguous && self.p.along_y == 0;
+            for (k, row) in w.y.iter_mut().enumerate() {
+                let mut y = *row;
+                let columns = &self.columns[k * across_n..][..across_n];
+                let lines = &self.lines[k * lines_n..][..lines_n];
+                if side_by_side {
+                    let shared = T::of(lines[line[0]]);
+                    for (y, c) in y.iter_mut().zip(&columns[across[0]..][..L]) {
+                        *y -= T::of(*c) + shared;
+                    }
+                } else {
+                    for l in 0..L {
+                        y[l] -= T::of(columns[across[l]]) + T::of(lines[line[l]]);
+                    }
                 }
-                for l in 0..L {
-                    y[l] -= offset[l];
-                }
+                *row = y;
             }
         }
     }
@@ -437,17 +443,18 @@ impl<'a, T: Real> Source<'a, T> {
             if p.zero_point == zero::FIRST && k % p.reads as usize == 0 {
                 shift = w.y[k];
             }
-            let y = w.y[k];
+            let (mut y, flags) = (w.y[k], w.flags[k]);
             let mut sum = [T::ZERO; L];
             for coefficient in w.coefficients.iter().rev() {
+                let coefficient = *coefficient;
                 for l in 0..L {
                     sum[l] = sum[l] * (y[l] - shift[l]) + coefficient[l];
                 }
             }
             for l in 0..L {
-                let saturated = w.flags[k][l] & flag::SATURATED != 0;
-                w.y[k][l] = if saturated { y[l] } else { sum[l] };
+                y[l] = if flags[l] & flag::SATURATED != 0 { y[l] } else { sum[l] };
             }
+            w.y[k] = y;
         }
     }
 
@@ -458,14 +465,17 @@ impl<'a, T: Real> Source<'a, T> {
         let gain = self.lanes(Plane::Gain as usize, w);
         for i in 0..w.block.d.len() {
             let inv = self.tables.inv_dt[i];
+            let gap = u32::from(inv == T::ZERO);
+            let (y0, y1, f0, f1) = (w.y[i], w.y[i + 1], w.flags[i], w.flags[i + 1]);
+            let (mut d, mut used) = ([T::ZERO; L], [T::ZERO; L]);
             for l in 0..L {
-                let lost = (w.flags[i][l] | w.flags[i + 1][l]) & LOST
-                    | w.flags[i + 1][l] & flag::JUMP_DET
-                    | u32::from(inv == T::ZERO);
-                let d = gain[l] * ((w.y[i + 1][l] - w.y[i][l]) * inv);
-                w.block.d[i][l] = if lost == 0 { d } else { T::ZERO };
-                w.block.used[i][l] = if lost == 0 { T::ONE } else { T::ZERO };
+                let lost = (f0[l] | f1[l]) & LOST | f1[l] & flag::JUMP_DET | gap;
+                let value = gain[l] * ((y1[l] - y0[l]) * inv);
+                d[l] = if lost == 0 { value } else { T::ZERO };
+                used[l] = if lost == 0 { T::ONE } else { T::ZERO };
             }
+            w.block.d[i] = d;
+            w.block.used[i] = used;
         }
     }
 
@@ -593,6 +603,7 @@ impl<'a, T: Real> Source<'a, T> {
         let gain = self.lanes(Plane::Gain as usize, w);
         let mut out = Rates { values: [[T::ZERO; L]; 5], dq: [0; L], reads: [0; L], nan: [0; L] };
         for f in &w.flags {
+            let f = *f;
             for l in 0..L {
                 out.dq[l] |= f[l] & (flag::SATURATED | flag::JUMP_DET);
                 out.reads[l] += u32::from(f[l] & (flag::SATURATED | flag::DO_NOT_USE) == 0);

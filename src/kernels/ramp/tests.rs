@@ -72,7 +72,6 @@ fn case(pixels: usize, ramps: usize, reads: usize, rate: f64, jump: f64, seed: u
         stages: stage::SATURATION | stage::BIAS | stage::LINEARITY | stage::JUMP | stage::FIT,
         ncoef: 2,
         num_coadd: 3,
-        amp_width: 1,
         max_jumps: 10,
         threshold_one: 30.25,
         threshold_two: 34.0,
