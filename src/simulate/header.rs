@@ -46,7 +46,7 @@ pub(super) fn wcs(night: &NightConfig, instrument: &Instrument, e: &Exposure, po
 }
 
 /// The primary header of a raw frame.
-pub fn raw(night: &NightConfig, instrument: &Instrument, e: &Exposure) -> Header {
+pub(super) fn raw(night: &NightConfig, instrument: &Instrument, e: &Exposure) -> Header {
     let b = &e.block;
     let mut h = Header::new();
     h.set("FILENAME", e.file_name(night), "");

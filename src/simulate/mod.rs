@@ -58,6 +58,8 @@ mod ramp;
 mod random;
 mod references;
 mod spectra;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod wcs;
 mod write;

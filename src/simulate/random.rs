@@ -5,12 +5,12 @@
 use super::philox::{Source, Stream};
 
 /// Uniform in the open interval (0, 1).
-pub fn unit(word: u32) -> f64 {
+pub(super) fn unit(word: u32) -> f64 {
     (f64::from(word) + 0.5) / 4_294_967_296.0
 }
 
 /// Standard normal of one word (|z| < 6.4), good to 1e-7.
-pub fn normal(word: u32) -> f64 {
+pub(super) fn normal(word: u32) -> f64 {
     let q = unit(word) - 0.5;
     if q.abs() <= 0.425 {
         let r = 0.180_625 - q * q;

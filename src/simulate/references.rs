@@ -29,7 +29,7 @@ struct Writer<'a> {
 }
 
 /// Writes the references of `detector` (number `which`) to `dir`.
-pub fn write(
+pub(super) fn write(
     night: &NightConfig,
     instrument: &Instrument,
     detector: &str,

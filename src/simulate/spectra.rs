@@ -152,7 +152,7 @@ fn continuum(c: &LensletConfig, l: &Lenslet, light: &Light) -> (f64, Vec<f64>) {
 }
 
 /// S(x): e-/s on each of `nx` columns, before throughput.
-pub fn spectrum(c: &LensletConfig, l: &Lenslet, light: &Light, nx: usize) -> Vec<f64> {
+pub(super) fn spectrum(c: &LensletConfig, l: &Lenslet, light: &Light, nx: usize) -> Vec<f64> {
     let sigma = SIGMA * c.lsf;
     let mut out = vec![0.0; nx];
     let columns = |x: f64, reach: f64| {
@@ -185,7 +185,7 @@ pub fn spectrum(c: &LensletConfig, l: &Lenslet, light: &Light, nx: usize) -> Vec
 
 /// The spectrum as the instrument's line-spread function shows it, without pixels:
 /// density (e-/s/µm) at each of `waves`, before throughput.
-pub fn density(c: &LensletConfig, l: &Lenslet, light: &Light, waves: &[f64]) -> Vec<f32> {
+pub(super) fn density(c: &LensletConfig, l: &Lenslet, light: &Light, waves: &[f64]) -> Vec<f32> {
     let sigma = SIGMA * c.lsf;
     let bell = |d: f64| (-0.5 * (d / sigma).powi(2)).exp() / (sigma * std::f64::consts::TAU.sqrt());
     let (x0, values) = continuum(c, l, light);
@@ -211,7 +211,7 @@ pub fn density(c: &LensletConfig, l: &Lenslet, light: &Light, waves: &[f64]) -> 
 }
 
 /// P(y): the part of a spectrum's light that pixel `y` gets where its trace is at `centre`.
-pub fn profile(c: &LensletConfig, l: &Lenslet, y: f64, centre: f64) -> f64 {
+pub(super) fn profile(c: &LensletConfig, l: &Lenslet, y: f64, centre: f64) -> f64 {
     let sigma = SIGMA * l.fwhm;
     let core = gauss_pixel(y, centre, sigma);
     if c.wings == 0.0 { core } else { (1.0 - c.wings) * core + c.wings * gauss_pixel(y, centre, 3.0 * sigma) }
@@ -219,7 +219,7 @@ pub fn profile(c: &LensletConfig, l: &Lenslet, y: f64, centre: f64) -> f64 {
 
 /// The detector's illumination (ny, nx), e-/s, and each lenslet's S_l(x) with its
 /// throughput (lenslets, nx), from the light on each lenslet.
-pub fn frame(
+pub(super) fn frame(
     c: &LensletConfig,
     lenslets: &[Lenslet],
     lights: &[Light],
