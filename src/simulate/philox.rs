@@ -3,6 +3,7 @@
 //! function of the key and n alone, so that bytes do not depend on threads.
 
 /// One block: four uniform 32-bit words from a counter and a key.
+#[inline(always)]
 pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
     const W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];

@@ -58,8 +58,10 @@ pub struct Readout<'a> {
 
 /// Offsets of one read, DN.
 struct Drift {
-    amplifiers: Vec<[f64; 2]>,
-    rows: Vec<f64>,
+    /// Of each column.
+    columns: Vec<f64>,
+    /// Of each row's even and odd columns.
+    rows: Vec<[f64; 2]>,
 }
 
 impl<'a> Readout<'a> {
@@ -112,22 +114,25 @@ impl<'a> Readout<'a> {
                         charge[hit.x as usize] += hit.charge;
                     }
                 }
-                for x in 0..nx {
-                    let i = y * nx + x;
-                    let w = source.block(x as u32, y as u32, draw);
-                    let mean = f64::from(rate[i]) * dt;
-                    charge[x] += poisson(mean, [w[1], w[2]], &source, x as u32, y as u32, draw) as f32;
-                    let linear = f64::from((reset[i] + charge[x]) / maps.gain[i]);
-                    let c = [f64::from(maps.nonlinearity[0][i]), f64::from(maps.nonlinearity[1][i])];
-                    let bias = f64::from(maps.bias[i]);
-                    let full = 1.03 * f64::from(maps.saturation[i]) - bias;
-                    let signal = measured(linear.min(1.3 * full), c).min(full);
-                    let stripe = amplifier(maps.amplifiers, nx, ny, x, y);
-                    let offset = drift.amplifiers[stripe][x & 1] + drift.rows[y];
-                    let noise = f64::from(maps.noise[i]) * normal(w[0]);
-                    out[x] = (bias + signal + offset + noise).round().clamp(0.0, 65_535.0) as u16;
-                    if usize::from(usable[x]) == read && f32::from(out[x]) < maps.saturation[i] {
-                        usable[x] += 1;
+                for from in (0..nx).step_by(LANES) {
+                    let x = from..(from + LANES).min(nx);
+                    let at = y * nx + from;
+                    let mut words = [[0; 4]; LANES];
+                    for (i, w) in words.iter_mut().enumerate() {
+                        *w = source.block((from + i) as u32, y as u32, draw);
+                    }
+                    for (i, q) in charge[x.clone()].iter_mut().enumerate() {
+                        let (w, mean) = (words[i], f64::from(rate[at + i]) * dt);
+                        *q += poisson(mean, [w[1], w[2]], &source, (from + i) as u32, y as u32, draw) as f32;
+                    }
+                    let signal = signals(maps, &charge[x.clone()], reset, at);
+                    for (i, (out, usable)) in out[x.clone()].iter_mut().zip(&mut usable[x]).enumerate() {
+                        let noise = f64::from(maps.noise[at + i]) * normal(words[i][0]);
+                        let offset = drift.columns[from + i] + drift.rows[y][(from + i) & 1];
+                        *out = (signal[i] + offset + noise + 0.5).clamp(0.0, 65_535.0) as u16;
+                        if usize::from(*usable) == read && f32::from(*out) < maps.saturation[at + i] {
+                            *usable += 1;
+                        }
                     }
                 }
             });
@@ -160,28 +165,59 @@ impl<'a> Readout<'a> {
         let waves: Vec<[f64; 3]> = (0..3)
             .map(|_| [s.normal(), 1.0 + 3.0 * s.uniform(), s.uniform() * std::f64::consts::TAU])
             .collect();
-        let amplifiers = (0..self.maps.amplifiers.count.max(1))
+        let stripes: Vec<[f64; 2]> = (0..self.maps.amplifiers.count.max(1))
             .map(|_| {
-                let offset = common + p.amplifier_drift * s.normal();
+                let offset = p.amplifier_drift * s.normal();
                 let half = 0.5 * p.odd_even_drift * s.normal();
                 [offset - half, offset + half]
             })
             .collect();
+        let Maps { nx, ny, amplifiers, .. } = *self.maps;
         let scale = p.row_drift * (2f64 / 3.0).sqrt();
-        let rows = (0..self.maps.ny)
+        let mut rows: Vec<[f64; 2]> = (0..ny)
             .map(|y| {
-                let t = std::f64::consts::TAU * y as f64 / self.maps.ny as f64;
-                scale * waves.iter().map(|[a, f, phase]| a * (f * t + phase).sin()).sum::<f64>()
+                let t = std::f64::consts::TAU * y as f64 / ny as f64;
+                [common + scale * waves.iter().map(|[a, f, phase]| a * (f * t + phase).sin()).sum::<f64>(); 2]
             })
             .collect();
-        Drift { amplifiers, rows }
+        let mut columns = vec![0.0; nx];
+        if amplifiers.along == 'y' {
+            for (y, row) in rows.iter_mut().enumerate() {
+                let stripe = stripes[amplifier(amplifiers, nx, ny, 0, y)];
+                *row = [row[0] + stripe[0], row[1] + stripe[1]];
+            }
+        } else {
+            for (x, column) in columns.iter_mut().enumerate() {
+                *column = stripes[amplifier(amplifiers, nx, ny, x, 0)][x & 1];
+            }
+        }
+        Drift { columns, rows }
     }
+}
+
+/// Pixels treated together, so that each pass over them vectorises.
+const LANES: usize = 64;
+
+/// Bias and signal, DN, of up to [`LANES`] pixels from index `at` on, no drift and no noise.
+fn signals(maps: &Maps, charge: &[f32], reset: &[f32], at: usize) -> [f64; LANES] {
+    let mut out = [0.0; LANES];
+    let n = charge.len();
+    let (gain, bias, top) = (&maps.gain[at..at + n], &maps.bias[at..at + n], &maps.saturation[at..at + n]);
+    let (reset, c2, c3) =
+        (&reset[at..at + n], &maps.nonlinearity[0][at..at + n], &maps.nonlinearity[1][at..at + n]);
+    for i in 0..n {
+        let linear = f64::from((reset[i] + charge[i]) / gain[i]);
+        let bias = f64::from(bias[i]);
+        let full = 1.03 * f64::from(top[i]) - bias;
+        out[i] = bias + measured(linear.min(1.3 * full), [f64::from(c2[i]), f64::from(c3[i])]).min(full);
+    }
+    out
 }
 
 /// The x of y = x + c₂x² + c₃x³, by Newton's method (monotonic over a detector's range).
 pub(super) fn measured(y: f64, c: [f64; 2]) -> f64 {
     let mut x = y / (1.0 + (c[0] + c[1] * y.max(0.0)) * y.max(0.0));
-    for _ in 0..4 {
+    for _ in 0..3 {
         let f = x * (1.0 + x * (c[0] + x * c[1])) - y;
         let slope = 1.0 + x * (2.0 * c[0] + 3.0 * c[1] * x);
         x -= f / slope;

@@ -10,6 +10,7 @@ pub(super) fn unit(word: u32) -> f64 {
 }
 
 /// Standard normal of one word (|z| < 6.4), good to 1e-7.
+#[inline]
 pub(super) fn normal(word: u32) -> f64 {
     let q = unit(word) - 0.5;
     if q.abs() <= 0.425 {
@@ -34,6 +35,7 @@ pub(super) fn normal(word: u32) -> f64 {
 /// Poisson variate of mean `mean` (0 where it is not positive), from `words` and,
 /// where a draw is rejected, further words of `source` at row `y`, draw `z`,
 /// columns 2³¹ up (which no detector has).
+#[inline]
 pub(super) fn poisson(mean: f64, words: [u32; 2], source: &Source, x: u32, y: u32, z: u32) -> f64 {
     // Not `mean <= 0`: a NaN is no light either.
     if !(mean > 0.0) {
@@ -51,6 +53,10 @@ pub(super) fn poisson(mean: f64, words: [u32; 2], source: &Source, x: u32, y: u3
 /// Inversion with 63 bits, so that tails of 1e-15 are there.
 fn small(mean: f64, words: [u32; 2]) -> f64 {
     let u = (f64::from(words[0]) + (f64::from(words[1]) + 0.5) / 4_294_967_296.0) / 4_294_967_296.0;
+    // exp(−m) ≥ 1 − m: most draws of a faint pixel need no exponential.
+    if u <= 1.0 - mean {
+        return 0.0;
+    }
     let mut p = (-mean).exp();
     let (mut below, mut k) = (p, 0.0);
     while u > below && k < 200.0 {
@@ -71,7 +77,7 @@ fn large(mean: f64, stream: &mut Stream) -> f64 {
         let u = stream.uniform() - 0.5;
         let v = stream.uniform();
         let us = 0.5 - u.abs();
-        let k = ((2.0 * a / us + b) * u + mean + 0.43).floor();
+        let k = floor((2.0 * a / us + b) * u + mean + 0.43);
         if us >= 0.07 && v <= v_fast {
             return k;
         }
@@ -84,6 +90,12 @@ fn large(mean: f64, stream: &mut Stream) -> f64 {
             return k;
         }
     }
+}
+
+/// `f64::floor` without the call it costs where the processor's own is not assumed.
+fn floor(x: f64) -> f64 {
+    let whole = x as i64 as f64;
+    if whole > x { whole - 1.0 } else { whole }
 }
 
 /// ln k!, by Stirling's series from 10 on.
