@@ -158,7 +158,7 @@ impl FitsWriter {
                 let part = w.write_bytes(at + before, Pixels::U16(&pixels))?;
                 // A plane that begins in the middle of a 32-bit word: the sum is one of
                 // ones' complement, which a rotation by half a word commutes with.
-                sum = combine(sum, if before % 4 == 0 { part } else { part.rotate_left(16) });
+                sum = combine(sum, if before.is_multiple_of(4) { part } else { part.rotate_left(16) });
             }
             w.pad(at, 2 * plane * planes)?;
             Ok(sum)

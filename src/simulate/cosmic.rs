@@ -19,18 +19,10 @@ pub struct Hit {
     pub charge: f32,
 }
 
-/// Hits of read `read` of `ramp` (those since the read before, or since reset),
-/// ordered by row.
-pub(super) fn hits(
-    c: &Cosmic,
-    nx: usize,
-    ny: usize,
-    seed: u64,
-    exposure: usize,
-    ramp: usize,
-    read: usize,
-    seconds: f64,
-) -> Vec<Hit> {
+/// Hits of one read (`when`: exposure, ramp, read), those of the `seconds` since the
+/// read before or the reset, ordered by row.
+pub(super) fn hits(c: &Cosmic, size: [usize; 2], seed: u64, when: [usize; 3], seconds: f64) -> Vec<Hit> {
+    let ([nx, ny], [exposure, ramp, read]) = (size, when);
     let source = Source::new(seed, Purpose::Cosmic, exposure);
     let mut s = source.stream(read as u32, ramp as u32);
     let mean = c.rate * seconds * (nx * ny) as f64 / 1e6;
@@ -72,9 +64,9 @@ mod tests {
     #[test]
     fn as_many_as_the_rate_says() {
         let c = Cosmic { rate: 100.0, tracks: 0.0, ..Cosmic::default() };
-        let n: usize = (0..50).map(|read| hits(&c, 200, 100, 1, 0, 0, read, 10.0).len()).sum();
+        let n: usize = (0..50).map(|read| hits(&c, [200, 100], 1, [0, 0, read], 10.0).len()).sum();
         assert!((n as f64 - 1000.0).abs() < 150.0, "{n}");
-        let tracks = hits(&Cosmic { tracks: 1.0, ..c }, 200, 100, 1, 0, 0, 0, 10.0);
+        let tracks = hits(&Cosmic { tracks: 1.0, ..c }, [200, 100], 1, [0, 0, 0], 10.0);
         assert!(tracks.len() > 40);
         let total: usize = (0..100).map(|y| of_row(&tracks, y).len()).sum();
         assert_eq!(total, tracks.len());

@@ -97,7 +97,7 @@ impl<'a> Readout<'a> {
             self.reset(ramp);
         }
         let (nx, ny, dt) = (self.maps.nx, self.maps.ny, self.timing.read_time);
-        let new = hits(&self.physics.cosmic, nx, ny, self.seed, self.exposure, ramp, read, dt);
+        let new = hits(&self.physics.cosmic, [nx, ny], self.seed, [self.exposure, ramp, read], dt);
         let drift = self.drift(ramp, read);
         let source = Source::new(self.seed, Purpose::Pixel, self.exposure);
         let draw = plane as u32;

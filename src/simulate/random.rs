@@ -37,8 +37,7 @@ pub(super) fn normal(word: u32) -> f64 {
 /// columns 2³¹ up (which no detector has).
 #[inline]
 pub(super) fn poisson(mean: f64, words: [u32; 2], source: &Source, x: u32, y: u32, z: u32) -> f64 {
-    // Not `mean <= 0`: a NaN is no light either.
-    if !(mean > 0.0) {
+    if mean.is_nan() || mean <= 0.0 {
         return 0.0;
     }
     if mean < 10.0 {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::lenslet::{Lenslet, LensletConfig};
-use super::random::{SIGMA, gauss_pixel};
+use super::random::{SIGMA, erf, gauss_pixel};
 use super::wcs::Wcs;
 use crate::error::{Error, Result};
 
@@ -187,34 +187,54 @@ pub(super) fn spectrum(c: &LensletConfig, l: &Lenslet, light: &Light, nx: usize)
 /// density (e-/s/µm) at each of `waves`, before throughput.
 pub(super) fn density(c: &LensletConfig, l: &Lenslet, light: &Light, waves: &[f64]) -> Vec<f32> {
     let sigma = SIGMA * c.lsf;
-    let bell = |d: f64| (-0.5 * (d / sigma).powi(2)).exp() / (sigma * std::f64::consts::TAU.sqrt());
-    let (x0, values) = continuum(c, l, light);
+    let norm = 1.0 / (sigma * std::f64::consts::TAU.sqrt());
+    let bell = |d: f64| (-0.5 * (d / sigma).powi(2)).exp();
+    let step = 1.0 / FINE as f64;
+    let half = (6.0 * sigma / step).ceil() as i64;
+    // exp(−(d − m h)²/2σ²) = exp(−d²/2σ²) · exp(d h/σ²)ᵐ · table[m]: no exponential a sample.
+    let table: Vec<f64> = (-half..=half).map(|m| bell(m as f64 * step)).collect();
     let dark = light.continuum == 0.0 && light.slope == 0.0;
+    let (x0, values) = if dark { (0.0, Vec::new()) } else { continuum(c, l, light) };
+    let smooth = |x: f64| -> f64 {
+        let at = (x - x0) / step;
+        let node = at.round() as i64;
+        let d = (at - node as f64) * step;
+        let (from, to) = ((node - half).max(0), (node + half).min(values.len() as i64 - 1));
+        let ratio = (d * step / (sigma * sigma)).exp();
+        let mut factor = bell(d) * ratio.powf((from - node) as f64);
+        let mut sum = 0.0;
+        for k in from..=to {
+            sum += values[k as usize] * table[(k - node + half) as usize] * factor;
+            factor *= ratio;
+        }
+        sum * step
+    };
     waves
         .iter()
         .map(|wave| {
             let x = l.column(*wave);
-            let mut sum: f64 = light.lines.iter().map(|[w, f]| f * c.band(*w) * bell(x - l.column(*w))).sum();
-            if !dark {
-                let at = (x - x0) * FINE as f64;
-                let reach = 6.0 * sigma * FINE as f64;
-                let from = (at - reach).ceil().max(0.0) as usize;
-                let to = (at + reach).floor().min(values.len() as f64 - 1.0).max(-1.0) + 1.0;
-                sum += (from..(to as usize).max(from))
-                    .map(|k| values[k] * bell(x - x0 - k as f64 / FINE as f64))
-                    .sum::<f64>()
-                    / FINE as f64;
-            }
-            (sum * l.slope(*wave)) as f32
+            let near = |at: f64| if (x - at).abs() < 8.0 * sigma { bell(x - at) } else { 0.0 };
+            let lines: f64 = light.lines.iter().map(|[w, f]| f * c.band(*w) * near(l.column(*w))).sum();
+            let sum = if dark { lines } else { lines + smooth(x) };
+            (sum * norm * l.slope(*wave)) as f32
         })
         .collect()
 }
 
-/// P(y): the part of a spectrum's light that pixel `y` gets where its trace is at `centre`.
-pub(super) fn profile(c: &LensletConfig, l: &Lenslet, y: f64, centre: f64) -> f64 {
-    let sigma = SIGMA * l.fwhm;
-    let core = gauss_pixel(y, centre, sigma);
-    if c.wings == 0.0 { core } else { (1.0 - c.wings) * core + c.wings * gauss_pixel(y, centre, 3.0 * sigma) }
+/// P(y): the parts of a spectrum's light that the pixels `rows` get where its trace
+/// is at `centre`.
+fn profile(c: &LensletConfig, l: &Lenslet, rows: std::ops::Range<usize>, centre: f64) -> Vec<f64> {
+    let width = std::f64::consts::SQRT_2 * SIGMA * l.fwhm;
+    let below = |d: f64| {
+        let core = 0.5 * erf(d / width);
+        if c.wings == 0.0 { core } else { (1.0 - c.wings) * core + c.wings * 0.5 * erf(d / (3.0 * width)) }
+    };
+    let mut last = below(rows.start as f64 - 0.5 - centre);
+    rows.map(|y| {
+        let before = std::mem::replace(&mut last, below(y as f64 + 0.5 - centre));
+        last - before
+    })
+    .collect()
 }
 
 /// The detector's illumination (ny, nx), e-/s, and each lenslet's S_l(x) with its
@@ -238,8 +258,9 @@ pub(super) fn frame(
             let centre = l.row(x as f64);
             let from = (centre - reach).ceil().clamp(0.0, ny as f64) as usize;
             let to = (centre + reach).floor().clamp(-1.0, ny as f64 - 1.0) + 1.0;
-            for y in from..to as usize {
-                image[y * nx + x] += value * profile(c, l, y as f64, centre);
+            let rows = from..(to as usize).max(from);
+            for (y, part) in rows.clone().zip(profile(c, l, rows, centre)) {
+                image[y * nx + x] += value * part;
             }
         }
     }
