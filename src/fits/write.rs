@@ -114,21 +114,7 @@ impl FitsWriter {
     /// `header` holds the keywords beyond the mandatory ones, which are written
     /// from `shape` and `pixels` (any in `header` are ignored).
     pub fn image(&mut self, name: &str, header: &Header, shape: &[usize], pixels: Pixels<'_>) -> Result<()> {
-        let mut mandatory = Header::new();
-        mandatory.set("BITPIX", pixels.bitpix(), "bits per pixel");
-        mandatory.set("NAXIS", shape.len(), "number of axes");
-        for (i, length) in shape.iter().rev().enumerate() {
-            mandatory.set(&format!("NAXIS{}", i + 1), *length, "");
-        }
-        let mut scale = Header::new();
-        if let Some(bzero) = match pixels {
-            Pixels::U16(_) => Some(32768i64),
-            Pixels::U32(_) => Some(1 << 31),
-            _ => None,
-        } {
-            scale.set("BZERO", bzero, "unsigned integers");
-            scale.set("BSCALE", 1, "");
-        }
+        let (mandatory, scale) = image_cards(shape, pixels);
         let xtension = if self.hdus == 0 { None } else { Some("IMAGE") };
         self.hdu(xtension, name, header, mandatory, scale, pixels)
     }
@@ -143,6 +129,54 @@ impl FitsWriter {
         mandatory: Header,
         structure: Header,
         pixels: Pixels<'_>,
+    ) -> Result<()> {
+        self.hdu_with(xtension, name, header, mandatory, structure, pixels.bytes(), |w, at| {
+            w.write_pixels(at, pixels)
+        })
+    }
+
+    /// Appends an unsigned 16-bit image HDU plane by plane (a plane is the two
+    /// fastest axes), so that a long ramp never has to be in memory: `fill` is
+    /// called with each plane's number, in order, and its pixels to set.
+    pub fn image_u16_by_plane(
+        &mut self,
+        name: &str,
+        header: &Header,
+        shape: &[usize],
+        mut fill: impl FnMut(usize, &mut [u16]) -> Result<()>,
+    ) -> Result<()> {
+        let plane: usize = shape.iter().rev().take(2).product();
+        let planes: usize = shape.iter().rev().skip(2).product();
+        let (mandatory, scale) = image_cards(shape, Pixels::U16(&[]));
+        let xtension = if self.hdus == 0 { None } else { Some("IMAGE") };
+        self.hdu_with(xtension, name, header, mandatory, scale, 2 * plane * planes, |w, at| {
+            let mut pixels = vec![0; plane];
+            let mut sum = 0;
+            for i in 0..planes {
+                fill(i, &mut pixels)?;
+                let before = 2 * (plane * i) as u64;
+                let part = w.write_bytes(at + before, Pixels::U16(&pixels))?;
+                // A plane that begins in the middle of a 32-bit word: the sum is one of
+                // ones' complement, which a rotation by half a word commutes with.
+                sum = combine(sum, if before.is_multiple_of(4) { part } else { part.rotate_left(16) });
+            }
+            w.pad(at, 2 * plane * planes)?;
+            Ok(sum)
+        })
+    }
+
+    /// The frame of every HDU: cards, then `write` for the `bytes` of data at an
+    /// offset (it returns their checksum), then the cards with the checksums.
+    #[allow(clippy::too_many_arguments)]
+    fn hdu_with(
+        &mut self,
+        xtension: Option<&str>,
+        name: &str,
+        header: &Header,
+        mandatory: Header,
+        structure: Header,
+        bytes: usize,
+        write: impl FnOnce(&FitsWriter, u64) -> Result<u32>,
     ) -> Result<()> {
         let mut cards = header.clone();
         cards.retain(|c| !is_structural(&c.keyword));
@@ -166,23 +200,34 @@ impl FitsWriter {
         cards.set("DATASUM", format!("{:<10}", u32::MAX), "data checksum");
         let header_at = self.at;
         let data_at = header_at + cards.to_bytes().len() as u64;
-        let sum = self.write_pixels(data_at, pixels)?;
+        let sum = write(self, data_at)?;
         cards.set("DATASUM", sum.to_string(), "data checksum");
         let header_sum = accumulate(0, &cards.to_bytes());
         cards.set("CHECKSUM", encode(combine(header_sum, sum)), "HDU checksum");
         self.put(header_at, &cards.to_bytes())?;
-        self.at = data_at + padded(pixels.bytes() as u64);
+        self.at = data_at + padded(bytes as u64);
         self.hdus += 1;
         Ok(())
     }
 
     fn write_pixels(&self, at: u64, pixels: Pixels<'_>) -> Result<u32> {
-        const PIECE: usize = 1 << 20;
-        let total = pixels.bytes();
+        self.pad(at, pixels.bytes())?;
+        self.write_bytes(at, pixels)
+    }
+
+    /// Zeros from the end of `total` bytes of data at `at` to the end of its block.
+    fn pad(&self, at: u64, total: usize) -> Result<()> {
         let padding = padded(total as u64) as usize - total;
         if padding > 0 {
             self.put(at + total as u64, &[0; BLOCK][..padding])?;
         }
+        Ok(())
+    }
+
+    /// Writes pixels and returns the sum of their bytes as if they began a word.
+    fn write_bytes(&self, at: u64, pixels: Pixels<'_>) -> Result<u32> {
+        const PIECE: usize = 1 << 20;
+        let total = pixels.bytes();
         (0..total.div_ceil(PIECE))
             .into_par_iter()
             .map(|i| {
@@ -237,6 +282,26 @@ fn write_at(file: &File, mut at: u64, mut bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
+/// An image's mandatory keywords, and those of its scaling.
+fn image_cards(shape: &[usize], pixels: Pixels<'_>) -> (Header, Header) {
+    let mut mandatory = Header::new();
+    mandatory.set("BITPIX", pixels.bitpix(), "bits per pixel");
+    mandatory.set("NAXIS", shape.len(), "number of axes");
+    for (i, length) in shape.iter().rev().enumerate() {
+        mandatory.set(&format!("NAXIS{}", i + 1), *length, "");
+    }
+    let mut scale = Header::new();
+    if let Some(bzero) = match pixels {
+        Pixels::U16(_) => Some(32768i64),
+        Pixels::U32(_) => Some(1 << 31),
+        _ => None,
+    } {
+        scale.set("BZERO", bzero, "unsigned integers");
+        scale.set("BSCALE", 1, "");
+    }
+    (mandatory, scale)
+}
+
 /// Keywords that the writer sets itself.
 fn is_structural(keyword: &str) -> bool {
     const EXACT: [&str; 17] = [
@@ -277,6 +342,30 @@ mod tests {
         assert_eq!(r.u32(r.hdu("DQ").expect("DQ")).expect("u32"), vec![1 << 31; 12]);
         let raw = r.f32(r.hdu("RAW").expect("RAW")).expect("u16");
         assert!(raw.iter().zip(&u).all(|(a, b)| *a == f32::from(*b)));
+    }
+
+    #[test]
+    fn plane_by_plane_is_the_same_file() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let shape = [2, 3, 3, 5];
+        let pixels: Vec<u16> = (0..90u32).map(|i| (i * 7919 % 65536) as u16).collect();
+        let mut files = Vec::new();
+        for streamed in [false, true] {
+            let path = dir.path().join(format!("{streamed}.fits"));
+            let mut w = FitsWriter::create(&path).expect("create");
+            w.empty("PRIMARY", &Header::new()).expect("primary");
+            if streamed {
+                w.image_u16_by_plane("DATA", &Header::new(), &shape, |i, out| {
+                    out.copy_from_slice(&pixels[15 * i..15 * (i + 1)]);
+                    Ok(())
+                })
+                .expect("streamed");
+            } else {
+                w.image("DATA", &Header::new(), &shape, Pixels::U16(&pixels)).expect("whole");
+            }
+            files.push(std::fs::read(w.finish().expect("finish")).expect("read"));
+        }
+        assert!(files[0] == files[1]);
     }
 
     #[test]
