@@ -138,7 +138,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let last = sorted[hi - 1u];
     var sum = 0.0;
     var own = 0.0;
-    var shared_variance = 0.0;
+    var deviations = 0.0;
     var dq = 0xffffffffu;
     var used = 0u;
     for (var k = 0u; k < p.frames; k++) {
@@ -149,7 +149,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
                 sum = sum + (x - centre);
                 own = own + bitcast<f32>(variances[at]);
                 if (p.has_common != 0u) {
-                    shared_variance = shared_variance + commons[at];
+                    deviations = deviations + sqrt(commons[at]);
                 }
                 dq &= dqs[at];
                 used++;
@@ -165,7 +165,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     }
     result[i] = bitcast<u32>(value);
     result[n + i] = bitcast<u32>(own);
-    result[2u * n + i] = bitcast<u32>(shared_variance / count);
+    result[2u * n + i] = bitcast<u32>(deviations / count * (deviations / count));
     result[3u * n + i] = dq;
     result[4u * n + i] = used;
 }

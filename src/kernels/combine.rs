@@ -5,13 +5,18 @@
 //! variances (the noisy pixel's own variance never decides about itself), samples
 //! outside [c − low σ, c + high σ] about the median c are left out, again until
 //! nothing changes, at most `maxiters` times and never among fewer than three
-//! samples. Of the n samples left:
+//! samples; so the frames should be about equally noisy. Of the n samples left:
 //!
 //! ```text
 //! mean:   value = Σ x / n            own = Σ var / n²          (weights are equal)
 //! median: value = median x           own = e(n) Σ var / n²
-//! common = Σ common / n   (shared by the frames: it does not average down)
+//! common = (Σ √common / n)²
 //! ```
+//!
+//! The common part is the same noise in every frame, with a coefficient of its own
+//! in each: its standard deviations add, and it does not average down. (Exact where
+//! one reference makes the common part, an upper bound where several with different
+//! proportions do.)
 //!
 //! e(n) is the variance of the median of n equal normal samples over that of their
 //! mean: numerical integrals over the densities of normal order statistics
@@ -207,13 +212,13 @@ pub fn combine<T: Real>(
             // Differences from the centre, so that a sum of large values keeps its digits.
             sum = sum + (s.value - centre);
             own = own + s.variance;
-            common = common + s.common;
+            common = common + s.common.sqrt();
             dq &= s.dq;
             used += 1;
         }
     }
     let n = T::from(used as f32);
-    let common = if p.has_common == 0 { zero } else { common / n };
+    let common = if p.has_common == 0 { zero } else { common / n * (common / n) };
     let own = own / n / n;
     if p.median == 0 {
         Combined { value: centre + sum / n, own, common, dq, used }

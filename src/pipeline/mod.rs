@@ -1,6 +1,11 @@
 //! Steps and recipes: what each step needs, does and records. A [`Job`] is one
 //! recipe on named files with the references that its caller chose.
 
+mod frames;
 mod job;
+pub mod masters;
+pub mod robust;
+pub mod stage2;
 
+pub use frames::Frame;
 pub use job::{Done, Job};
