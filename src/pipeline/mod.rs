@@ -6,6 +6,7 @@ mod job;
 pub mod masters;
 pub mod robust;
 pub mod stage2;
+pub mod wcs;
 
 pub use frames::Frame;
 pub use job::{Done, Job};
