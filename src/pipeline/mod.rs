@@ -1,12 +1,17 @@
 //! Steps and recipes: what each step needs, does and records. A [`Job`] is one
 //! recipe on named files with the references that its caller chose.
 
+mod blend;
 mod frames;
 mod job;
 pub mod masters;
+pub mod product;
+pub mod provenance;
 pub mod robust;
 pub mod stage2;
 pub mod wcs;
 
+pub use blend::blend;
 pub use frames::Frame;
 pub use job::{Done, Job};
+pub use provenance::Provenance;

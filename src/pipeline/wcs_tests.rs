@@ -144,3 +144,18 @@ fn a_cube_has_a_wavelength_axis() {
     assert_eq!(cards.number("CDELT2"), Some(0.025 / 3600.0));
     assert_eq!(cards.number("PC1_1"), Some(0.0));
 }
+
+#[test]
+fn astropy_agrees() {
+    // astropy.wcs, all_pix2world(2000, 37.5, 1) on the same cards.
+    for (pa, parity, ra, dec) in [
+        (0.0, -1.0, 359.947887776, -60.000719295),
+        (90.0, 1.0, 359.997540466, -60.0272222121),
+        (200.0, -1.0, 0.0475393216398, -60.0080464206),
+        (200.0, 1.0, 359.948353054, -59.9899945643),
+    ] {
+        let w = Tan::build([359.999, -60.0], pa, 0.05, parity, [100.0, 50.0], [3.0, -2.0]).unwrap();
+        let sky = w.sky([2000.0, 37.5]);
+        assert!((sky[0] - ra).abs() < 2e-9 && (sky[1] - dec).abs() < 2e-9, "{sky:?}");
+    }
+}
