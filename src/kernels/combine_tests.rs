@@ -1,6 +1,7 @@
 use super::*;
 use crate::engine::testing::{close, gpu};
 use crate::engine::{CpuEngine, Dispatch, Engine};
+use crate::kernels::normal::Normal;
 
 const DO_NOT_USE: u32 = 1;
 const HOT: u32 = 1 << 11;
@@ -16,18 +17,6 @@ fn params(pixels: usize, frames: usize, median: u32, maxiters: u32) -> CombinePa
         unusable: DO_NOT_USE,
         has_common: 1,
         efficiency: EFFICIENCY,
-    }
-}
-
-struct Normal(u64);
-
-impl Normal {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
-    fn next(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
     }
 }
 

@@ -8,6 +8,8 @@
 
 pub mod calibrate;
 pub mod combine;
+#[cfg(test)]
+pub(crate) mod normal;
 mod real;
 
 pub use real::Real;

@@ -1,19 +1,8 @@
 use super::*;
 use crate::engine::CpuEngine;
+use crate::kernels::normal::Normal;
 
 const N: usize = 120 * 130;
-
-struct Normal(u64);
-
-impl Normal {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
-    fn next(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-}
 
 fn rate(normal: &mut Normal, sigma: f64, level: impl Fn(usize) -> f64) -> Rate {
     let mut r = Rate::zeros(120, 130);

@@ -4,23 +4,12 @@ use super::*;
 use crate::config::Combine;
 use crate::datamodel::dq;
 use crate::engine::CpuEngine;
+use crate::kernels::normal::Normal;
 use crate::pipeline::masters::{master_flat, master_sky};
 
 const NY: usize = 151;
 const NX: usize = 203;
 const N: usize = NY * NX;
-
-pub(crate) struct Normal(pub u64);
-
-impl Normal {
-    pub(crate) fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 11) as f64 + 0.5) / (1u64 << 53) as f64
-    }
-    pub(crate) fn next(&mut self) -> f64 {
-        (-2.0 * self.uniform().ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-}
 
 /// A frame of `level(i)` with normal noise σ.
 fn rate(normal: &mut Normal, sigma: f64, level: impl Fn(usize) -> f64) -> Rate {
