@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The numbers that formulas are generic over: f32 for the engines, f64 for the
 //! reference of both.
 
@@ -11,11 +12,25 @@ pub trait Real:
     + Send
     + Sync
     + Default
+=======
+//! What the formulas need of f32 and f64.
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// A floating-point number: f32 in engines, f64 in the tests' reference.
+pub trait Real:
+    Copy
+    + PartialOrd
+    + From<f32>
+    + Send
+    + Sync
+>>>>>>> stage2
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
     + Div<Output = Self>
     + Neg<Output = Self>
+<<<<<<< HEAD
     + AddAssign
     + SubAssign
     + 'static
@@ -67,3 +82,33 @@ macro_rules! real {
 }
 real!(f32);
 real!(f64);
+=======
+{
+    /// Quiet NaN.
+    const NAN: Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
+    /// Neither NaN nor infinite.
+    fn is_finite(self) -> bool;
+}
+
+impl Real for f32 {
+    const NAN: Self = f32::NAN;
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+impl Real for f64 {
+    const NAN: Self = f64::NAN;
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+>>>>>>> stage2

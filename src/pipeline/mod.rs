@@ -5,5 +5,17 @@ pub mod calibration;
 mod job;
 pub mod refpix;
 pub mod stage1;
+mod blend;
+mod frames;
+mod job;
+pub mod masters;
+pub mod product;
+pub mod provenance;
+pub mod robust;
+pub mod stage2;
+pub mod wcs;
 
+pub use blend::blend;
+pub use frames::Frame;
 pub use job::{Done, Job};
+pub use provenance::Provenance;

@@ -1,0 +1,256 @@
+//! Products on disk: an empty PRIMARY with every keyword, then the planes.
+//!
+//! DATA, ERR and DQ carry the world coordinates; PRIMARY does not (two copies would
+//! disagree one day, and viewers do not look there). Extensions of rates:
+//! VAR_POISSON, VAR_RNOISE, CHI2, NREADS; of images whose noise is partly shared:
+//! VAR_COMMON. Cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
+//! keeps viewers from loading the image by themselves.
+//!
+//! Only values that are finite and standard enter a header; an inherited card that
+//! is not (a bare NaN, a lower-case keyword) is left out.
+
+use std::path::{Path, PathBuf};
+
+use super::blend::{iso_date, now};
+use super::provenance::Provenance;
+use super::wcs::is_wcs_keyword;
+use crate::datamodel::{Cube, Image, Meta, Rate, dq};
+use crate::error::{Error, Result};
+use crate::fits::{FitsWriter, Header, Pixels, Value};
+
+/// Unit of rates and images; astropy's `CCDData` takes no other spelling.
+pub const ELECTRONS: &str = "electron s-1";
+/// The same in DN.
+pub const COUNTS: &str = "adu s-1";
+/// Unit of count-rate cubes; Cubeviz takes no other spelling.
+pub const CUBE: &str = "e-/s";
+
+/// What is written around the planes.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Keywords of the input (or of [`super::blend`]).
+    pub input: &'a Header,
+    /// DATAMODL.
+    pub model: &'a str,
+    /// DATALVL.
+    pub level: i64,
+    /// BUNIT of DATA and ERR; empty where they have none.
+    pub unit: &'a str,
+    /// Cards of the world coordinates.
+    pub wcs: Option<&'a Header>,
+    /// How it was made.
+    pub provenance: &'a Provenance,
+    /// Further keywords, laid over the rest.
+    pub extra: Option<&'a Header>,
+}
+
+/// DATAMODL of a detector image.
+pub fn image_model(meta: &Meta) -> &'static str {
+    if meta.detector == "IFU" { "IFUImageModel" } else { "ImagerModel" }
+}
+
+/// Writes a rate (level 1).
+pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate) -> Result<PathBuf> {
+    let shape = [rate.ny, rate.nx];
+    let mut w = begin(path, about)?;
+    planes(&mut w, about, &shape, &rate.data, &rate.err, &rate.dq)?;
+    let variance = variance_header(about);
+    w.image("VAR_POISSON", &variance, &shape, Pixels::F32(&rate.var_poisson))?;
+    w.image("VAR_RNOISE", &variance, &shape, Pixels::F32(&rate.var_rnoise))?;
+    let plain = Header::new();
+    w.image("CHI2", &plain, &shape, Pixels::F32(&rate.chi2))?;
+    if rate.nreads.iter().all(|n| *n <= 255) {
+        let small: Vec<u8> = rate.nreads.iter().map(|n| *n as u8).collect();
+        w.image("NREADS", &plain, &shape, Pixels::U8(&small))?;
+    } else {
+        w.image("NREADS", &plain, &shape, Pixels::U16(&rate.nreads))?;
+    }
+    w.finish()
+}
+
+/// Writes an image (level 2 or 3, or a master).
+pub fn write_image(path: &Path, about: &About<'_>, image: &Image) -> Result<PathBuf> {
+    let shape = [image.ny, image.nx];
+    let mut w = begin(path, about)?;
+    planes(&mut w, about, &shape, &image.data, &image.err, &image.dq)?;
+    if !image.var_common.is_empty() {
+        w.image("VAR_COMMON", &variance_header(about), &shape, Pixels::F32(&image.var_common))?;
+    }
+    w.finish()
+}
+
+/// Writes a cube (level 2 or 3).
+pub fn write_cube(path: &Path, about: &About<'_>, cube: &Cube) -> Result<PathBuf> {
+    let shape = [cube.nw, cube.ny, cube.nx];
+    let mut w = begin(path, about)?;
+    planes(&mut w, about, &shape, &cube.data, &cube.err, &cube.dq)?;
+    let mut h = Header::new();
+    h.set("BUNIT", "um", "vacuum");
+    w.image("WAVELENGTH", &h, &[cube.nw], Pixels::F64(&cube.wavelength))?;
+    w.finish()
+}
+
+/// What a master is, beside its planes.
+#[derive(Debug, Clone, Copy)]
+pub struct MasterInfo<'a> {
+    /// Canonical type: `dark`, `flat`, `sky`.
+    pub reftype: &'a str,
+    /// REFVER.
+    pub version: &'a str,
+    /// DESCRIP: one sentence.
+    pub description: &'a str,
+}
+
+/// DATAMODL and the keywords that make a product a reference: REFTYPE, REFVER,
+/// USEAFTER, PEDIGREE, AUTHOR, DESCRIP.
+pub fn master_keywords(info: &MasterInfo<'_>, input: &Header) -> (String, Header) {
+    let mut h = Header::new();
+    let date = iso_date(&Meta::from_header(input).expdtst);
+    let date = date.unwrap_or_else(|| "1970-01-01T00:00:00".into());
+    h.set("REFTYPE", info.reftype, "reference type");
+    h.set("REFVER", info.version, "reference version");
+    h.set("USEAFTER", date.as_str(), "");
+    h.set("PEDIGREE", format!("INFLIGHT {0} {0}", date.get(..10).unwrap_or_default()), "");
+    h.set("AUTHOR", "irisgpu", "");
+    h.set("DESCRIP", info.description, "");
+    let mut letters = info.reftype.chars();
+    let capital: String = letters.next().map(|c| c.to_ascii_uppercase()).into_iter().chain(letters).collect();
+    (format!("{capital}Model"), h)
+}
+
+/// Writes a master: [`write_image`] with [`master_keywords`]; `about.model` is
+/// replaced by the reference's.
+pub fn write_master(path: &Path, about: &About<'_>, info: &MasterInfo<'_>, image: &Image) -> Result<PathBuf> {
+    let (model, mut extra) = master_keywords(info, about.input);
+    if let Some(given) = about.extra {
+        given.cards().iter().for_each(|c| extra.push(c.clone()));
+    }
+    write_image(path, &About { model: &model, extra: Some(&extra), ..*about }, image)
+}
+
+/// The file with its primary HDU.
+fn begin(path: &Path, about: &About<'_>) -> Result<FitsWriter> {
+    let mut w = FitsWriter::create(path)?;
+    w.empty("PRIMARY", &primary(path, about))?;
+    Ok(w)
+}
+
+/// The primary header of a product at `path`.
+pub fn primary(path: &Path, about: &About<'_>) -> Header {
+    let mut h = inherited(about.input);
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    h.set("FILENAME", name, "");
+    h.set("FILETYPE", "FITS", "");
+    h.set("DATAMODL", about.model, "data model");
+    h.set("DATALVL", about.level, "0 raw, 1 rate, 2 calibrated, 3 combined");
+    h.set("DATECRT", now(), "written (UTC)");
+    h.set_default("TELESCOP", "TMT", "");
+    h.set_default("INSTRUME", "IRIS", "");
+    about.provenance.write(&mut h);
+    if let Some(extra) = about.extra {
+        for card in extra.cards() {
+            match &card.value {
+                Some(value) => h.set(&card.keyword, value.clone(), &card.comment),
+                None => h.push(card.clone()),
+            }
+        }
+    }
+    // Readers older than FITS 4.0 look for this before they join continued strings.
+    let quoted = |text: &str| text.len() + text.matches('\'').count();
+    let long = |v: &Option<Value>| matches!(v, Some(Value::Text(t)) if quoted(t) > 67);
+    if h.cards().iter().any(|c| long(&c.value)) {
+        h.set("LONGSTRN", "OGIP 1.0", "long strings are continued");
+    }
+    h
+}
+
+/// Keywords of the input that a product takes over: all but those about its bytes,
+/// its units and its world coordinates, each written anew, once.
+fn inherited(input: &Header) -> Header {
+    const OTHERS: &[&str] =
+        &["BUNIT", "INHERIT", "EXTVER", "EXTLEVEL", "DATE", "EXTNAME", "CONTINUE", "LONGSTRN"];
+    let mut out = Header::new();
+    for card in input.cards() {
+        let keyword = card.keyword.as_str();
+        if OTHERS.contains(&keyword) || is_wcs_keyword(keyword) || keyword.starts_with("DQB") {
+            continue;
+        }
+        match &card.value {
+            None if matches!(keyword, "HISTORY" | "COMMENT") => {
+                let mut commentary = card.clone();
+                commentary.comment = commentary.comment.trim_end().to_owned();
+                out.push(commentary);
+            }
+            Some(value) if is_standard(keyword) && is_writable(keyword, value) && !out.has(keyword) => {
+                out.set(keyword, value.clone(), &card.comment);
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// A keyword as the standard wants it, or a HIERARCH one that fits a card.
+fn is_standard(keyword: &str) -> bool {
+    let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    match keyword.strip_prefix("HIERARCH ") {
+        Some(name) => name.len() <= 45 && name.chars().all(|c| plain(c) || c == ' '),
+        None => (1..=8).contains(&keyword.len()) && keyword.chars().all(plain),
+    }
+}
+
+fn is_writable(keyword: &str, value: &Value) -> bool {
+    match value {
+        Value::Other(_) | Value::Undefined => false,
+        Value::Real(r) => r.is_finite(),
+        // A reserved keyword whose value must be a number.
+        Value::Text(_) => !matches!(keyword, "EQUINOX" | "EPOCH"),
+        _ => true,
+    }
+}
+
+fn planes(
+    w: &mut FitsWriter,
+    about: &About<'_>,
+    shape: &[usize],
+    data: &[f32],
+    err: &[f32],
+    quality: &[u32],
+) -> Result<()> {
+    let pixels: usize = shape.iter().product();
+    if [data.len(), err.len(), quality.len()] != [pixels; 3] {
+        return Err(Error::Unsolvable(format!(
+            "a product of {shape:?} pixels has planes of {}, {} and {}",
+            data.len(),
+            err.len(),
+            quality.len()
+        )));
+    }
+    let mut h = about.wcs.cloned().unwrap_or_default();
+    if shape.len() == 3 {
+        h.set("DISPAXIS", 3, "wavelength runs along axis 3");
+    }
+    let mut with_unit = h.clone();
+    if !about.unit.is_empty() {
+        with_unit.set("BUNIT", about.unit, "");
+    }
+    w.image("DATA", &with_unit, shape, Pixels::F32(data))?;
+    w.image("ERR", &with_unit, shape, Pixels::F32(err))?;
+    dq::describe(&mut h);
+    w.image("DQ", &h, shape, Pixels::U32(quality))
+}
+
+/// Header of a variance: the square of the unit.
+fn variance_header(about: &About<'_>) -> Header {
+    let mut h = Header::new();
+    match about.unit {
+        ELECTRONS => h.set("BUNIT", "electron2 s-2", ""),
+        COUNTS => h.set("BUNIT", "adu2 s-2", ""),
+        _ => {}
+    }
+    h
+}
+
+#[cfg(test)]
+#[path = "product_tests.rs"]
+mod tests;

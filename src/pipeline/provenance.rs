@@ -1,0 +1,204 @@
+//! What made a product: collected while the pipeline runs, written into headers.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Step;
+use crate::fits::Header;
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It ran.
+    Complete,
+    /// It was left out.
+    Skipped,
+    /// It could not run.
+    Failed,
+}
+
+impl Status {
+    /// The value of its S_* keyword.
+    pub fn text(self) -> &'static str {
+        match self {
+            Status::Complete => "COMPLETE",
+            Status::Skipped => "SKIPPED",
+            Status::Failed => "FAILED",
+        }
+    }
+}
+
+/// A step as it ran.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRecord {
+    /// Its S_* keyword.
+    pub keyword: String,
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub status: Status,
+    /// Its effective parameters, JSON.
+    pub parameters: String,
+}
+
+/// A reference file as it was used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReferenceRecord {
+    /// Canonical type.
+    pub reftype: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Of its content.
+    pub checksum: String,
+}
+
+/// Everything that a product's header says about its making.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Provenance {
+    /// `cpu`, `vulkan`, `metal` …
+    pub engine: String,
+    /// The device's name.
+    pub device: String,
+    /// Identifies all that decides the product's data.
+    pub plan_hash: String,
+    /// The steps in order.
+    pub steps: Vec<StepRecord>,
+    /// The references.
+    pub references: Vec<ReferenceRecord>,
+    /// The files it was made from.
+    pub inputs: Vec<PathBuf>,
+    /// What the user should know, as sentences.
+    pub warnings: Vec<String>,
+    /// Numbers of the instrument file that stood in for references, as sentences.
+    pub defaults: Vec<String>,
+}
+
+impl Provenance {
+    /// Notes a step with its parameters.
+    pub fn step(&mut self, step: &Step, status: Status) {
+        let parameters = serde_json::to_value(step).ok();
+        let parameters = parameters.as_ref().and_then(|v| v.get(step.name())).map(ToString::to_string);
+        self.steps.push(StepRecord {
+            keyword: step.keyword().to_owned(),
+            name: step.name().to_owned(),
+            status,
+            parameters: parameters.unwrap_or_default(),
+        });
+    }
+
+    /// Notes a reference.
+    pub fn reference(&mut self, reftype: &str, path: &Path, checksum: &str) {
+        self.references.push(ReferenceRecord {
+            reftype: reftype.to_owned(),
+            path: path.to_path_buf(),
+            checksum: checksum.to_owned(),
+        });
+    }
+
+    /// Writes all of it into a primary header.
+    pub fn write(&self, h: &mut Header) {
+        let version = env!("CARGO_PKG_VERSION");
+        h.set("DRSVER", format!("irisgpu {version}"), "data reduction software");
+        let mut set = |keyword: &str, value: &str, comment: &str| {
+            if !value.is_empty() {
+                h.set(keyword, value, comment);
+            }
+        };
+        set("ENGINE", &self.engine, "what computed it");
+        set("DEVICE", &self.device, "on which device");
+        set("IGPLAN", &self.plan_hash, "hash of all that decides the data");
+        for s in &self.steps {
+            set(&s.keyword, s.status.text(), &format!("step {}", s.name));
+        }
+        for r in &self.references {
+            let keyword = reference_keyword(&r.reftype);
+            let comment = format!("reference: {}", r.reftype);
+            set(&keyword, &file_name(&r.path), &comment);
+            set(&keyword.replacen('R', "C", 1), &r.checksum, "its checksum");
+        }
+        let mut history = |text: String| h.history(&ascii(&text));
+        for s in &self.steps {
+            history(format!("irisgpu {version} {} {} {}", s.name, s.status.text(), s.parameters));
+        }
+        for r in &self.references {
+            history(format!("reference {}: {} ({})", r.reftype, r.path.display(), r.checksum));
+        }
+        self.inputs.iter().for_each(|i| history(format!("input: {}", file_name(i))));
+        self.defaults.iter().for_each(|d| history(format!("default: {d}")));
+        self.warnings.iter().for_each(|w| history(format!("warning: {w}")));
+    }
+}
+
+/// Signs that sentences like, as FITS can write them.
+fn ascii(text: &str) -> String {
+    [("—", "-"), ("–", "-"), ("×", "x"), ("σ", "sigma"), ("µ", "u"), ("²", "^2"), ("’", "'"), ("…", "...")]
+        .iter()
+        .fold(text.to_owned(), |t, (sign, plain)| t.replace(sign, plain))
+}
+
+/// `R_DARK` of `dark`; the names that the observatory fixed, else the type's own
+/// first six letters. The checksum is under the same name with C in front.
+pub fn reference_keyword(reftype: &str) -> String {
+    let name = match reftype {
+        "readnoise" => "READNO",
+        "saturation" => "SATURA",
+        "linearity" | "nonlincoeff" => "NONLIN",
+        "wavemap" => "WAVMAP",
+        "telluric" => "TELLUR",
+        "persistence" => "PERSAT",
+        "dq" => "MASK",
+        other => other,
+    };
+    let name: String =
+        name.chars().filter(char::is_ascii_alphanumeric).take(6).collect::<String>().to_ascii_uppercase();
+    format!("R_{name}")
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DarkSub, Step};
+
+    #[test]
+    fn everything_is_in_the_header() {
+        let mut p = Provenance { engine: "cpu".into(), ..Default::default() };
+        p.step(&Step::DarkSub(DarkSub::default()), Status::Complete);
+        p.reference("dark", Path::new("/a/b/d.fits"), "blake3:12");
+        p.reference("nonlincoeff", Path::new("n.fits"), "");
+        p.warnings.push("a warning".into());
+        let mut h = Header::new();
+        p.write(&mut h);
+        for (keyword, value) in [
+            ("S_DARK", "COMPLETE"),
+            ("R_DARK", "d.fits"),
+            ("C_DARK", "blake3:12"),
+            ("R_NONLIN", "n.fits"),
+            ("ENGINE", "cpu"),
+        ] {
+            assert_eq!(h.text(keyword).as_deref(), Some(value), "{keyword}");
+        }
+        let history: Vec<_> = h.cards().iter().filter(|c| c.keyword == "HISTORY").collect();
+        assert!(
+            history[0].comment.ends_with(r#"dark_sub COMPLETE {"skip":false}"#),
+            "{}",
+            history[0].comment
+        );
+        assert_eq!(history[3].comment, "warning: a warning");
+        assert!(!h.has("C_NONLIN"));
+    }
+
+    #[test]
+    fn reference_keywords_are_the_observatory_s() {
+        for (reftype, keyword) in [
+            ("saturation", "R_SATURA"),
+            ("readnoise", "R_READNO"),
+            ("lenspx", "R_LENSPX"),
+            ("mask", "R_MASK"),
+        ] {
+            assert_eq!(reference_keyword(reftype), keyword);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Stage 2 on one rate: dark, sky, flat, with errors that know what frames share.
+//!
+//! ```text
+//! value  = (S − D − s K) / F
+//! own    = var_S / F²
+//! common = (c² var_D + s² var_K + value² var_F) / F²
+//! ```
+//!
+//! K is a sky frame from which a dark was already subtracted: where that was the
+//! same dark, D enters S − D − s (K_raw − D) with c = −(1 − s), so that at s = 1 its
+//! noise cancels, and var_K leaves the dark's part out; with another dark c = −1 and
+//! var_K is the whole. The result's `err` is √(own + common), its `var_common` is
+//! `common`: what does not average down among frames with the same references.
+//! Neglected: the dark's noise inside the flat correlates with D (a factor of
+//! value/flat counts below the terms kept).
+
+use super::frames::{self, Calibration, Frame, same_size};
+use super::robust::clipped_median;
+use crate::config::{Background, CombineFrames, SkyScaling};
+use crate::datamodel::{Image, Rate};
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// The references of a frame; a step without one is left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct References<'a> {
+    /// Dark rate.
+    pub dark: Option<&'a Image>,
+    /// Flat, median 1.
+    pub flat: Option<&'a Image>,
+    /// Sky.
+    pub sky: Option<Sky<'a>>,
+}
+
+/// A sky frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Sky<'a> {
+    /// The frame; its `var_common` is the noise of the dark subtracted from it.
+    pub image: &'a Image,
+    /// Whether that dark is the one in [`References::dark`].
+    pub same_dark: bool,
+}
+
+/// A calibrated frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reduced {
+    /// The image, e-/s.
+    pub image: Image,
+    /// The sky's scale s, where a sky was subtracted.
+    pub sky_scale: Option<f64>,
+    /// What the user should know, as sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Calibrates one rate with what `references` has.
+pub fn reduce(
+    engine: &mut dyn Engine,
+    rate: &Rate,
+    references: &References<'_>,
+    background: &Background,
+) -> Result<Reduced> {
+    let size = (rate.ny, rate.nx);
+    let sky_image = references.sky.map(|s| s.image);
+    for (what, image) in [("dark", references.dark), ("flat", references.flat), ("sky", sky_image)] {
+        if let Some(image) = image {
+            same_size(what, (image.ny, image.nx), size)?;
+        }
+    }
+    let mut warnings = Vec::new();
+    let science = Frame::from(rate);
+    let dark = references.dark.map(Frame::from);
+    let scale = references.sky.map(|sky| {
+        let (scale, warning) = sky_scale(science, dark, sky.image.into(), background);
+        warnings.extend(warning);
+        if dark.is_none() && scale != 1.0 {
+            warnings.push(format!(
+                "no dark is subtracted and the sky is scaled by {scale:.4}: a dark contained in both cancels \
+                 only at scale 1"
+            ));
+        }
+        scale
+    });
+    let same_dark = references.dark.is_some() && references.sky.is_some_and(|s| s.same_dark);
+    let how = Calibration {
+        dark,
+        sky: references.sky.map(|s| if same_dark { Frame::own(s.image) } else { s.image.into() }),
+        flat: references.flat.map(Frame::from),
+        sky_scale: scale.unwrap_or(0.0),
+        dark_coefficient: if same_dark { 1.0 - scale.unwrap_or(0.0) } else { 1.0 },
+        factor: 1.0,
+    };
+    let planes = frames::calibrate(engine, science, &how)?;
+    Ok(Reduced { image: planes.image(rate.ny, rate.nx), sky_scale: scale, warnings })
+}
+
+/// s, and a warning where it could not be measured.
+fn sky_scale(
+    science: Frame<'_>,
+    dark: Option<Frame<'_>>,
+    sky: Frame<'_>,
+    step: &Background,
+) -> (f64, Option<String>) {
+    if step.scaling == SkyScaling::Fixed {
+        return (step.scale, None);
+    }
+    let usable = |i: &usize| science.usable(*i) && sky.usable(*i) && dark.is_none_or(|d| d.usable(*i));
+    let pixels: Vec<usize> = (0..science.len()).filter(usable).collect();
+    let level = |of: &dyn Fn(usize) -> f32| clipped_median(pixels.iter().map(|i| of(*i)).collect());
+    let object = level(&|i| science.data[i] - dark.map_or(0.0, |d| d.data[i]));
+    let blank = level(&|i| sky.data[i]);
+    match (object, blank) {
+        (Some(o), Some(b)) if b.median > 5.0 * b.median_error() && o.median > 0.0 => {
+            (step.scale * o.median / b.median, None)
+        }
+        _ => {
+            let text = "the sky frame's level is not significantly above zero, so its scale cannot be measured: the \
+                        fixed scale is used";
+            (step.scale, Some(text.into()))
+        }
+    }
+}
+
+/// Combines images pixel by pixel. `shared`: all were calibrated with the same
+/// references, so the common part of their errors is averaged, not divided by the
+/// root of their number: var = Σ own/n² + (Σ √common/n)². Otherwise all of it
+/// averages down.
+/// The result's `var_common` is that common part (empty where nothing is shared).
+pub fn combine_images(
+    engine: &mut dyn Engine,
+    images: &[&Image],
+    step: &CombineFrames,
+    shared: bool,
+) -> Result<Image> {
+    let size = images.first().map_or((0, 0), |i| (i.ny, i.nx));
+    for image in images {
+        same_size("frame to combine", (image.ny, image.nx), size)?;
+    }
+    Ok(frames::combine(engine, images, step, shared)?.image(size.0, size.1))
+}
+
+#[cfg(test)]
+#[path = "stage2_tests.rs"]
+mod tests;
