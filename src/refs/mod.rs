@@ -4,6 +4,12 @@ use std::path::PathBuf;
 
 use crate::datamodel::Meta;
 
+mod choose;
+
+pub use choose::{
+    BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, canonical, choose, julian_date, why_none,
+};
+
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
