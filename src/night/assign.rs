@@ -24,8 +24,15 @@ pub struct Picked {
     pub reftype: &'static str,
     /// The file; `None` where none applies.
     pub path: Option<PathBuf>,
-    /// Why this one, or why none.
+    /// Why this one, or why none and what is done without.
     pub reason: String,
+}
+
+impl Picked {
+    /// The reason, as a warning where there is no file.
+    pub fn sentence(&self) -> String {
+        format!("{}: {}", self.reftype, self.reason)
+    }
 }
 
 /// A recipe with its references.
@@ -107,20 +114,21 @@ pub fn assign(
     let mut warnings = Vec::new();
     let mut picked = Vec::new();
     for reftype in wanted {
-        let found = match (&dark, reftype) {
+        let mut found = match (&dark, reftype) {
             (Some(dark), "dark") => dark.clone(),
             (_, "sky") => pick(reftype, &skies),
             _ => pick(reftype, candidates),
         };
         if found.path.is_none() {
-            match reftype {
-                "dark" => warnings.push(without_dark(recipe, meta, &skies, &found.reason)?),
-                _ => match without(reftype) {
-                    // A level-1 frame has no reads left that these could serve.
-                    Some(_) if meta.level >= Some(1) && STAGE1[1..4].contains(&reftype) => {}
-                    Some(instead) => warnings.push(format!("{reftype}: {}; {instead}", found.reason)),
-                    None => return Err(missing(recipe, reftype, &found.reason)),
-                },
+            let instead = match (reftype, without(reftype)) {
+                ("dark", _) => without_dark(recipe, meta, &skies, &found.reason)?,
+                (_, Some(instead)) => instead,
+                (_, None) => return Err(missing(recipe, reftype, &found.reason)),
+            };
+            found.reason = format!("{}; {instead}", found.reason);
+            // A level-1 frame has no reads left that these could serve.
+            if meta.level < Some(1) || !STAGE1[1..4].contains(&reftype) {
+                warnings.push(found.sentence());
             }
             if matches!(reftype, "dark" | "bias" | "sky") {
                 let idle = recipe.steps.iter().filter(|s| needs(s) == [reftype]);
@@ -161,10 +169,15 @@ fn same_exposure(a: &Meta, b: &Meta) -> bool {
     same_time && !a.readmode.is_empty() && a.readmode == b.readmode
 }
 
-/// The warning with which `recipe` does without a dark, or why it cannot.
-fn without_dark(recipe: &Recipe, meta: &Meta, skies: &[Candidate], why: &str) -> Result<String, String> {
+/// How `recipe` does without a dark, or why it cannot.
+fn without_dark(
+    recipe: &Recipe,
+    meta: &Meta,
+    skies: &[Candidate],
+    why: &str,
+) -> Result<&'static str, String> {
     if recipe.takes == Takes::Set {
-        return Ok(format!("dark: {why}; the dark current stays in"));
+        return Ok("the dark current stays in");
     }
     let subtracts_whole_sky = recipe.steps.iter().filter(|s| !s.skip()).any(|s| match s {
         Step::Background(b) => b.scaling == SkyScaling::Fixed && b.scale == 1.0,
@@ -172,7 +185,7 @@ fn without_dark(recipe: &Recipe, meta: &Meta, skies: &[Candidate], why: &str) ->
         _ => false,
     });
     if subtracts_whole_sky && choose("sky", meta, skies).is_some() {
-        return Ok(format!("dark: {why}; the sky of the same EXPTIME and READMODE takes it away"));
+        return Ok("the sky of the same EXPTIME and READMODE takes it away");
     }
     Err(missing(recipe, "dark", why))
 }

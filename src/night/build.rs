@@ -125,7 +125,8 @@ impl<'a> Builder<'a> {
         for exposure in exposures {
             let mut product = name(exposure, suffix);
             let mut warnings = Vec::new();
-            if times.get(&product).is_some_and(|&n| n > 1) {
+            let taken = self.identities.contains_key(&self.settings.output.join(&product));
+            if taken || times.get(&product).is_some_and(|&n| n > 1) {
                 let stem = exposure.name.rsplit_once(".fit").map_or(exposure.name.as_str(), |(s, _)| s);
                 let own = format!("{suffix}{}{stem}", if suffix.is_empty() { "" } else { "-" });
                 product = name(exposure, &own);

@@ -35,9 +35,9 @@ impl References {
             if !folder.is_dir() {
                 return Err(Error::Usage(format!("--refs {}: there is no such folder", folder.display())));
             }
-            let (files, closed) = fits_files(folder, &[], &[])?;
-            all.warnings.extend(closed.iter().map(|(_, e)| e.to_string()));
-            for path in files {
+            let found = fits_files(folder, &[], &[])?;
+            all.warnings.extend(found.closed.iter().map(|(_, e)| e.to_string()));
+            for path in found.files {
                 if let Err(e) = all.add_found(&path) {
                     all.warnings.push(e.to_string());
                 }

@@ -7,7 +7,7 @@
 //! the tasks can be run in order. What has no recipe yet, and what cannot be done,
 //! is in the plan too, with the sentence that says so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::assign::Picked;
 use super::build::Builder;
@@ -63,6 +63,12 @@ impl Task {
         }
     }
 
+    /// The planned product, seen from the output folder.
+    pub fn product_within(&self) -> String {
+        let within = self.job().zip(self.product()).map(|(job, p)| p.strip_prefix(&job.output).unwrap_or(p));
+        within.map(|p| p.display().to_string()).unwrap_or_default()
+    }
+
     /// The planned product.
     pub fn product(&self) -> Option<&Path> {
         self.job().and_then(|job| job.product.as_deref())
@@ -72,6 +78,8 @@ impl Task {
 /// The night as tasks, each after those that it needs.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
+    /// Folder of science products.
+    pub output: PathBuf,
     /// The tasks.
     pub tasks: Vec<Task>,
     /// What concerns no single task.
@@ -125,7 +133,8 @@ pub fn plan(scan: &Scan, references: &References, settings: &Settings) -> Result
             problem.sentence.clone(),
         );
     }
-    let mut plan = Plan { tasks: builder.tasks, warnings: references.warnings.clone() };
+    let mut plan =
+        Plan { output: settings.output.clone(), tasks: builder.tasks, warnings: references.warnings.clone() };
     plan.keep_only(&settings.only)?;
     Ok(plan)
 }
@@ -145,7 +154,7 @@ pub fn of_files(recipe: &Recipe, files: &Scan, references: &References, settings
     for problem in &files.problems {
         builder.refuse(&problem.name, "", &recipe.name, vec![problem.name.clone()], problem.sentence.clone());
     }
-    Ok(Plan { tasks: builder.tasks, warnings: references.warnings.clone() })
+    Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings: references.warnings.clone() })
 }
 
 impl Plan {

@@ -76,7 +76,7 @@ pub fn scan(night: &Path, skip: &[PathBuf]) -> Result<Scan> {
             night.display()
         )));
     }
-    let (files, closed) = fits_files(night, &NOT_RAW, skip)?;
+    let Found { files, closed } = fits_files(night, &NOT_RAW, skip)?;
     let mut scan = open(night, &files, true);
     for (path, e) in closed {
         let name = name_within(night, &path);
@@ -203,14 +203,18 @@ fn name_within(root: &Path, path: &Path) -> String {
     within.to_string_lossy().replace('\\', "/")
 }
 
+/// What a walk finds.
+pub(super) struct Found {
+    /// FITS files, sorted.
+    pub(super) files: Vec<PathBuf>,
+    /// Folders that cannot be listed, and why.
+    pub(super) closed: Vec<(PathBuf, Error)>,
+}
+
 /// The FITS files under `root`, sorted, each once, and the folders below it that
 /// cannot be listed. Folders called one of `not_called` (below `root`) and those in
 /// `skip` are left out.
-pub(super) fn fits_files(
-    root: &Path,
-    not_called: &[&str],
-    skip: &[PathBuf],
-) -> Result<(Vec<PathBuf>, Vec<(PathBuf, Error)>)> {
+pub(super) fn fits_files(root: &Path, not_called: &[&str], skip: &[PathBuf]) -> Result<Found> {
     let mut walk = Walk { not_called, ..Walk::default() };
     walk.seen = skip.iter().filter_map(|p| p.canonicalize().ok()).collect();
     if let Ok(root) = root.canonicalize() {
@@ -218,7 +222,7 @@ pub(super) fn fits_files(
     }
     walk.folder(root)?;
     walk.files.sort();
-    Ok((walk.files, walk.closed))
+    Ok(Found { files: walk.files, closed: walk.closed })
 }
 
 #[derive(Default)]
