@@ -9,7 +9,8 @@ use crate::config::Instrument;
 use crate::error::{Error, Result};
 use crate::night::{Recipes, References, Settings};
 
-/// The settings of a reduction into `output`.
+/// The settings of a reduction into `output`. Everything typed is checked here,
+/// before a night is read.
 pub(super) fn settings(
     common: &Common,
     select: &Select,
@@ -21,6 +22,7 @@ pub(super) fn settings(
             "--read-time {t}: give the seconds from read to read, more than 0"
         )));
     }
+    engine(&common.engine)?;
     Ok(Settings {
         recipes: Recipes::new(&common.config, &families.steps)?,
         instrument: instrument(common.instrument.as_deref())?,

@@ -65,7 +65,7 @@ fn as_text(plan: &Plan) -> String {
     }
     let mut text = table.to_string();
     for (i, task) in asked.iter().filter(|(_, t)| !t.references.is_empty() || !t.warnings.is_empty()) {
-        let _ = writeln!(text, "\n{}. {} {}", i + 1, task.recipe, task.name);
+        let _ = writeln!(text, "\n{}. {}", i + 1, task.name);
         for picked in &task.references {
             let file = picked.path.as_ref().map_or("none".into(), |p| p.display().to_string());
             let _ = writeln!(text, "   {:<10} {file}  ({})", picked.reftype, picked.reason);

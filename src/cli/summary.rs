@@ -182,3 +182,67 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::night::Action;
+
+    fn task(name: &str) -> Task {
+        Task {
+            name: name.into(),
+            obsname: "IMG1-SCI".into(),
+            recipe: "imager".into(),
+            files: vec![name.into()],
+            references: Vec::new(),
+            needs: Vec::new(),
+            warnings: Vec::new(),
+            action: Action::Refused(String::new()),
+            up_to_date: false,
+            asked: true,
+        }
+    }
+
+    fn ended(status: Status, warnings: &[&str]) -> Outcome {
+        Outcome { status, seconds: 1.0, warnings: warnings.iter().map(|w| (*w).to_owned()).collect() }
+    }
+
+    #[test]
+    fn nothing_is_left_out_and_warnings_are_said_once() {
+        let tasks = ["a", "b", "c", "d"].map(task).to_vec();
+        let plan = Plan { output: "out".into(), tasks, warnings: vec!["of the night".into()] };
+        let outcomes = [
+            ended(Status::Done(vec!["out/a.fits".into()]), &["no gain"]),
+            ended(Status::Done(Vec::new()), &["no gain"]),
+            ended(Status::Failed("is bad".into()), &[]),
+            ended(Status::NoRecipe("no recipe yet"), &[]),
+        ];
+        let summary = Summary::new(&plan, &outcomes, "mock", 2.0);
+        let text = summary.to_string();
+        for part in [
+            "c: is bad",
+            "a and 1 more: no gain",
+            "  of the night",
+            "2 done, 1 failed, 1 no recipe yet; 2 warnings",
+        ] {
+            assert!(text.contains(part), "'{part}' in\n{text}");
+        }
+        assert_eq!(summary.exit(), Exit::SomeFailed);
+        assert_eq!(summary.json()["counts"]["done"], 2);
+        assert_eq!(summary.json()["tasks"][2]["error"], "is bad");
+    }
+
+    #[test]
+    fn exit_codes_say_what_happened() {
+        let plan = Plan { tasks: vec![task("a"), task("b")], ..Plan::default() };
+        let exit = |a: Status, b: Status| {
+            let outcomes = [ended(a, &[]), ended(b, &[])];
+            Summary::new(&plan, &outcomes, "", 0.0).exit().code()
+        };
+        let none = || Status::NoRecipe("no recipe yet");
+        assert_eq!(exit(Status::UpToDate("x".into()), none()), 0);
+        assert_eq!(exit(none(), none()), 64);
+        assert_eq!(exit(none(), Status::Failed(String::new())), 1);
+        assert_eq!(exit(Status::NotRun, Status::Failed(String::new())), 130);
+    }
+}
