@@ -6,7 +6,9 @@ pub mod dq;
 mod meta;
 mod models;
 mod names;
+mod unit;
 
 pub use meta::{Kind, Meta, ObsName};
 pub use models::{Cube, Image, Rate};
 pub use names::{master_name, product_name};
+pub use unit::Unit;

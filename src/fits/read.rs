@@ -55,6 +55,11 @@ impl Hdu {
         self.header.number("BSCALE").unwrap_or(1.0)
     }
 
+    /// BLANK, the integer that stands for no value.
+    pub fn blank(&self) -> Option<i64> {
+        if self.bitpix > 0 { self.header.integer("BLANK") } else { None }
+    }
+
     /// Number of pixels.
     pub fn len(&self) -> usize {
         if self.shape.is_empty() { 0 } else { self.shape.iter().product() }
@@ -137,20 +142,14 @@ impl Fits {
     /// Reads raw data bytes of `hdu` from byte `offset` on, as they lie on disk.
     pub fn read_raw(&self, hdu: &Hdu, offset: u64, into: &mut [u8]) -> Result<()> {
         if offset + into.len() as u64 > self.available(hdu) {
-            return Err(self.error(
-                &hdu.name,
-                format!(
-                    "is cut short: {} of {} data bytes are in the file; copy it again",
-                    self.available(hdu),
-                    hdu.data_len
-                ),
-            ));
+            return Err(self.cut_short(hdu));
         }
         read_at(&self.file, hdu.data_start + offset, into).map_err(Error::io("read", &self.path))
     }
 
     /// Pixels `[first, first + n)` (in file order) as f32, BSCALE and BZERO applied.
     pub fn pixels_f32(&self, hdu: &Hdu, first: usize, n: usize) -> Result<Vec<f32>> {
+        self.check(hdu, first, n)?;
         if hdu.kind == HduKind::CompressedImage {
             return compressed::pixels(self, hdu, first, n);
         }
@@ -161,6 +160,7 @@ impl Fits {
 
     /// Like [`Fits::pixels_f32`], as f64.
     pub fn pixels_f64(&self, hdu: &Hdu, first: usize, n: usize) -> Result<Vec<f64>> {
+        self.check(hdu, first, n)?;
         if hdu.kind == HduKind::CompressedImage {
             return compressed::pixels(self, hdu, first, n);
         }
@@ -182,13 +182,46 @@ impl Fits {
     /// All pixels as u32 (data quality); negative or fractional values are refused
     /// by truncation to the low 32 bits.
     pub fn u32(&self, hdu: &Hdu) -> Result<Vec<u32>> {
+        self.pixels_u32(hdu, 0, hdu.len())
+    }
+
+    /// Like [`Fits::pixels_f32`], as u32 (see [`Fits::u32`]).
+    pub fn pixels_u32(&self, hdu: &Hdu, first: usize, n: usize) -> Result<Vec<u32>> {
+        self.check(hdu, first, n)?;
         if hdu.kind == HduKind::CompressedImage {
-            let wide: Vec<f64> = compressed::pixels(self, hdu, 0, hdu.len())?;
+            let wide: Vec<f64> = compressed::pixels(self, hdu, first, n)?;
             return Ok(wide.into_iter().map(|v| v as i64 as u32).collect());
         }
-        let mut out = vec![0u32; hdu.len()];
-        self.convert_into(hdu, 0, &mut out, convert::to_u32)?;
+        let mut out = vec![0u32; n];
+        self.convert_into(hdu, first, &mut out, convert::to_u32)?;
         Ok(out)
+    }
+
+    /// Whether pixels `[first, first + n)` can be in the file at all, before memory
+    /// is taken for them.
+    pub(crate) fn check(&self, hdu: &Hdu, first: usize, n: usize) -> Result<()> {
+        if first.checked_add(n).is_none_or(|end| end > hdu.len()) {
+            return Err(self.error(&hdu.name, "has fewer pixels than were asked for"));
+        }
+        let width = hdu.bitpix.unsigned_abs() / 8;
+        if hdu.kind == HduKind::CompressedImage {
+            // No tile compression of FITS gains more than this.
+            const LIMIT: u64 = 20_000;
+            if hdu.len() as u64 / LIMIT * width > self.len {
+                return Err(self.error(&hdu.name, "ZNAXISn promise more pixels than the file can hold"));
+            }
+        } else if (first + n) as u64 * width > self.available(hdu) {
+            return Err(self.cut_short(hdu));
+        }
+        Ok(())
+    }
+
+    fn cut_short(&self, hdu: &Hdu) -> Error {
+        let (here, all) = (self.available(hdu), hdu.data_len);
+        self.error(
+            &hdu.name,
+            format!("is cut short: {here} of {all} data bytes are in the file; copy it again"),
+        )
     }
 
     fn convert_into<T: Send>(
@@ -199,10 +232,12 @@ impl Fits {
         convert: fn(&convert::Format, &[u8], &mut [T]),
     ) -> Result<()> {
         use rayon::prelude::*;
-        if first + out.len() > hdu.len() {
-            return Err(self.error(&hdu.name, "has fewer pixels than were asked for"));
-        }
-        let format = convert::Format { bitpix: hdu.bitpix, bscale: hdu.bscale(), bzero: hdu.bzero() };
+        let format = convert::Format {
+            bitpix: hdu.bitpix,
+            bscale: hdu.bscale(),
+            bzero: hdu.bzero(),
+            blank: hdu.blank(),
+        };
         let width = hdu.bitpix.unsigned_abs() as usize / 8;
         const PIXELS: usize = 1 << 18;
         out.par_chunks_mut(PIXELS).enumerate().try_for_each(|(i, part)| {

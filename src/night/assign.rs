@@ -2,7 +2,7 @@
 //!
 //! | reference | without it |
 //! |---|---|
-//! | mask, saturation, gain, readnoise, nonlin | a warning; the pipeline takes the instrument file's value, or skips |
+//! | mask, saturation, gain, readnoise, nonlin | the pipeline takes the instrument file's value, or skips, and warns |
 //! | bias, sky | a warning; its step is skipped |
 //! | dark | a set (flats, skies, scans): a warning, the step is skipped. One exposure: an error, unless a sky of the same EXPTIME and READMODE, which kept its dark too, takes it away, or the user skips the step |
 //! | flat, lenspx | an error for this exposure, unless the user skips the step |
@@ -126,8 +126,8 @@ pub fn assign(
                 (_, None) => return Err(missing(recipe, reftype, &found.reason)),
             };
             found.reason = format!("{}; {instead}", found.reason);
-            // A level-1 frame has no reads left that these could serve.
-            if meta.level < Some(1) || !STAGE1[1..4].contains(&reftype) {
+            // Of the others' stand-ins the pipeline warns, with their values.
+            if matches!(reftype, "dark" | "sky") || (reftype == "bias" && meta.level < Some(1)) {
                 warnings.push(found.sentence());
             }
             if matches!(reftype, "dark" | "bias" | "sky") {
@@ -268,7 +268,8 @@ mod tests {
         let flat = Recipe::built_in("flat").expect("flat");
         let a = assign(&flat, &science(), &[], &BTreeSet::new()).expect("a set does without");
         assert!(skips(&a, "dark_sub") && skips(&a, "bias") && !skips(&a, "linearity"));
-        assert_eq!(a.warnings.len(), 7, "{:?}", a.warnings);
+        assert_eq!(a.warnings.len(), 2, "{:?}", a.warnings);
+        assert!(a.picked.iter().any(|p| p.reason.ends_with("the instrument file's value is used")));
         let lenslet = Recipe::built_in("lenslet").expect("lenslet");
         let ifu = Meta { detector: "IFU".into(), instmode: "LENSLET".into(), ..science() };
         let dark = [have("dark", ifu.clone())];

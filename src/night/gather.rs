@@ -8,7 +8,7 @@ use super::scan::fits_files;
 use super::state::file_identity;
 use crate::error::{Error, Result};
 use crate::fits::Fits;
-use crate::refs::{BY_HAND, Candidate, REFTYPES, candidate_from_header, canonical};
+use crate::refs::{BY_HAND, Candidate, REFTYPES, candidate_from_header, canonical_reftype};
 
 /// Candidates, with what identifies their contents.
 #[derive(Debug, Clone, Default)]
@@ -47,19 +47,16 @@ impl References {
     }
 
     fn add_by_hand(&mut self, reftype: &str, path: &Path) -> Result<()> {
-        let wanted = canonical(reftype);
-        if !REFTYPES.contains(&wanted.as_str()) {
-            return Err(Error::Usage(format!(
-                "--override_{reftype}: no such reference type (types: {})",
-                REFTYPES.join(", ")
-            )));
-        }
+        let wanted = canonical_reftype(reftype).ok_or_else(|| {
+            let types = REFTYPES.join(", ");
+            Error::Usage(format!("--override_{reftype}: no such reference type (types: {types})"))
+        })?;
         let fits = Fits::open(path)
             .map_err(|e| Error::Usage(format!("--override_{reftype}: {e}; give a FITS reference file")))?;
         let mut candidate =
             candidate_from_header(path, fits.primary(), BY_HAND).unwrap_or_else(|| Candidate {
                 path: path.to_path_buf(),
-                reftype: wanted.clone(),
+                reftype: wanted.to_owned(),
                 meta: crate::datamodel::Meta::from_header(fits.primary()),
                 origin: BY_HAND.into(),
             });
@@ -69,7 +66,7 @@ impl References {
                 path.display(),
                 candidate.reftype
             ));
-            candidate.reftype = wanted;
+            candidate.reftype = wanted.to_owned();
         }
         self.insert(candidate, &fits)
     }

@@ -18,6 +18,7 @@ use super::state::file_identity;
 use crate::datamodel::{Meta, ObsName};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
+use crate::input::{ReadKey, read_group_key};
 
 /// Folders of a night that hold no raw frames.
 const NOT_RAW: [&str; 4] = ["reduced", "masters", "refs", "truth"];
@@ -119,12 +120,14 @@ struct Opened {
     path: PathBuf,
     facts: Header,
     identity: String,
+    /// Whether it is an image, so that READ_NO makes it one read of a set.
+    is_read: bool,
 }
 
 fn open(root: &Path, files: &[PathBuf], raw_only: bool) -> Scan {
     let opened: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path))).collect();
     let mut scan = Scan::default();
-    let mut reads: BTreeMap<[String; 3], Vec<Opened>> = BTreeMap::new();
+    let mut reads: BTreeMap<(String, String, i64), Vec<(ReadKey, Opened)>> = BTreeMap::new();
     for (path, result) in opened {
         let one = match result {
             Ok(one) => one,
@@ -136,19 +139,15 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool) -> Scan {
         };
         if let Some(why) = not_raw(&one.facts).filter(|_| raw_only) {
             scan.ignored.push((one.name, why));
-        } else if one.facts.has("READ_NO") {
-            let key = ["OBS_ID", "DET_ID", "EXP_NO"].map(|k| one.facts.text(k).unwrap_or_default());
-            reads.entry(key).or_default().push(one);
+        } else if let Some(key) = read_group_key(&one.facts).filter(|_| one.is_read) {
+            reads.entry(key.exposure.clone()).or_default().push((key, one));
         } else {
             scan.exposures.push(exposure(vec![one]));
         }
     }
     for mut set in reads.into_values() {
-        set.sort_by_key(|o| {
-            let number = |k| o.facts.integer(k).unwrap_or(0);
-            (number("RAMP_NO"), number("READ_NO"), o.name.clone())
-        });
-        scan.exposures.push(exposure(set));
+        set.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.name.cmp(&y.name)));
+        scan.exposures.push(exposure(set.into_iter().map(|(_, one)| one).collect()));
     }
     scan.exposures.sort_by(|a, b| a.name.cmp(&b.name));
     scan
@@ -173,7 +172,11 @@ fn open_one(root: &Path, path: &Path) -> Result<Opened> {
     if fits.hdus.iter().all(|h| !h.is_image()) {
         return Err(Error::fits(path, "", "holds no image: there is nothing to reduce in it"));
     }
-    Ok(Opened { name, path: path.to_path_buf(), facts, identity })
+    let image = fits.hdus.iter().find(|h| h.is_image());
+    let axes = image.map_or(0, |h| h.shape.iter().filter(|&&n| n > 1).count());
+    // A level-1 frame may keep the keywords of its last read.
+    let is_read = axes <= 2 && facts.integer("DATALVL") != Some(1);
+    Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read })
 }
 
 fn not_raw(facts: &Header) -> Option<&'static str> {

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Candidate;
+use super::{Candidate, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
 
@@ -148,18 +148,9 @@ impl Rule {
     }
 }
 
-/// The canonical name of a reference type, whatever its case or tradition.
-pub fn canonical(reftype: &str) -> String {
-    let lower = reftype.trim().to_ascii_lowercase().replace('_', "-");
-    match lower.as_str() {
-        "linearity" | "nonlincoeff" | "nonlinearity" => "nonlin",
-        "dq" | "badpix" => "mask",
-        "superbias" => "bias",
-        "len-spx" | "spx" | "rectmat" => "lenspx",
-        "read-noise" => "readnoise",
-        other => other,
-    }
-    .to_owned()
+/// The canonical name of a known type; another one in lower case.
+fn canonical(reftype: &str) -> String {
+    canonical_reftype(reftype).map_or_else(|| reftype.trim().to_ascii_lowercase(), str::to_owned)
 }
 
 /// A candidate from a file's primary header; `None` when it has no REFTYPE.

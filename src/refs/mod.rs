@@ -1,14 +1,22 @@
 //! Reference files: which applies, and their planes.
 
+mod choose;
+mod load;
+mod nonlin;
+mod reftype;
+
 use std::path::PathBuf;
 
 use crate::datamodel::Meta;
 
-mod choose;
-
 pub use choose::{
-    BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, canonical, choose, julian_date, why_none,
+    BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
 };
+pub use load::{
+    Frame, load_bias, load_dark, load_flat, load_gain, load_mask, load_readnoise, load_saturation, load_sky,
+};
+pub use nonlin::{Nonlin, ZeroPoint, load_nonlin};
+pub use reftype::{canonical_reftype, checksum};
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,288 @@
+// Raw reads of a pixel to its rate, or through any part of that way: the twin of
+// src/kernels/ramp. One invocation a pixel; NREADS >= ramps * reads.
+
+struct Params {
+    items: u32, nx: u32, rows: u32, row0: u32,
+    ramps: u32, reads: u32, stride_ramp: u32, stride_read: u32,
+    stride_y: u32, stride_x: u32, encoding: u32, listed: u32,
+    stages: u32, grow: u32, ncoef: u32, zero_point: u32,
+    algorithm: u32, num_coadd: u32, amp_width: u32, along_y: u32,
+    groups: u32, lines: u32, max_jumps: u32, threshold_one: f32,
+    threshold_two: f32, counts: u32,
+}
+
+@group(0) @binding(0) var<storage, read> ramp: array<u32>;
+@group(0) @binding(1) var<storage, read> flags_in: array<u32>;
+@group(0) @binding(2) var<storage, read> cal: array<u32>;
+@group(0) @binding(3) var<storage, read> tables: array<f32>;
+@group(0) @binding(4) var<storage, read> list: array<u32>;
+@group(0) @binding(5) var<storage, read_write> out: array<u32>;
+@group(0) @binding(6) var<storage, read_write> flags_out: array<u32>;
+@group(0) @binding(7) var<uniform> p: Params;
+
+const SATURATION: u32 = 1u;
+const BIAS: u32 = 2u;
+const REFPIX: u32 = 4u;
+const LINEARITY: u32 = 8u;
+const JUMP: u32 = 16u;
+const FIT: u32 = 32u;
+const STORE: u32 = 64u;
+const FLAGS_IN: u32 = 128u;
+
+const FLAG_DO_NOT_USE: u32 = 1u;
+const FLAG_SATURATED: u32 = 2u;
+const FLAG_JUMP: u32 = 4u;
+
+// Reads after the corrections, and their flags.
+var<private> y: array<f32, NREADS>;
+var<private> flags: array<u32, NREADS>;
+
+fn on(bit: u32) -> bool { return (p.stages & bit) != 0u; }
+fn total_reads() -> u32 { return p.ramps * p.reads; }
+
+fn t_inv_dt(i: u32) -> f32 { return tables[i]; }
+fn t_ap(i: u32) -> f32 { return tables[total_reads() + i]; }
+fn t_ar(i: u32) -> f32 { return tables[2u * total_reads() + i]; }
+fn t_bp(i: u32) -> f32 { return tables[3u * total_reads() + i]; }
+fn t_br(i: u32) -> f32 { return tables[4u * total_reads() + i]; }
+fn t_pair(i: u32) -> f32 { return tables[5u * total_reads() + i]; }
+fn t_time(i: u32) -> f32 { return tables[6u * total_reads() + i]; }
+fn t_inv_n(i: u32) -> f32 { return tables[7u * total_reads() + i]; }
+fn t_lag(i: u32) -> f32 { return tables[8u * total_reads() + i]; }
+
+fn cal_bits(plane: u32, pixel: u32) -> u32 { return cal[plane * p.nx * p.rows + pixel]; }
+fn cal_value(plane: u32, pixel: u32) -> f32 { return bitcast<f32>(cal_bits(plane, pixel)); }
+
+// Bits of read `k` of the exposure at `pixel`.
+fn raw_bits(pixel: u32, k: u32) -> u32 {
+    let at = (k / p.reads) * p.stride_ramp + (k % p.reads) * p.stride_read
+        + (pixel / p.nx) * p.stride_y + (pixel % p.nx) * p.stride_x;
+    return element_bits(p.encoding, ramp[word_of(p.encoding, at)], at);
+}
+
+fn load(pixel: u32) {
+    for (var k = 0u; k < total_reads(); k++) {
+        let bits = raw_bits(pixel, k);
+        y[k] = element_value(p.encoding, bits);
+        var f = select(0u, FLAG_DO_NOT_USE, not_finite(p.encoding, bits));
+        if on(FLAGS_IN) {
+            f |= flags_in[k * p.nx * p.rows + pixel];
+        }
+        flags[k] = f;
+    }
+}
+
+// First read of ramp `r` at which a pixel within `grow` of `pixel` saturates.
+fn first_saturated(pixel: u32, r: u32) -> u32 {
+    let px = pixel % p.nx;
+    let py = pixel / p.nx;
+    var first = p.reads;
+    for (var qy = py - min(py, p.grow); qy <= min(py + p.grow, p.rows - 1u); qy++) {
+        for (var qx = px - min(px, p.grow); qx <= min(px + p.grow, p.nx - 1u); qx++) {
+            let q = qy * p.nx + qx;
+            let threshold = cal_value(1u, q);
+            for (var k = 0u; k < first; k++) {
+                let bits = raw_bits(q, r * p.reads + k);
+                if !not_finite(p.encoding, bits) && element_value(p.encoding, bits) >= threshold {
+                    first = k;
+                }
+            }
+        }
+    }
+    return first;
+}
+
+fn saturation(pixel: u32) {
+    let threshold = cal_value(1u, pixel);
+    for (var r = 0u; r < p.ramps; r++) {
+        var first = p.reads;
+        if p.grow > 0u {
+            first = first_saturated(pixel, r);
+        }
+        for (var k = 0u; k < p.reads; k++) {
+            let at = r * p.reads + k;
+            if y[at] >= threshold {
+                first = min(first, k);
+            }
+            if k >= first {
+                flags[at] |= FLAG_SATURATED;
+            }
+        }
+    }
+}
+
+fn offsets(pixel: u32) {
+    let bias = select(0.0, cal_value(2u, pixel), on(BIAS));
+    let px = pixel % p.nx;
+    let py = pixel / p.nx + p.row0;
+    let across = select(px, py, p.along_y != 0u);
+    let line = select(py, px, p.along_y != 0u);
+    let group = across / p.amp_width * 2u + (across & 1u);
+    let columns = total_reads() * 9u;
+    let rows = columns + total_reads() * p.groups;
+    for (var k = 0u; k < total_reads(); k++) {
+        y[k] -= bias;
+        if on(REFPIX) {
+            y[k] -= tables[columns + k * p.groups + group] + tables[rows + k * p.lines + line];
+        }
+    }
+}
+
+fn linearity(pixel: u32) {
+    let bias = select(0.0, cal_value(2u, pixel), p.zero_point == 1u && on(BIAS));
+    var first = 0.0;
+    for (var k = 0u; k < total_reads(); k++) {
+        if p.zero_point == 2u && k % p.reads == 0u {
+            first = y[k];
+        }
+        let x = y[k] + bias - first;
+        var sum = 0.0;
+        for (var c = p.ncoef; c > 0u; c--) {
+            sum = sum * x + cal_value(4u + c, pixel);
+        }
+        if (flags[k] & FLAG_SATURATED) == 0u {
+            y[k] = sum;
+        }
+    }
+}
+
+fn differences(pixel: u32, n: u32) {
+    let gain = cal_value(3u, pixel);
+    let lost_bits = FLAG_DO_NOT_USE | FLAG_SATURATED;
+    for (var i = 0u; i < n; i++) {
+        let inv = t_inv_dt(i);
+        let lost = ((flags[i] | flags[i + 1u]) & lost_bits) | (flags[i + 1u] & FLAG_JUMP);
+        if lost == 0u && inv > 0.0 {
+            d[i] = gain * ((y[i + 1u] - y[i]) * inv);
+            used[i] = 1.0;
+        } else {
+            d[i] = 0.0;
+            used[i] = 0.0;
+        }
+    }
+}
+
+// Drops the differences that a hit spoils, best first; the rate of the last fit.
+fn jumps(n: u32, s2: f32) -> f32 {
+    var rate = 0.0;
+    for (var round = 0u; round <= p.max_jumps; round++) {
+        let a0 = trimmed_mean(n);
+        let s = forward(n, max(a0, 0.0), s2, a0);
+        rate = a0 + s.s1 / max(s.s0, TINY);
+        if round == p.max_jumps {
+            break;
+        }
+        let best = omissions(n, s);
+        let left = count_used(n);
+        let single = best.one.gain > p.threshold_one && left > 2.5;
+        let double = best.two.gain > p.threshold_two && left > 3.5
+            && !(best.one.gain - p.threshold_one > best.two.gain - p.threshold_two);
+        if !single && !double {
+            break;
+        }
+        let first = select(best.one.at, best.two.at, double);
+        let last = select(first, first + 1u, double);
+        for (var i = first; i <= last; i++) {
+            used[i] = 0.0;
+            d[i] = 0.0;
+            flags[i + 1u] |= FLAG_JUMP;
+        }
+    }
+    return rate;
+}
+
+// Rate, photon variance, read variance, chi-squared.
+fn fit(n: u32, s2: f32, start: f32) -> vec4<f32> {
+    if p.algorithm != 0u {
+        let e = line_estimate(n, p.algorithm == 1u, p.num_coadd);
+        let g = max(e.rate, 0.0);
+        let s = forward(n, g, s2, e.rate);
+        return vec4<f32>(e.rate, e.photon * g, e.read * s2, s.s2);
+    }
+    var a = start;
+    let once = forward(n, max(a, 0.0), s2, a);
+    a += once.s1 / max(once.s0, TINY);
+    let g = max(a, 0.0);
+    let s = forward(n, g, s2, a);
+    let inv = 1.0 / max(s.s0, TINY);
+    let part = parts(n);
+    return vec4<f32>(
+        a + s.s1 * inv,
+        g * part.x * inv * inv,
+        s2 * part.y * inv * inv,
+        s.s2 - s.s1 * s.s1 * inv,
+    );
+}
+
+fn store(index: u32) {
+    for (var k = 0u; k < total_reads(); k++) {
+        out[k * p.items + index] = bitcast<u32>(y[k]);
+        flags_out[k * p.items + index] = flags[k];
+    }
+}
+
+fn write_rate(index: u32, pixel: u32, n: u32, v: vec4<f32>) {
+    var dq = cal_bits(0u, pixel);
+    var reads = 0u;
+    for (var k = 0u; k < total_reads(); k++) {
+        dq |= flags[k] & (FLAG_SATURATED | FLAG_JUMP);
+        if (flags[k] & (FLAG_SATURATED | FLAG_DO_NOT_USE)) == 0u {
+            reads++;
+        }
+    }
+    let used_count = count_used(n);
+    if used_count == 0.0 {
+        dq |= FLAG_DO_NOT_USE;
+    }
+    var unit = 1.0;
+    if p.counts != 0u {
+        unit = 1.0 / cal_value(3u, pixel);
+    }
+    let lost = (dq & FLAG_DO_NOT_USE) != 0u;
+    out[index] = select(bitcast<u32>(v.x * unit), NAN_BITS, lost);
+    out[p.items + index] = select(bitcast<u32>(sqrt(v.y + v.z) * unit), NAN_BITS, lost);
+    out[2u * p.items + index] = select(bitcast<u32>(v.y * unit * unit), NAN_BITS, lost);
+    out[3u * p.items + index] = select(bitcast<u32>(v.z * unit * unit), NAN_BITS, lost);
+    let chi2 = v.w / max(used_count - 1.0, 1.0);
+    out[4u * p.items + index] = select(bitcast<u32>(chi2), NAN_BITS, lost || used_count < 1.5);
+    out[5u * p.items + index] = dq;
+    out[6u * p.items + index] = reads;
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
+    let index = item(id, groups);
+    if index >= p.items {
+        return;
+    }
+    var pixel = index;
+    if p.listed != 0u {
+        pixel = list[index];
+    }
+    load(pixel);
+    if on(SATURATION) {
+        saturation(pixel);
+    }
+    offsets(pixel);
+    if on(LINEARITY) {
+        linearity(pixel);
+    }
+    let n = total_reads() - 1u;
+    let s2 = cal_value(4u, pixel);
+    var start = 0.0;
+    if on(JUMP | FIT) {
+        differences(pixel, n);
+        if on(JUMP) {
+            start = jumps(n, s2);
+        } else {
+            let a0 = trimmed_mean(n);
+            let s = forward(n, max(a0, 0.0), s2, a0);
+            start = a0 + s.s1 / max(s.s0, TINY);
+        }
+    }
+    if on(STORE) {
+        store(index);
+    } else {
+        write_rate(index, pixel, n, fit(n, s2, start));
+    }
+}

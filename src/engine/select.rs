@@ -1,0 +1,133 @@
+//! Which device: what there is, and which one a request means.
+
+use super::{CpuEngine, DeviceInfo, DeviceKind, Engine, GpuEngine};
+use crate::error::{Error, Result};
+
+/// A device as `irisgpu devices` lists it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Name, limits.
+    pub info: DeviceInfo,
+    /// PCI address; empty where the driver does not say.
+    pub pci: String,
+    /// Driver and version.
+    pub driver: String,
+    /// Whether it is the one taken when nothing is asked for.
+    pub default: bool,
+}
+
+/// Memory that GPU buffers should stay under when the user does not say: wgpu does
+/// not tell how much a device has.
+const GPU_MEMORY: u64 = 4 << 30;
+/// The same for the CPU engine.
+const CPU_MEMORY: u64 = 1 << 30;
+
+fn adapters() -> Vec<(wgpu::Adapter, DeviceKind)> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    if std::env::var_os("WGPU_BACKEND").is_none() {
+        // OpenGL only on request: its drivers probe for displays.
+        descriptor.backends = wgpu::Backends::PRIMARY;
+    }
+    let backends = descriptor.backends;
+    let instance = wgpu::Instance::new(descriptor);
+    let mut found: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends))
+        .into_iter()
+        .filter(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
+        .map(|a| {
+            let info = a.get_info();
+            let software = ["llvmpipe", "swiftshader", "lavapipe", "basic render"];
+            let name = info.name.to_ascii_lowercase();
+            let is_cpu =
+                info.device_type == wgpu::DeviceType::Cpu || software.iter().any(|s| name.contains(s));
+            (a, if is_cpu { DeviceKind::Software } else { DeviceKind::Gpu })
+        })
+        .collect();
+    // Best first; stable, so the driver's order breaks ties.
+    found.sort_by_key(|(a, kind)| match (kind, a.get_info().device_type) {
+        (DeviceKind::Gpu, wgpu::DeviceType::DiscreteGpu) => 0,
+        (DeviceKind::Gpu, wgpu::DeviceType::IntegratedGpu) => 1,
+        (DeviceKind::Gpu, _) => 2,
+        _ => 3,
+    });
+    found
+}
+
+fn describe(adapter: &wgpu::Adapter, kind: DeviceKind) -> DeviceInfo {
+    let limits = adapter.limits();
+    let info = adapter.get_info();
+    DeviceInfo {
+        name: info.name,
+        backend: info.backend.to_string(),
+        kind,
+        max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        memory: GPU_MEMORY,
+    }
+}
+
+/// Every device of this machine, best first, the CPU engine last.
+pub fn devices() -> Vec<Listed> {
+    let mut list: Vec<Listed> = adapters()
+        .iter()
+        .map(|(adapter, kind)| {
+            let about = adapter.get_info();
+            Listed {
+                info: describe(adapter, *kind),
+                pci: about.device_pci_bus_id,
+                driver: format!("{} {}", about.driver, about.driver_info).trim().to_owned(),
+                default: false,
+            }
+        })
+        .collect();
+    let cpu = CpuEngine::new(CPU_MEMORY);
+    list.push(Listed {
+        info: cpu.device().clone(),
+        pci: String::new(),
+        driver: String::new(),
+        default: false,
+    });
+    let chosen = list.iter().position(|l| l.info.kind == DeviceKind::Gpu).unwrap_or(list.len() - 1);
+    list[chosen].default = true;
+    list
+}
+
+/// Opens a device: `None` takes the best hardware GPU, else the CPU engine; `cpu`
+/// the CPU engine; `gpu` a hardware GPU; `pci:…` the device at that address; any
+/// other text the first device whose name contains it (in any case). `memory`
+/// bounds its buffers, bytes.
+pub fn select(request: Option<&str>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
+    let cpu = || -> Result<Box<dyn Engine>> { Ok(Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY)))) };
+    let wanted = request.map(str::to_ascii_lowercase);
+    if wanted.as_deref() == Some("cpu") {
+        return cpu();
+    }
+    let found = adapters();
+    let chosen = found.iter().find(|(adapter, kind)| {
+        let about = adapter.get_info();
+        match wanted.as_deref() {
+            None | Some("gpu") => *kind == DeviceKind::Gpu,
+            Some(text) => match text.strip_prefix("pci:") {
+                Some(address) => about.device_pci_bus_id.eq_ignore_ascii_case(address),
+                None => about.name.to_ascii_lowercase().contains(text),
+            },
+        }
+    });
+    match (chosen, wanted) {
+        (Some((adapter, kind)), _) => {
+            Ok(Box::new(GpuEngine::new(adapter, *kind, memory.unwrap_or(GPU_MEMORY))?))
+        }
+        (None, None) => cpu(),
+        (None, Some(text)) => {
+            let names: Vec<String> = found.iter().map(|(a, _)| a.get_info().name).collect();
+            let what =
+                if text == "gpu" { "no hardware GPU".to_owned() } else { format!("no device '{text}'") };
+            Err(Error::NoDevice(format!(
+                "{what} on this machine (it has {}); `irisgpu devices` lists them",
+                if names.is_empty() {
+                    "only the CPU engine, 'cpu'".into()
+                } else {
+                    names.join(", ") + ", cpu"
+                }
+            )))
+        }
+    }
+}

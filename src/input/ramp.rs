@@ -1,0 +1,297 @@
+//! An opened ramp exposure: what it holds, and its pixels row chunk by row chunk.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::headers::merged;
+use super::layout::{Family, Layout, recognise, squeezed};
+use super::pixels::{Encoding, Stored};
+use super::{OpenOptions, by, label, reads, times};
+use crate::datamodel::Meta;
+use crate::error::{Error, Result};
+use crate::fits::{Fits, Hdu, HduKind, Header};
+
+/// Headers that promise more reads than this are damaged.
+const MOST_READS: usize = 1 << 20;
+
+/// A ramp exposure in any layout. Opening reads headers and small planes; pixels
+/// come from [`Ramp::read_rows`], which several threads may call at once.
+#[derive(Debug)]
+pub struct Ramp {
+    /// The file (the first one of a set of one file a read).
+    pub path: PathBuf,
+    /// What products inherit: PRIMARY, with the science HDU's own keywords laid
+    /// under it. CRPIX is 1-based whatever the layout.
+    pub header: Header,
+    /// The header's facts.
+    pub meta: Meta,
+    /// Ramps (reset to reset) that are whole in the file.
+    pub ramps: usize,
+    /// Reads (or averaged resultants) a ramp.
+    pub reads: usize,
+    /// Rows.
+    pub ny: usize,
+    /// Columns.
+    pub nx: usize,
+    /// (ramps, reads): mean time of each read since its ramp's reset, s; strictly
+    /// increasing within a ramp.
+    pub times: Vec<f64>,
+    /// (ramps, reads): frames averaged in each read, ≥ 1.
+    pub nsample: Vec<u16>,
+    /// Seconds between the frames averaged in a read; 0 where all `nsample` are 1.
+    pub frame_time: f64,
+    /// What the bytes of a chunk mean.
+    pub encoding: Encoding,
+    /// (ny, nx): flags that hold for every read.
+    pub pixeldq: Option<Vec<u32>>,
+    /// Whether [`Ramp::groupdq_rows`] gives flags of single reads.
+    pub has_groupdq: bool,
+    /// What was mended, as sentences.
+    pub warnings: Vec<String>,
+    pub(super) source: Source,
+}
+
+/// Where a ramp's pixels are.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// In one HDU.
+    Array(Box<Array>),
+    /// In one file a read, in order.
+    Reads(Vec<reads::ReadFile>),
+}
+
+/// A ramp in one HDU.
+#[derive(Debug)]
+pub(super) struct Array {
+    fits: Fits,
+    hdu: Hdu,
+    stored: Stored,
+    /// As the header has it, whether or not the file holds it all.
+    layout: Layout,
+    groupdq: Option<Hdu>,
+}
+
+/// Distances in pixels (not bytes) within a chunk buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strides {
+    /// From a ramp to the next.
+    pub ramp: usize,
+    /// From a read to the next.
+    pub read: usize,
+    /// From a row to the next.
+    pub y: usize,
+    /// From a column to the next.
+    pub x: usize,
+}
+
+/// Opens the ramp in `hdu`.
+pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> {
+    let mut warnings = Vec::new();
+    let layout = recognise(&fits, &hdu)?;
+    let header = merged(&fits, &hdu, layout.family == Family::Liger);
+    let (ramps, reads) = whole_reads(&fits, &hdu, &layout, &mut warnings)?;
+    check_counts(&header, &layout, &mut warnings);
+    let all = times::of_ramp(&fits, &header, &layout, options, &mut warnings)?;
+    let kept = |i: &usize| i % layout.reads < reads && i / layout.reads < ramps;
+    let kept: Vec<usize> = (0..layout.ramps * layout.reads).filter(kept).collect();
+    let stored = Stored::of(&hdu);
+    let (pixeldq, groupdq) = flags(&fits, &hdu, &layout, &mut warnings)?;
+    Ok(Ramp {
+        path: fits.path.clone(),
+        meta: Meta::from_header(&header),
+        header,
+        ramps,
+        reads,
+        ny: layout.ny,
+        nx: layout.nx,
+        times: kept.iter().map(|&i| all.times[i]).collect(),
+        nsample: kept.iter().map(|&i| all.nsample[i]).collect(),
+        frame_time: all.frame_time,
+        encoding: stored.encoding,
+        pixeldq,
+        has_groupdq: groupdq.is_some(),
+        warnings,
+        source: Source::Array(Box::new(Array { fits, hdu, stored, layout, groupdq })),
+    })
+}
+
+/// How many (ramps, reads a ramp) a file that may be cut short really holds:
+/// either the ramps that are whole, or the reads that all ramps have, whichever is
+/// more.
+fn whole_reads(
+    fits: &Fits,
+    hdu: &Hdu,
+    layout: &Layout,
+    warnings: &mut Vec<String>,
+) -> Result<(usize, usize)> {
+    let all = (layout.ramps, layout.reads);
+    let here = fits.available(hdu);
+    let total = layout.ramps * layout.reads;
+    if total > MOST_READS {
+        let message = format!("promises {total} reads, which no exposure has: the header is damaged");
+        return Err(fits.error(&label(hdu), message));
+    }
+    if hdu.kind == HduKind::CompressedImage {
+        fits.check(hdu, 0, hdu.len())?;
+    }
+    if here >= hdu.data_len {
+        return Ok(all);
+    }
+    let name = label(hdu);
+    if hdu.kind != HduKind::Image || layout.family == Family::Liger {
+        return Err(fits.error(
+            &name,
+            format!(
+                "is cut short ({here} of {} data bytes): the file is truncated; copy it again",
+                hdu.data_len
+            ),
+        ));
+    }
+    let plane = (layout.ny * layout.nx) as u64 * hdu.bitpix.unsigned_abs() / 8;
+    let whole = usize::try_from(here / plane).unwrap_or(total).min(total);
+    if whole == 0 {
+        let message =
+            format!("is cut short before its first read ends ({here} data bytes); copy the file again");
+        return Err(fits.error(&name, message));
+    }
+    let by_ramps = (whole / layout.reads, layout.reads);
+    let by_reads = (layout.ramps, whole.saturating_sub((layout.ramps - 1) * layout.reads));
+    let first_ramp = (1, whole.min(layout.reads));
+    let kept = [by_ramps, by_reads, first_ramp].into_iter().max_by_key(|(r, n)| r * n).unwrap_or(first_ramp);
+    warnings.push(format!(
+        "{name} is cut short: {whole} of {total} reads are whole; {} x {} (ramps x reads) are reduced",
+        kept.0, kept.1
+    ));
+    Ok(kept)
+}
+
+/// Warns where the count keywords contradict the array.
+fn check_counts(header: &Header, layout: &Layout, warnings: &mut Vec<String>) {
+    let pairs: [(&[&str], usize, &str); 2] = match layout.family {
+        Family::Jwst => [(&["NINTS"], layout.ramps, "ramps"), (&["NGROUPS"], layout.reads, "reads")],
+        _ => [
+            (&["NGROUPS", "NUMRAMPS"], layout.ramps, "ramps"),
+            (&["NREADS", "NUMREADS"], layout.reads, "reads"),
+        ],
+    };
+    for (keys, real, what) in pairs {
+        let said = keys.iter().find_map(|k| header.integer(k).map(|n| (k, n)));
+        if let Some((key, n)) = said
+            && usize::try_from(n) != Ok(real)
+        {
+            warnings.push(format!("{key} = {n} but the array holds {real} {what}: the array is believed"));
+        }
+    }
+}
+
+/// PIXELDQ as a plane, and the HDU of flags of single reads.
+fn flags(
+    fits: &Fits,
+    science: &Hdu,
+    layout: &Layout,
+    warnings: &mut Vec<String>,
+) -> Result<(Option<Vec<u32>>, Option<Hdu>)> {
+    let (mut pixeldq, mut groupdq) = (None, None);
+    for name in ["PIXELDQ", "GROUPDQ", "DQ"] {
+        let Some(hdu) = fits.hdu(name).filter(|h| h.is_image()) else { continue };
+        if fits.available(hdu) < hdu.data_len {
+            warnings.push(format!("{name} is cut off by the end of the file: ignored"));
+            continue;
+        }
+        let shape = squeezed(hdu);
+        if shape == [layout.ny, layout.nx] && name != "GROUPDQ" {
+            pixeldq = pixeldq.or(Some(fits.u32(hdu)?));
+        } else if shape == squeezed(science) && name != "PIXELDQ" {
+            groupdq = groupdq.or(Some(hdu.clone()));
+        } else {
+            let wanted =
+                if name == "GROUPDQ" { by(&science.shape) } else { format!("{} x {}", layout.ny, layout.nx) };
+            let science = label(science);
+            let message = format!("is {} but {science} needs {wanted}: correct or remove it", by(&hdu.shape));
+            return Err(fits.error(name, message));
+        }
+    }
+    Ok((pixeldq, groupdq))
+}
+
+impl Ramp {
+    /// Where pixel (ramp, read, y, x) of a chunk of `rows` rows lies in its buffer.
+    pub fn strides(&self, rows: usize) -> Strides {
+        let (ramps, reads, nx) = (self.ramps, self.reads, self.nx);
+        match &self.source {
+            Source::Array(a) if a.layout.family == Family::Liger => {
+                Strides { ramp: reads, read: 1, y: nx * ramps * reads, x: ramps * reads }
+            }
+            _ => Strides { ramp: reads * rows * nx, read: rows * nx, y: nx, x: 1 },
+        }
+    }
+
+    /// Bytes of a chunk of `rows` rows.
+    pub fn chunk_bytes(&self, rows: usize) -> usize {
+        self.ramps * self.reads * rows * self.nx * self.encoding.bytes()
+    }
+
+    /// Fills `into` (of [`Ramp::chunk_bytes`] bytes) with all ramps and reads of
+    /// `rows`: big-endian [`Encoding`] bytes, laid out by [`Ramp::strides`].
+    pub fn read_rows(&self, rows: Range<usize>, into: &mut [u8]) -> Result<()> {
+        self.check_rows(&rows)?;
+        let bytes = self.chunk_bytes(rows.len());
+        let Some(into) = into.get_mut(..bytes) else {
+            let message = format!("a chunk of {} rows needs {bytes} bytes, not {}", rows.len(), into.len());
+            return Err(Error::input(&self.path, message));
+        };
+        if into.is_empty() {
+            return Ok(());
+        }
+        let plane = rows.len() * self.nx * self.encoding.bytes();
+        match &self.source {
+            Source::Reads(files) => into
+                .chunks_mut(plane)
+                .zip(files)
+                .try_for_each(|(part, file)| file.read(rows.start * self.nx, part)),
+            Source::Array(a) if a.layout.family == Family::Liger => {
+                a.stored.read(&a.fits, &a.hdu, rows.start * self.nx * self.ramps * self.reads, into)
+            }
+            Source::Array(a) => into.chunks_mut(plane).enumerate().try_for_each(|(i, part)| {
+                a.stored.read(&a.fits, &a.hdu, self.plane_start(&a.layout, i, rows.start), part)
+            }),
+        }
+    }
+
+    /// Flags of single reads of `rows`, the low 8 bits (JWST's GROUPDQ), always in
+    /// (ramps, reads, rows, nx) order; `None` where the file has none.
+    pub fn groupdq_rows(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>> {
+        self.check_rows(&rows)?;
+        let Source::Array(array) = &self.source else { return Ok(None) };
+        let Array { fits, layout, groupdq: Some(hdu), .. } = &**array else { return Ok(None) };
+        let (planes, pixels) = (self.ramps * self.reads, rows.len() * self.nx);
+        if layout.family == Family::Liger {
+            let fast = fits.pixels_u32(hdu, rows.start * self.nx * planes, pixels * planes)?;
+            let mut out = vec![0; fast.len()];
+            for (p, flags) in fast.chunks_exact(planes).enumerate() {
+                flags.iter().enumerate().for_each(|(i, f)| out[i * pixels + p] = *f as u8);
+            }
+            return Ok(Some(out));
+        }
+        let mut out = Vec::with_capacity(planes * pixels);
+        for i in 0..planes {
+            let flags = fits.pixels_u32(hdu, self.plane_start(layout, i, rows.start), pixels)?;
+            out.extend(flags.into_iter().map(|f| f as u8));
+        }
+        Ok(Some(out))
+    }
+
+    /// The pixel in the file where row `row` of the `i`th kept read begins.
+    fn plane_start(&self, layout: &Layout, i: usize, row: usize) -> usize {
+        let read = i / self.reads * layout.reads + i % self.reads;
+        (read * self.ny + row) * self.nx
+    }
+
+    fn check_rows(&self, rows: &Range<usize>) -> Result<()> {
+        if rows.start <= rows.end && rows.end <= self.ny {
+            return Ok(());
+        }
+        let message = format!("rows {} to {} were asked for, but it has {}", rows.start, rows.end, self.ny);
+        Err(Error::input(Path::new(&self.path), message))
+    }
+}

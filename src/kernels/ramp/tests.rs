@@ -1,0 +1,307 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::{CpuEngine, Dispatch, Engine, testing};
+
+/// A small deterministic generator (splitmix64) for test data.
+struct Random(u64);
+
+impl Random {
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        let (u, v) = (1.0 - self.uniform(), self.uniform());
+        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    }
+}
+
+/// A chunk of ramps as the kernel takes it, in f32 words.
+struct Case {
+    params: Params,
+    buffers: Vec<Vec<u32>>,
+}
+
+fn words(values: &[f32]) -> Vec<u32> {
+    bytemuck::cast_slice(values).to_vec()
+}
+
+/// `pixels` ramps of `rate` e-/s (drawn Gaussian, as photon noise of many electrons
+/// is), gain 2, read noise 10 e-, pedestal 5000 DN, a jump in every 50th pixel.
+fn case(pixels: usize, ramps: usize, reads: usize, rate: f64, jump: f64, seed: u64) -> Case {
+    let (gain, noise, dt) = (2.0, 10.0, 1.5);
+    let k = ramps * reads;
+    let mut random = Random(seed);
+    let mut ramp = vec![0f32; k * pixels];
+    for pixel in 0..pixels {
+        for r in 0..ramps {
+            let mut electrons = 0.0;
+            for read in 0..reads {
+                electrons += rate * dt + (rate * dt).sqrt() * random.normal();
+                if pixel % 50 == 7 && read == reads / 2 {
+                    electrons += jump;
+                }
+                let dn = 5000.0 + (electrons + noise * random.normal()) / gain;
+                ramp[(r * reads + read) * pixels + pixel] = dn as f32;
+            }
+        }
+    }
+    let times: Vec<f64> = (0..k).map(|i| (i % reads + 1) as f64 * dt).collect();
+    let tables = Tables::new(&times, &vec![1; k], 0.0, reads);
+    let plane = |v: f32| vec![v; pixels];
+    let mut cal = vec![0u32; pixels];
+    for v in [1e30, 0.0, gain as f32, (noise * noise) as f32, 0.0, 1.0] {
+        cal.extend(words(&plane(v)));
+    }
+    let params = Params {
+        items: pixels as u32,
+        nx: pixels as u32,
+        rows: 1,
+        ramps: ramps as u32,
+        reads: reads as u32,
+        stride_ramp: (reads * pixels) as u32,
+        stride_read: pixels as u32,
+        stride_y: pixels as u32,
+        stride_x: 1,
+        encoding: Encoding::Native as u32,
+        stages: stage::SATURATION | stage::BIAS | stage::LINEARITY | stage::JUMP | stage::FIT,
+        ncoef: 2,
+        num_coadd: 3,
+        amp_width: 1,
+        max_jumps: 10,
+        threshold_one: 30.25,
+        threshold_two: 34.0,
+        ..Params::default()
+    };
+    let buffers =
+        vec![words(&ramp), vec![0], cal, tables.to_words(), vec![0], vec![0; OUT_PLANES * pixels], vec![0]];
+    Case { params, buffers }
+}
+
+fn dispatch(case: &Case, engine: &mut dyn Engine) -> (Vec<u32>, Vec<u32>) {
+    let buffers: Vec<_> = case.buffers.iter().map(|w| engine.buffer_of(w).expect("buffer")).collect();
+    let reads = case.params.ramps * case.params.reads;
+    let dispatch = Dispatch {
+        kernel: &RAMP,
+        buffers: buffers.clone(),
+        items: case.params.items as usize,
+        params: bytemuck::cast_slice(&[case.params]).to_vec(),
+        constants: vec![("NREADS", reads.next_power_of_two().max(4))],
+    };
+    engine.submit(&vec![dispatch]).expect("submit");
+    (engine.download(buffers[5]).expect("out"), engine.download(buffers[6]).expect("flags"))
+}
+
+fn on_cpu(case: &Case) -> Vec<u32> {
+    dispatch(case, &mut CpuEngine::new(1 << 30)).0
+}
+
+fn in_f64(case: &Case) -> Vec<[f64; 5]> {
+    let params: Vec<u32> = bytemuck::cast_slice(&[case.params]).to_vec();
+    let buffers = case.buffers.iter().map(|w| Bound::Read(w)).collect();
+    reference(&Args { items: case.params.items as usize, params: &params, buffers })
+}
+
+fn plane(out: &[u32], pixels: usize, which: Out) -> Vec<f32> {
+    bytemuck::cast_slice(&out[which as usize * pixels..][..pixels]).to_vec()
+}
+
+#[test]
+fn rates_errors_and_chi2_are_right() {
+    for (ramps, reads, rate) in [(1, 5, 0.5), (1, 20, 5.0), (2, 10, 500.0)] {
+        let n = 40_000;
+        let out = on_cpu(&case(n, ramps, reads, rate, 0.0, 11));
+        let (value, err, chi2) =
+            (plane(&out, n, Out::Rate), plane(&out, n, Out::Err), plane(&out, n, Out::Chi2));
+        let pulls: Vec<f64> = value.iter().map(|v| f64::from(*v) - rate).collect();
+        let mean_var = err.iter().map(|e| f64::from(*e).powi(2)).sum::<f64>() / n as f64;
+        let rms = (pulls.iter().map(|p| p * p).sum::<f64>() / n as f64 / mean_var).sqrt();
+        let mean = pulls.iter().sum::<f64>() / n as f64 / mean_var.sqrt();
+        let chi2 = chi2.iter().map(|c| f64::from(*c)).sum::<f64>() / n as f64;
+        assert!((rms - 1.0).abs() < 0.02, "{reads} reads at {rate}: rms {rms}");
+        assert!(mean.abs() < 0.02, "{reads} reads at {rate}: mean {mean}");
+        assert!((chi2 - 1.0).abs() < 0.03, "{reads} reads at {rate}: chi2 {chi2}");
+    }
+}
+
+#[test]
+fn jumps_are_found_where_they_are_and_only_there() {
+    let n = 20_000;
+    let out = on_cpu(&case(n, 1, 20, 5.0, 400.0, 3));
+    let dq = &out[Out::Dq as usize * n..][..n];
+    let hit = |i: usize| i % 50 == 7;
+    assert!((0..n).filter(|&i| hit(i)).all(|i| dq[i] & flag::JUMP_DET != 0));
+    assert!((0..n).filter(|&i| !hit(i) && dq[i] & flag::JUMP_DET != 0).count() <= 1);
+    let value = plane(&out, n, Out::Rate);
+    let mean = (0..n).filter(|&i| hit(i)).map(|i| f64::from(value[i])).sum::<f64>() / (n / 50) as f64;
+    assert!((mean - 5.0).abs() < 0.15, "mean of hit pixels {mean}");
+}
+
+#[test]
+fn f32_follows_f64() {
+    for algorithm in [algorithm::LIKELIHOOD, algorithm::OLS, algorithm::MCDS] {
+        let n = 3001;
+        let mut c = case(n, 1, 30, 50.0, 900.0, 5);
+        c.params.algorithm = algorithm;
+        let out = on_cpu(&c);
+        let exact = in_f64(&c);
+        let (value, chi2) = (plane(&out, n, Out::Rate), plane(&out, n, Out::Chi2));
+        for i in 0..n {
+            let sigma = exact[i][1];
+            assert!((f64::from(value[i]) - exact[i][0]).abs() < 1e-3 * sigma, "pixel {i}");
+            assert!(
+                (f64::from(chi2[i]) - exact[i][4]).abs() < 1e-3,
+                "pixel {i}: χ² {} {}",
+                chi2[i],
+                exact[i][4]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pedestal_moves_nothing() {
+    let n = 2000;
+    let mut c = case(n, 1, 20, 2.0, 0.0, 9);
+    c.params.stages = stage::JUMP | stage::FIT;
+    let low = on_cpu(&c);
+    let raised: Vec<f32> =
+        bytemuck::cast_slice::<u32, f32>(&c.buffers[0]).iter().map(|v| v.round() + 40_000.0).collect();
+    let level: Vec<f32> = bytemuck::cast_slice::<u32, f32>(&c.buffers[0]).iter().map(|v| v.round()).collect();
+    c.buffers[0] = words(&level);
+    let before = on_cpu(&c);
+    c.buffers[0] = words(&raised);
+    let after = on_cpu(&c);
+    assert_ne!(low, before);
+    assert_eq!(before, after);
+}
+
+#[test]
+fn saturation_growth_reaches_neighbours_only_where_listed() {
+    let (nx, rows, reads) = (20usize, 9usize, 8usize);
+    let pixels = nx * rows;
+    let mut c = case(pixels, 1, reads, 20.0, 0.0, 2);
+    (c.params.nx, c.params.rows) = (nx as u32, rows as u32);
+    c.params.stride_y = nx as u32;
+    let mut ramp: Vec<f32> = bytemuck::cast_slice(&c.buffers[0]).to_vec();
+    let hot = 4 * nx + 7;
+    for k in 5..reads {
+        ramp[k * pixels + hot] = 65_000.0;
+    }
+    c.buffers[0] = words(&ramp);
+    c.buffers[2][pixels..2 * pixels].fill(60_000f32.to_bits());
+    let plain = on_cpu(&c);
+    let saturated = |out: &[u32]| (0..pixels).filter(|i| out[5 * pixels + i] & flag::SATURATED != 0).count();
+    assert_eq!(saturated(&plain), 1);
+    c.params.grow = 1;
+    let grown = on_cpu(&c);
+    assert_eq!(saturated(&grown), 9);
+    c.params.listed = 1;
+    c.params.items = 2;
+    c.buffers[4] = vec![(hot + nx + 1) as u32, 0];
+    c.buffers[5] = vec![0; OUT_PLANES * 2];
+    let listed = on_cpu(&c);
+    for p in 0..OUT_PLANES {
+        assert_eq!(listed[2 * p], grown[p * pixels + hot + nx + 1]);
+        assert_eq!(listed[2 * p + 1], grown[p * pixels]);
+    }
+}
+
+/// Differences in σ, DQ mismatches counted: pixels at a threshold may fall either way.
+fn agree(a: &[u32], b: &[u32], n: usize, allowed: usize) -> Result<(), String> {
+    let dq = Out::Dq as usize * n;
+    let mut odd = 0;
+    let err = plane(b, n, Out::Err);
+    let (va, vb) = (plane(a, n, Out::Rate), plane(b, n, Out::Rate));
+    for i in 0..n {
+        if a[dq + i] != b[dq + i] || va[i].is_nan() != vb[i].is_nan() {
+            odd += 1;
+        } else if !va[i].is_nan() && (va[i] - vb[i]).abs() > 1e-3 * err[i] + 1e-5 * vb[i].abs() {
+            return Err(format!("pixel {i}: {} against {} ± {}", va[i], vb[i], err[i]));
+        }
+    }
+    if odd > allowed { Err(format!("{odd} data-quality words differ")) } else { Ok(()) }
+}
+
+#[test]
+fn gpu_agrees_with_cpu() {
+    let Some(mut gpu) = testing::gpu() else { return };
+    for (algorithm, ramps, reads) in [
+        (algorithm::LIKELIHOOD, 1, 10),
+        (algorithm::LIKELIHOOD, 3, 7),
+        (algorithm::OLS, 1, 12),
+        (algorithm::MCDS, 2, 9),
+    ] {
+        let n = 7777;
+        let mut c = case(n, ramps, reads, 40.0, 700.0, 21);
+        c.params.algorithm = algorithm;
+        let (cpu, on_gpu) = (on_cpu(&c), dispatch(&c, gpu.as_mut()).0);
+        agree(&on_gpu, &cpu, n, 2).unwrap_or_else(|e| panic!("{algorithm} {ramps}×{reads}: {e}"));
+        let mut perturbed = cpu.clone();
+        perturbed[17] = (f32::from_bits(perturbed[17]) * 1.001 + 0.01).to_bits();
+        assert!(agree(&on_gpu, &perturbed, n, 2).is_err(), "the comparison cannot fail");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn gpu_agrees_at_odd_shapes(n in 1usize..300, ramps in 1usize..4, reads in 1usize..40, grow in 0u32..3, seed in 0u64..1000) {
+        let Some(mut gpu) = testing::gpu() else { return Ok(()) };
+        let mut c = case(n, ramps, reads, 300.0, 700.0, seed);
+        c.params.grow = grow;
+        c.buffers[2][n..2 * n].fill(5600f32.to_bits());
+        let (cpu, on_gpu) = (on_cpu(&c), dispatch(&c, gpu.as_mut()).0);
+        prop_assert!(agree(&on_gpu, &cpu, n, 1).is_ok(), "{:?}", agree(&on_gpu, &cpu, n, 1));
+    }
+
+    #[test]
+    fn every_encoding_reads_the_same(encoding in 0u32..4, nx in 1usize..40, seed in 0u64..1000) {
+        // The same whole numbers, written as each type of pixel.
+        let mut c = case(nx, 1, 6, 100.0, 0.0, seed);
+        let whole: Vec<f32> = bytemuck::cast_slice::<u32, f32>(&c.buffers[0]).iter().map(|v| v.round()).collect();
+        c.buffers[0] = words(&whole);
+        let native = on_cpu(&c);
+        let mut bytes: Vec<u8> = whole.iter().flat_map(|v| match encoding {
+            0 => ((*v as u16) ^ 0x8000).to_be_bytes().to_vec(),
+            1 => (*v as i16).to_be_bytes().to_vec(),
+            2 => (*v as i32).to_be_bytes().to_vec(),
+            _ => v.to_be_bytes().to_vec(),
+        }).collect();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        c.params.encoding = encoding;
+        c.buffers[0] = bytes.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect();
+        prop_assert_eq!(&on_cpu(&c), &native);
+        if let Some(mut gpu) = testing::gpu() {
+            let out = dispatch(&c, gpu.as_mut()).0;
+            prop_assert!(agree(&out, &native, nx, 1).is_ok());
+        }
+    }
+}
+
+#[test]
+fn storing_step_by_step_gives_the_fused_answer() {
+    let n = 1003;
+    let c = case(n, 2, 8, 60.0, 900.0, 77);
+    let fused = on_cpu(&c);
+    let mut step = Case { params: c.params, buffers: c.buffers.clone() };
+    for stages in [stage::SATURATION, stage::BIAS, stage::LINEARITY, stage::JUMP] {
+        step.params.stages =
+            stages | stage::STORE | if stages == stage::SATURATION { 0 } else { stage::FLAGS_IN };
+        step.buffers[5] = vec![0; 16 * n];
+        step.buffers[6] = vec![0; 16 * n];
+        let (ramp, flags) = dispatch(&step, &mut CpuEngine::new(1 << 30));
+        (step.buffers[0], step.buffers[1]) = (ramp, flags);
+    }
+    step.params.stages = stage::FIT | stage::FLAGS_IN;
+    step.buffers[5] = vec![0; OUT_PLANES * n];
+    step.buffers[6] = vec![0];
+    let (out, _) = dispatch(&step, &mut CpuEngine::new(1 << 30));
+    agree(&out, &fused, n, 0).expect("lowerings agree");
+}

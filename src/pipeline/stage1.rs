@@ -1,0 +1,420 @@
+//! Stage 1: a raw ramp, streamed row chunk by row chunk through the ramp kernel.
+//!
+//! Passes: (P0) the reference pixels are read and become offset tables; (P1) row
+//! chunks go through the fused kernel; (P2) the saturated pixels are grown on the
+//! whole-frame data-quality plane; (P3) the pixels that this touches are refitted
+//! by the same kernel from a list, and patched. The answer does not depend on the
+//! size of the chunks.
+
+use std::ops::Range;
+
+use crate::config::{Algorithm, Detector, RateUnits, Recipe, Step};
+use crate::datamodel::{Rate, dq};
+use crate::engine::{Buffer, Dispatch, Engine};
+use crate::error::{Error, Result};
+use crate::input::{Encoding, Ramp};
+use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, Plane, RAMP, Tables, stage};
+
+use super::calibration::Calibration;
+use super::refpix;
+
+/// What a recipe asks of stage 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    stages: u32,
+    grow: u32,
+    refpix: Option<crate::config::Refpix>,
+    params: Params,
+    /// Steps that were asked for but cannot run, with the reason.
+    pub left_out: Vec<(&'static str, String)>,
+}
+
+/// χ² gain from which two neighbouring differences are dropped: as improbable as
+/// `sigma` is for one (two degrees of freedom instead of one).
+fn threshold_two(sigma: f64) -> f64 {
+    // erfc by its continued fraction's asymptotic form is exact enough from 2 σ on;
+    // below that the two thresholds hardly matter.
+    let x = sigma / std::f64::consts::SQRT_2;
+    let mut fraction = 0.0;
+    for k in (1..60).rev() {
+        fraction = f64::from(k) / 2.0 / (x + fraction);
+    }
+    let ln_erfc = -x * x - (std::f64::consts::PI.sqrt() * (x + fraction)).ln();
+    -2.0 * ln_erfc
+}
+
+impl Plan {
+    /// Reads the recipe's stage-1 steps.
+    pub fn new(recipe: &Recipe, cal: &Calibration) -> Plan {
+        let mut plan = Plan {
+            stages: 0,
+            grow: 0,
+            refpix: None,
+            params: Params { amp_width: 1, threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
+            left_out: Vec::new(),
+        };
+        for step in recipe.steps.iter().filter(|s| !s.skip()) {
+            match step {
+                Step::Saturation(s) => {
+                    plan.stages |= stage::SATURATION;
+                    plan.grow = s.n_pix_grow_sat;
+                }
+                Step::Bias(_) if cal.has_bias => plan.stages |= stage::BIAS,
+                Step::Bias(_) => plan.left_out.push(("bias", "no bias reference".into())),
+                Step::Refpix(s) => plan.refpix = Some(s.clone()),
+                Step::Linearity(_) if cal.has_nonlin => {
+                    plan.stages |= stage::LINEARITY;
+                    plan.params.ncoef = cal.ncoef as u32;
+                    plan.params.zero_point = cal.zero_point;
+                }
+                Step::Linearity(_) => plan.left_out.push(("linearity", "no nonlin reference".into())),
+                Step::Jump(s) => {
+                    plan.stages |= stage::JUMP;
+                    plan.params.max_jumps = s.max_jumps;
+                    plan.params.threshold_one = (s.rejection_threshold * s.rejection_threshold) as f32;
+                    plan.params.threshold_two = threshold_two(s.rejection_threshold) as f32;
+                }
+                Step::RampFit(s) => {
+                    plan.stages |= stage::FIT;
+                    plan.params.algorithm = match s.algorithm {
+                        Algorithm::Likelihood => ramp::algorithm::LIKELIHOOD,
+                        Algorithm::Ols => ramp::algorithm::OLS,
+                        Algorithm::Mcds | Algorithm::Cds => ramp::algorithm::MCDS,
+                    };
+                    plan.params.num_coadd = if s.algorithm == Algorithm::Cds { 1 } else { s.num_coadd };
+                    plan.params.counts = u32::from(s.units == RateUnits::Counts);
+                }
+                _ => {}
+            }
+        }
+        plan
+    }
+
+    /// Whether the recipe ends in rates (else in a ramp).
+    pub fn fits(&self) -> bool {
+        self.stages & stage::FIT != 0
+    }
+}
+
+/// A ramp ready to be streamed: its tables and where its chunks end.
+pub struct Stream<'a> {
+    ramp: &'a Ramp,
+    cal: &'a Calibration,
+    params: Params,
+    tables: Vec<f32>,
+    grow: u32,
+    rows: usize,
+    nreads: u32,
+    /// What the reference pixels gave.
+    pub offsets: Option<(usize, f64)>,
+}
+
+/// One chunk's device memory.
+struct Slot {
+    ramp: Buffer,
+    flags: Buffer,
+    cal: Buffer,
+    list: Buffer,
+    out: Buffer,
+    flags_out: Buffer,
+}
+
+impl Slot {
+    fn free(self, engine: &mut dyn Engine) {
+        for b in [self.ramp, self.flags, self.cal, self.list, self.out, self.flags_out] {
+            engine.free(b);
+        }
+    }
+}
+
+impl<'a> Stream<'a> {
+    /// Prepares `ramp`: measures the reference pixels (P0), which are then flagged
+    /// in `cal`, and sizes the chunks for `engine`.
+    pub fn prepare(
+        ramp: &'a Ramp,
+        cal: &'a mut Calibration,
+        plan: &mut Plan,
+        detector: &Detector,
+        engine: &dyn Engine,
+    ) -> Result<Stream<'a>> {
+        let total = ramp.ramps * ramp.reads;
+        let mut params = Params { ramps: ramp.ramps as u32, reads: ramp.reads as u32, ..plan.params };
+        params.stages = plan.stages | if ramp.has_groupdq { stage::FLAGS_IN } else { 0 };
+        params.encoding = match ramp.encoding {
+            Encoding::U16 => ramp::Encoding::U16,
+            Encoding::I16 => ramp::Encoding::I16,
+            Encoding::I32 => ramp::Encoding::I32,
+            Encoding::F32 => ramp::Encoding::F32,
+        } as u32;
+        let mut tables: Vec<f32> = bytemuck::cast_vec(
+            Tables::new(&ramp.times, &ramp.nsample, ramp.frame_time, ramp.reads).to_words(),
+        );
+        let mut found = None;
+        if let Some(step) = &plan.refpix {
+            let layout = refpix::Layout::find(ramp, cal.bits(), detector);
+            let bias = (plan.stages & stage::BIAS != 0).then(|| cal.plane(Plane::Bias));
+            let offsets = match &layout {
+                Some(l) => refpix::measure(ramp, l, bias, step.odd_even_columns, step.use_side_ref_pixels)?,
+                None => None,
+            };
+            if let Some(layout) = &layout {
+                cal.flag(layout.reference.iter().copied(), dq::REFERENCE_PIXEL | dq::DO_NOT_USE);
+                params.amp_width = layout.amp_width as u32;
+                params.along_y = u32::from(layout.along_y);
+            }
+            match offsets {
+                Some(o) => {
+                    params.stages |= stage::REFPIX;
+                    params.groups = o.groups as u32;
+                    params.lines = (o.lines.len() / total) as u32;
+                    found = Some((o.pixels, o.scatter));
+                    tables.extend(o.columns);
+                    tables.extend(o.lines);
+                }
+                None => plan.left_out.push((
+                    "refpix",
+                    if layout.is_some() {
+                        "too few usable reference pixels"
+                    } else {
+                        "no reference pixels in the frame"
+                    }
+                    .into(),
+                )),
+            }
+        }
+        let rows = chunk_rows(ramp, cal, plan, engine)?;
+        let nreads = (total as u32).next_power_of_two().max(4);
+        Ok(Stream { ramp, cal, params, tables, grow: plan.grow, rows, nreads, offsets: found })
+    }
+
+    fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
+        let total = self.ramp.ramps * self.ramp.reads;
+        let pixels = rows * self.ramp.nx;
+        let planes = if store { total } else { OUT_PLANES };
+        Ok(Slot {
+            ramp: engine.allocate(self.ramp.chunk_bytes(rows).div_ceil(4))?,
+            flags: engine.allocate(if self.ramp.has_groupdq { total * pixels } else { 1 })?,
+            cal: engine.allocate(self.cal.planes.len() * pixels)?,
+            list: engine.allocate(items.max(1))?,
+            out: engine.allocate(planes * items)?,
+            flags_out: engine.allocate(if store { total * items } else { 1 })?,
+        })
+    }
+
+    /// Uploads the rows of a chunk and starts the kernel on them.
+    fn start(
+        &self,
+        engine: &mut dyn Engine,
+        slot: &Slot,
+        tables: Buffer,
+        rows: Range<usize>,
+        list: Option<&[u32]>,
+        store: bool,
+    ) -> Result<()> {
+        let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
+        let strides = ramp.strides(n);
+        let bytes = ramp.chunk_bytes(n);
+        engine.upload_with(slot.ramp, bytes.next_multiple_of(4), &mut |to| {
+            ramp.read_rows(rows.clone(), &mut to[..bytes])
+        })?;
+        if let Some(flags) = ramp.groupdq_rows(rows.clone())? {
+            let words: Vec<u32> = flags.into_iter().map(u32::from).collect();
+            engine.upload(slot.flags, &words)?;
+        }
+        let pixels = rows.start * nx..rows.end * nx;
+        let planes = &self.cal.planes;
+        engine.upload_with(slot.cal, planes.len() * pixels.len() * 4, &mut |to| {
+            use rayon::prelude::*;
+            to.par_chunks_mut(pixels.len() * 4).zip(planes).for_each(|(to, plane)| {
+                to.copy_from_slice(bytemuck::cast_slice(&plane[pixels.clone()]));
+            });
+            Ok(())
+        })?;
+        if let Some(list) = list {
+            engine.upload(slot.list, list)?;
+        }
+        let items = list.map_or(pixels.len(), <[u32]>::len);
+        let params = Params {
+            items: items as u32,
+            nx: nx as u32,
+            rows: n as u32,
+            row0: rows.start as u32,
+            stride_ramp: strides.ramp as u32,
+            stride_read: strides.read as u32,
+            stride_y: strides.y as u32,
+            stride_x: strides.x as u32,
+            listed: u32::from(list.is_some()),
+            grow: if list.is_some() || store { self.grow } else { 0 },
+            stages: self.params.stages | if store { stage::STORE } else { 0 },
+            ..self.params
+        };
+        engine.submit(&vec![Dispatch {
+            kernel: &RAMP,
+            buffers: vec![slot.ramp, slot.flags, slot.cal, tables, slot.list, slot.out, slot.flags_out],
+            items,
+            params: bytemuck::cast_slice(&[params]).to_vec(),
+            constants: vec![("NREADS", self.nreads)],
+        }])
+    }
+
+    fn chunks(&self) -> Vec<Range<usize>> {
+        (0..self.ramp.ny).step_by(self.rows).map(|r| r..(r + self.rows).min(self.ramp.ny)).collect()
+    }
+
+    /// P1 to P3: the rates of the whole frame. `progress` hears the fraction done.
+    pub fn rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
+        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
+        let mut rate = Rate::zeros(ny, nx);
+        let tables = engine.buffer_of_f32(&self.tables)?;
+        let chunks = self.chunks();
+        // Two slots: a GPU computes on one while the other is filled and read.
+        let slots = [
+            self.slot(engine, self.rows.min(ny), self.rows.min(ny) * nx, false)?,
+            self.slot(engine, self.rows.min(ny), self.rows.min(ny) * nx, false)?,
+        ];
+        for i in 0..=chunks.len() {
+            if let Some(rows) = chunks.get(i) {
+                self.start(engine, &slots[i % 2], tables, rows.clone(), None, false)?;
+            }
+            if i > 0 {
+                let rows = chunks[i - 1].clone();
+                let pixels = rows.start * nx..rows.end * nx;
+                engine.download_with(slots[(i - 1) % 2].out, &mut |w| {
+                    scatter(w, pixels.len(), &mut rate, pixels.clone());
+                })?;
+                progress(i as f64 / chunks.len() as f64 * 0.95);
+            }
+        }
+        for slot in slots {
+            slot.free(engine);
+        }
+        if self.grow > 0 && self.params.stages & stage::SATURATION != 0 {
+            self.refit(engine, tables, &mut rate)?;
+        }
+        engine.free(tables);
+        progress(1.0);
+        Ok(rate)
+    }
+
+    /// P2 and P3: pixels near saturated ones, refitted with the saturation of their
+    /// neighbourhood.
+    fn refit(&self, engine: &mut dyn Engine, tables: Buffer, rate: &mut Rate) -> Result<()> {
+        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.grow as usize);
+        let touched = dilate(&rate.dq, ny, nx, grow);
+        for rows in self.chunks() {
+            let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
+            let pixels: Vec<usize> = (rows.start * nx..rows.end * nx).filter(|&p| touched[p]).collect();
+            if pixels.is_empty() {
+                continue;
+            }
+            let list: Vec<u32> = pixels.iter().map(|p| (p - grid.start * nx) as u32).collect();
+            let slot = self.slot(engine, grid.len(), list.len(), false)?;
+            self.start(engine, &slot, tables, grid, Some(&list), false)?;
+            engine.download_with(slot.out, &mut |w| scatter(w, list.len(), rate, pixels.iter().copied()))?;
+            slot.free(engine);
+        }
+        Ok(())
+    }
+
+    /// The ramp after the steps, chunk by chunk with a halo for growth: `sink` gets
+    /// the rows, the values `[read][pixel]` and the flags `[read][pixel]`.
+    pub fn ramps(
+        &self,
+        engine: &mut dyn Engine,
+        sink: &mut dyn FnMut(Range<usize>, &[f32], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.grow as usize);
+        let tables = engine.buffer_of_f32(&self.tables)?;
+        for rows in self.chunks() {
+            let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
+            let list: Vec<u32> =
+                ((rows.start - grid.start) * nx..(rows.end - grid.start) * nx).map(|p| p as u32).collect();
+            let slot = self.slot(engine, grid.len(), list.len(), true)?;
+            self.start(engine, &slot, tables, grid, Some(&list), true)?;
+            let (values, flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
+            slot.free(engine);
+            sink(rows, &values, &flags)?;
+        }
+        engine.free(tables);
+        Ok(())
+    }
+}
+
+/// Copies a chunk's output planes into the frame at `pixels`.
+fn scatter(words: &[u32], items: usize, rate: &mut Rate, pixels: impl Iterator<Item = usize> + Clone) {
+    let float = |plane: Out| &words[plane as usize * items..][..items];
+    for (plane, to) in [
+        (Out::Rate, &mut rate.data),
+        (Out::Err, &mut rate.err),
+        (Out::VarPoisson, &mut rate.var_poisson),
+        (Out::VarRnoise, &mut rate.var_rnoise),
+        (Out::Chi2, &mut rate.chi2),
+    ] {
+        for (p, w) in pixels.clone().zip(float(plane)) {
+            to[p] = f32::from_bits(*w);
+        }
+    }
+    for (i, p) in pixels.enumerate() {
+        rate.dq[p] = words[Out::Dq as usize * items + i];
+        rate.nreads[p] = words[Out::Reads as usize * items + i] as u16;
+    }
+}
+
+/// Pixels within `grow` of a saturated one.
+fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
+    let mut out = vec![false; bits.len()];
+    for (p, _) in bits.iter().enumerate().filter(|(_, b)| **b & dq::SATURATED != 0) {
+        let (x, y) = (p % nx, p / nx);
+        for row in y.saturating_sub(grow)..(y + grow + 1).min(ny) {
+            out[row * nx + x.saturating_sub(grow)..row * nx + (x + grow + 1).min(nx)].fill(true);
+        }
+    }
+    out
+}
+
+/// Rows of a chunk: as many as the device binds and two slots fit the budget.
+fn chunk_rows(ramp: &Ramp, cal: &Calibration, plan: &Plan, engine: &dyn Engine) -> Result<usize> {
+    /// More than this gains nothing and makes progress coarse.
+    const LARGEST: u64 = 64 << 20;
+    let total = (ramp.ramps * ramp.reads) as u64;
+    let nx = ramp.nx as u64;
+    let raw = ramp.chunk_bytes(1) as u64;
+    let flags = if ramp.has_groupdq { total * nx * 4 } else { 0 };
+    let out = if plan.fits() { OUT_PLANES as u64 } else { total } * nx * 4;
+    let planes = cal.planes.len() as u64 * nx * 4;
+    let flags_out = if plan.fits() { 0 } else { total * nx * 4 };
+    let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
+    let together = (raw + flags + out + planes + flags_out).max(1) * 2;
+    let device = engine.device();
+    let rows =
+        (device.max_binding / largest).min(device.memory / 2 / together).min((LARGEST / largest).max(1));
+    if device.max_binding / largest == 0 {
+        return Err(Error::Device {
+            device: device.name.clone(),
+            message: format!("one row of {total} reads does not fit a buffer; use --device cpu"),
+        });
+    }
+    // Halo rows of the sparse passes must fit too.
+    Ok((rows.saturating_sub(2 * u64::from(plan.grow)).max(1) as usize).min(ramp.ny))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_for_two_match_the_chi_square_tables() {
+        // isf of χ² with 2 degrees of freedom at the two-sided tail of 4.5 and 3 σ.
+        assert!((threshold_two(4.5) - 23.806).abs() < 0.01);
+        assert!((threshold_two(3.0) - 11.829).abs() < 0.01);
+    }
+
+    #[test]
+    fn dilation_stays_in_the_frame() {
+        let mut bits = vec![0; 20];
+        bits[0] = dq::SATURATED;
+        bits[19] = dq::SATURATED;
+        let grown = dilate(&bits, 4, 5, 1);
+        assert_eq!(grown.iter().filter(|g| **g).count(), 8);
+    }
+}

@@ -1,0 +1,122 @@
+//! Linearity coefficients.
+
+use std::path::Path;
+
+use super::load::{Frame, Reference, cut};
+use crate::datamodel::dq;
+use crate::error::Result;
+use crate::fits::Hdu;
+
+/// What the polynomial's x is measured from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZeroPoint {
+    /// Bias-subtracted DN.
+    Bias,
+    /// Raw DN.
+    Raw,
+    /// The pixel's first read of the ramp.
+    First,
+}
+
+/// A polynomial a pixel, y = Σ c_k x^k in DN. A pixel without a usable one has the
+/// identity (c_1 = 1, else 0) and NO_LIN_CORR in `dq`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nonlin {
+    /// Number of coefficients, ≥ 2.
+    pub ncoef: usize,
+    /// (ncoef, ny, nx), ascending powers.
+    pub coeffs: Vec<f32>,
+    /// (ny, nx).
+    pub dq: Vec<u32>,
+    /// What x is measured from.
+    pub zero_point: ZeroPoint,
+}
+
+/// More coefficients than this are a wrong axis order.
+const MOST: usize = 64;
+
+/// Loads COEFFS, (ncoef, ny, nx) or liger's (ny, nx, ncoef), in ascending powers;
+/// with COEFFORM = 'IRISROP' they are iris_readout's c of y = x (1 + c0 + c1 x + …).
+/// COEFFZP = BIAS (default), RAW (default of liger_iris_pipeline's own
+/// NonlinearCorrectionModel files, which it applies to raw DN) or FIRST.
+pub fn load_nonlin(path: &Path, frame: &Frame) -> Result<Nonlin> {
+    let r = Reference::open(path, "nonlin")?;
+    let hdu = r.main(&["COEFFS", "COEFF", "DATA", "SCI"])?;
+    let upper = |key: &str| r.text(hdu, key).map(|t| t.to_ascii_uppercase());
+    let liger = upper("DATAMODL").as_deref() == Some("NONLINEARCORRECTIONMODEL");
+    let zero_point = match upper("COEFFZP").as_deref() {
+        None if liger => ZeroPoint::Raw,
+        None | Some("BIAS") => ZeroPoint::Bias,
+        Some("RAW") => ZeroPoint::Raw,
+        Some("FIRST") => ZeroPoint::First,
+        Some(other) => {
+            return Err(r.error(format!("COEFFZP = '{other}' is not known: write BIAS, RAW or FIRST")));
+        }
+    };
+    let irisrop = match upper("COEFFORM").as_deref() {
+        None | Some("POLY" | "POLYNOMIAL") => false,
+        Some("IRISROP") => true,
+        Some(other) => {
+            return Err(r.error(format!("COEFFORM = '{other}' is not known: leave it out or write IRISROP")));
+        }
+    };
+    let mut planes = planes(&r, hdu, frame, liger)?;
+    if irisrop {
+        if let Some(first) = planes.first_mut() {
+            first.iter_mut().for_each(|c| *c += 1.0);
+        }
+        planes.insert(0, vec![0.0; frame.ny * frame.nx]);
+    }
+    if planes.len() < 2 {
+        return Err(
+            r.error(format!("{} holds one coefficient a pixel: at least c0 and c1 are needed", hdu.name))
+        );
+    }
+    let mut dq = r.dq(frame)?;
+    for (i, q) in dq.iter_mut().enumerate() {
+        let usable = planes.iter().all(|p| p[i].is_finite()) && planes[1][i] != 0.0;
+        if !usable || *q & dq::NO_LIN_CORR != 0 {
+            *q |= dq::NO_LIN_CORR;
+            planes.iter_mut().enumerate().for_each(|(k, p)| p[i] = if k == 1 { 1.0 } else { 0.0 });
+        }
+    }
+    Ok(Nonlin { ncoef: planes.len(), coeffs: planes.concat(), dq, zero_point })
+}
+
+/// One plane a coefficient, cut to the frame. Of the two axis orders, that one is
+/// taken whose image axes suit the frame; where both do, the one with fewer
+/// coefficients; and native at last.
+fn planes(r: &Reference, hdu: &Hdu, frame: &Frame, liger: bool) -> Result<Vec<Vec<f32>>> {
+    let [a, b, c] = *hdu.shape.as_slice() else {
+        let n = hdu.shape.len();
+        return Err(r.error(format!("{} has {n} axes: it must be (ncoef, ny, nx)", hdu.name)));
+    };
+    let native = r.corner(&hdu.name, (b, c), frame).map(|corner| (a, c, corner, false));
+    let fast = r.corner(&hdu.name, (a, b), frame).map(|corner| (c, b, corner, true));
+    let (ncoef, nx, corner, transposed) = match (native, fast) {
+        (Ok(n), Ok(f)) => {
+            if f.0 < n.0 || (f.0 == n.0 && liger) {
+                f
+            } else {
+                n
+            }
+        }
+        (Ok(n), Err(_)) => n,
+        (Err(_), Ok(f)) => f,
+        // The more plausible order names the sizes.
+        (Err(n), Err(f)) => return Err(if c < a { f } else { n }),
+    };
+    if ncoef > MOST {
+        return Err(
+            r.error(format!("{} has {ncoef} coefficients a pixel: it must be (ncoef, ny, nx)", hdu.name))
+        );
+    }
+    let pixels = hdu.len() / ncoef;
+    let whole = pixels == frame.ny * frame.nx;
+    let fit = |plane: Vec<f32>| if whole { plane } else { cut(&plane, nx, corner, frame) };
+    if transposed {
+        let all = r.fits.f32(hdu)?;
+        return Ok((0..ncoef).map(|k| fit(all.iter().skip(k).step_by(ncoef).copied().collect())).collect());
+    }
+    (0..ncoef).map(|k| Ok(fit(r.fits.pixels_f32(hdu, k * pixels, pixels)?))).collect()
+}
