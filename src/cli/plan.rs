@@ -2,6 +2,7 @@
 //! why.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -47,6 +48,12 @@ fn why(task: &Task) -> Option<&str> {
     }
 }
 
+/// A file as seen from the night (where the products lie in it).
+fn within(plan: &Plan, path: &Path) -> String {
+    let night = plan.output.parent().unwrap_or(Path::new(""));
+    path.strip_prefix(night).unwrap_or(path).display().to_string()
+}
+
 fn as_text(plan: &Plan) -> String {
     let asked: Vec<(usize, &Task)> = plan.tasks.iter().enumerate().filter(|(_, t)| t.asked).collect();
     let mut table = Table::new(&[">#", "TASK", "OBSNAME", "RECIPE", ">FILES", "NEEDS", "STATE", "PRODUCT"]);
@@ -67,7 +74,7 @@ fn as_text(plan: &Plan) -> String {
     for (i, task) in asked.iter().filter(|(_, t)| !t.references.is_empty() || !t.warnings.is_empty()) {
         let _ = writeln!(text, "\n{}. {}", i + 1, task.name);
         for picked in &task.references {
-            let file = picked.path.as_ref().map_or("none".into(), |p| p.display().to_string());
+            let file = picked.path.as_ref().map_or("none".into(), |p| within(plan, p));
             let _ = writeln!(text, "   {:<10} {file}  ({})", picked.reftype, picked.reason);
         }
         // What a missing reference means stands with the reference.

@@ -1,8 +1,8 @@
 //! A night: folders, exposures, what calibrates what, and what is up to date.
 //!
-//! [`scan`] finds exposures, [`classify`] says what each is for, [`plan`] makes
+//! [`scan()`] finds exposures, [`classify()`] says what each is for, [`plan()`] makes
 //! tasks of them (each a [`Job`] with its references, or the sentence that says
-//! why it cannot be one), [`run`] gives the tasks to an [`Executor`] in order of
+//! why it cannot be one), [`run()`] gives the tasks to an [`Executor`] in order of
 //! their needs. Nothing here knows an array: a night is planned and tested
 //! without any engine.
 
