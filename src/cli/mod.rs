@@ -1,1 +1,52 @@
 //! The command line: what was typed, what it means, and what is printed.
+//!
+//! [`main`] is the whole program but for the conversion of its answer into an
+//! exit code. Results go to stdout, progress and messages to stderr; a reader of
+//! stdout that goes away is no error.
+
+mod args;
+mod config;
+mod engine;
+mod exit;
+mod families;
+mod interrupt;
+mod options;
+mod plan;
+mod print;
+mod progress;
+mod reduce;
+mod run;
+mod summary;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+pub use engine::EngineOptions;
+pub use exit::Exit;
+
+use crate::error::{Error, Result};
+use args::{Cli, Verb};
+
+/// Runs what was typed (`args` with the program's name first). Errors have been
+/// neither printed nor turned into an exit code: see [`Exit::of`].
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
+    let (args, families) = families::split(args)?;
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        // Help and version come as errors, too; clap knows which stream is theirs.
+        Err(e) => {
+            let _ = e.print();
+            return Ok(if e.use_stderr() { Exit::Usage } else { Exit::Done });
+        }
+    };
+    match cli.verb {
+        Verb::Reduce(a) => reduce::reduce(&a, &families),
+        Verb::Run(a) => run::run(&a, &families),
+        Verb::Plan(a) => plan::plan(&a, &families),
+        Verb::Config(a) => config::config(&a, &families),
+        Verb::Demo(_) | Verb::Simulate(_) | Verb::Devices(_) => {
+            Err(Error::Usage("this verb is not part of this build yet".into()))
+        }
+    }
+}

@@ -1,1 +1,43 @@
 //! A night: folders, exposures, what calibrates what, and what is up to date.
+//!
+//! [`scan()`] finds exposures, [`classify()`] says what each is for, [`plan()`] makes
+//! tasks of them (each a [`Job`] with its references, or the sentence that says
+//! why it cannot be one), [`run()`] gives the tasks to an [`Executor`] in order of
+//! their needs. Nothing here knows an array: a night is planned and tested
+//! without any engine.
+
+mod assign;
+mod build;
+mod classify;
+mod gather;
+mod group;
+mod lock;
+mod plan;
+mod run;
+mod scan;
+mod settings;
+mod state;
+#[cfg(test)]
+mod testing;
+
+pub use assign::{Assigned, Picked, assign};
+pub use classify::{Class, LEGAL, classify, classify_meta};
+pub use gather::References;
+pub use lock::Lock;
+pub use plan::{Action, Plan, Task, of_files, plan};
+pub use run::{Outcome, Status, Watch, run};
+pub use scan::{Exposure, Problem, Scan, read_files, scan};
+pub use settings::{Recipes, Settings};
+pub use state::{file_identity, is_up_to_date, plan_hash};
+
+use crate::error::Result;
+use crate::pipeline::{Done, Job};
+
+/// Who carries jobs out: the pipeline on an engine, or a mock in tests.
+pub trait Executor {
+    /// Does the job, telling `progress` the fraction done (0 to 1) now and then.
+    fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done>;
+
+    /// Engine and device, for tables.
+    fn name(&self) -> String;
+}

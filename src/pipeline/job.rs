@@ -20,6 +20,9 @@ pub struct Job {
     pub output: PathBuf,
     /// Folder of masters.
     pub masters: PathBuf,
+    /// The one file this job makes: the caller planned its name, and other jobs
+    /// may be waiting for it. `None` leaves the name to the pipeline.
+    pub product: Option<PathBuf>,
     /// Replaces the product name's suffix.
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say (`--read-time`).

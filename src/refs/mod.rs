@@ -1,5 +1,6 @@
 //! Reference files: which applies, and their planes.
 
+mod choose;
 mod load;
 mod nonlin;
 mod reftype;
@@ -8,6 +9,9 @@ use std::path::PathBuf;
 
 use crate::datamodel::Meta;
 
+pub use choose::{
+    BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
+};
 pub use load::{
     Frame, load_bias, load_dark, load_flat, load_gain, load_mask, load_readnoise, load_saturation, load_sky,
 };

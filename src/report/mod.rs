@@ -1,1 +1,5 @@
 //! Tables and pictures from finished products.
+
+mod table;
+
+pub use table::Table;

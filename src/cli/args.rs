@@ -1,0 +1,196 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const FAMILIES: &str = "Options for steps and references, with any of the verbs that reduce:\n  \
+    --steps.<STEP>.<PARAMETER>=VALUE  a parameter of a step (see `irisgpu config show`)\n  \
+    --override_<REFTYPE>=FILE         a reference file in place of the one chosen";
+
+/// Raw frames of IRIS to calibrated images and cubes, on a GPU or without one.
+#[derive(Debug, Parser)]
+#[command(name = "irisgpu", version, after_help = FAMILIES, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Simulate a small night, reduce it, and compare with the truth
+    Demo(Demo),
+    /// Reduce everything in a night that is not up to date
+    Reduce(Reduce),
+    /// One recipe, or one step, on named files
+    Run(Run),
+    /// What `reduce` would do, with each reference and why it was chosen
+    Plan(Plan),
+    /// A night of raw frames with their truth
+    Simulate(Simulate),
+    /// The devices of this machine, and which one is chosen
+    Devices(Devices),
+    /// Recipes and parameters as they are in effect
+    Config(Config),
+}
+
+/// Options of every verb that reduces.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Common {
+    /// Folder for products [default: NIGHT/reduced; `run`: the current folder]
+    #[arg(short, long = "output-dir", value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// Recipe file (YAML) that replaces the built-in recipe of its name; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Vec<PathBuf>,
+    /// Instrument file (YAML) in place of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(super) instrument: Option<PathBuf>,
+    /// Folder of reference files; repeatable [default: NIGHT/refs; `run`: refs/ beside the first file]
+    #[arg(long, value_name = "DIR")]
+    pub(super) refs: Vec<PathBuf>,
+    /// Seconds from read to read, for files that do not say
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) read_time: Option<f64>,
+    /// Suffix of product names
+    #[arg(long)]
+    pub(super) suffix: Option<String>,
+    /// Also write the rates of single ramps
+    #[arg(long)]
+    pub(super) save_ramps: bool,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) engine: Engine,
+    #[command(flatten)]
+    pub(super) talk: Talk,
+}
+
+/// What computes.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Engine {
+    /// `cpu`, `gpu` (hardware, else exit code 3), a part of a device's name, or `pci:BUS-ID`
+    #[arg(long, value_name = "NAME")]
+    pub(super) device: Option<String>,
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(super) threads: Option<usize>,
+    /// Memory for frames, as 2GiB or 500MB
+    #[arg(long, value_name = "BYTES")]
+    pub(super) memory: Option<String>,
+}
+
+/// How much is said on stderr.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct Talk {
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Say more
+    #[arg(short, long)]
+    pub(super) verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Folder for the night, kept afterwards
+    #[arg(default_value = "demo-night")]
+    pub(super) dir: PathBuf,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) engine: Engine,
+    #[command(flatten)]
+    pub(super) talk: Talk,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Reduce {
+    /// The night's folder
+    pub(super) night: PathBuf,
+    #[command(flatten)]
+    pub(super) select: Select,
+    /// Print the plan and do nothing
+    #[arg(short = 'n', long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// Which part of a night.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Select {
+    /// Only what matches a part of, or a `*` pattern for, a file, an OBSNAME or a recipe (and what that needs)
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub(super) only: Vec<String>,
+    /// Do again what is up to date
+    #[arg(short, long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// The night's folder
+    pub(super) night: PathBuf,
+    #[command(flatten)]
+    pub(super) select: Select,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// A recipe, a step, or a recipe's YAML file
+    #[arg(value_name = "RECIPE|STEP")]
+    pub(super) recipe: String,
+    /// Raw frames, or rates where the recipe begins there
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    /// The night's description (YAML)
+    pub(super) config: PathBuf,
+    /// Folder to write
+    pub(super) dir: PathBuf,
+    #[command(flatten)]
+    pub(super) talk: Talk,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Devices {
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) engine: Engine,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Config {
+    #[command(subcommand)]
+    pub(super) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigVerb {
+    /// Print a recipe (or a step, or `instrument`) as it is in effect; all recipes without a name
+    Show {
+        /// A recipe, a step, or `instrument`
+        recipe: Option<String>,
+        /// Recipe file (YAML) that replaces the built-in recipe of its name; repeatable
+        #[arg(long, value_name = "FILE")]
+        config: Vec<PathBuf>,
+        /// Instrument file (YAML) in place of the built-in one
+        #[arg(long, value_name = "FILE")]
+        instrument: Option<PathBuf>,
+        /// Result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}

@@ -1,0 +1,63 @@
+//! `reduce`: a night, whatever of it is not up to date.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::args::{Common, Reduce, Select};
+use super::exit::Exit;
+use super::families::Families;
+use super::{engine, interrupt, options, print, progress, summary};
+use crate::error::Result;
+use crate::night::{self, Lock, Plan};
+
+/// Runs `reduce`.
+pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
+    let (plan, output) = planned(&args.night, &args.common, &args.select, families)?;
+    if args.dry_run {
+        return super::plan::show(&plan, args.common.json);
+    }
+    // A night of which nothing can be computed needs no device and no folder.
+    let idle = plan.tasks.iter().all(|t| !t.asked || t.up_to_date || t.job().is_none());
+    let _lock = if idle { None } else { Some(Lock::take(&output)?) };
+    carry_out(&plan, &args.common, idle)
+}
+
+/// Scans and plans a night; also tells where its products go.
+pub(super) fn planned(
+    folder: &Path,
+    common: &Common,
+    select: &Select,
+    families: &Families,
+) -> Result<(Plan, PathBuf)> {
+    let output = common.output.clone().unwrap_or_else(|| folder.join("reduced"));
+    let settings = options::settings(common, select, families, output.clone())?;
+    let folders = options::reference_folders(common, folder.join("refs"));
+    let skip: Vec<PathBuf> = folders.iter().cloned().chain([output.clone()]).collect();
+    let scan = night::scan(folder, &skip)?;
+    let references = options::references(&folders, families)?;
+    if common.talk.verbose {
+        scan.ignored.iter().for_each(|(name, why)| print::note(&format!("passed over {name}: {why}")));
+    }
+    Ok((night::plan(&scan, &references, &settings)?, output))
+}
+
+/// Runs a plan and prints what became of it.
+pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit> {
+    let start = Instant::now();
+    let stop = interrupt::stop();
+    let options = options::engine(&common.engine)?;
+    let mut executor = if idle { None } else { Some(engine::executor(&options)?) };
+    let watch = progress::Progress::new(plan, common.talk.quiet);
+    let (name, outcomes) = match &mut executor {
+        Some(e) => (e.name(), night::run(plan, e.as_mut(), &watch, stop)),
+        None => (String::new(), night::run(plan, &mut summary::Nobody, &watch, stop)),
+    };
+    watch.finish();
+    let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64());
+    if common.json {
+        print::json(&summary.json())?;
+    } else {
+        print::out(&summary.to_string())?;
+    }
+    Ok(summary.exit())
+}

@@ -1,0 +1,248 @@
+//! What became of a plan, as a table and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::exit::Exit;
+use crate::error::{Error, Result};
+use crate::night::{Executor, Outcome, Plan, Status, Task};
+use crate::pipeline::{Done, Job};
+use crate::report::Table;
+
+/// Runs nothing: for plans in which nothing is to be computed.
+pub(super) struct Nobody;
+
+impl Executor for Nobody {
+    fn execute(&mut self, _: &Job, _: &dyn Fn(f64)) -> Result<Done> {
+        Err(Error::NoDevice("no engine was opened".into()))
+    }
+
+    fn name(&self) -> String {
+        String::new()
+    }
+}
+
+/// A status in a word.
+pub(super) fn word(status: &Status) -> &'static str {
+    match status {
+        Status::Done(_) => "done",
+        Status::UpToDate(_) => "up to date",
+        Status::NoRecipe(_) => "no recipe yet",
+        Status::Failed(_) => "failed",
+        Status::NotRun => "not run",
+        Status::NotAsked => "not asked for",
+    }
+}
+
+/// What stood in a task's way.
+fn trouble(status: &Status) -> Option<&str> {
+    match status {
+        Status::Failed(why) => Some(why),
+        Status::NoRecipe(why) if *why != word(status) => Some(why),
+        _ => None,
+    }
+}
+
+/// A finished run.
+pub(super) struct Summary<'a> {
+    rows: Vec<(&'a Task, &'a Outcome)>,
+    engine: &'a str,
+    output: &'a Path,
+    seconds: f64,
+    /// Each warning once, with the first task that gave it and how many others did.
+    warnings: Vec<(String, String, usize)>,
+}
+
+impl<'a> Summary<'a> {
+    pub(super) fn new(plan: &'a Plan, outcomes: &'a [Outcome], engine: &'a str, seconds: f64) -> Summary<'a> {
+        let rows = plan.tasks.iter().zip(outcomes).filter(|(_, o)| o.status != Status::NotAsked);
+        let rows: Vec<_> = rows.collect();
+        let mut warnings: Vec<(String, String, usize)> =
+            plan.warnings.iter().map(|w| (w.clone(), String::new(), 0)).collect();
+        let mut place: BTreeMap<&str, usize> = BTreeMap::new();
+        for (task, outcome) in &rows {
+            for warning in &outcome.warnings {
+                let at = *place.entry(warning).or_insert_with(|| {
+                    warnings.push((warning.clone(), task.name.clone(), 0));
+                    warnings.len() - 1
+                });
+                warnings[at].2 += 1;
+            }
+        }
+        Summary { rows, engine, output: &plan.output, seconds, warnings }
+    }
+
+    fn count(&self, what: impl Fn(&Status) -> bool) -> usize {
+        self.rows.iter().filter(|(_, o)| what(&o.status)).count()
+    }
+
+    fn counts(&self) -> [(&'static str, usize); 5] {
+        [
+            ("done", self.count(|s| matches!(s, Status::Done(_)))),
+            ("up to date", self.count(|s| matches!(s, Status::UpToDate(_)))),
+            ("failed", self.count(|s| matches!(s, Status::Failed(_)))),
+            ("no recipe yet", self.count(|s| matches!(s, Status::NoRecipe(_)))),
+            ("not run", self.count(|s| *s == Status::NotRun)),
+        ]
+    }
+
+    /// The exit code that says this.
+    pub(super) fn exit(&self) -> Exit {
+        let [(_, done), (_, up_to_date), (_, failed), _, (_, not_run)] = self.counts();
+        match (failed, not_run, done + up_to_date) {
+            (_, 1.., _) => Exit::Interrupted,
+            (1.., ..) => Exit::SomeFailed,
+            (.., 0) => Exit::Nothing,
+            _ => Exit::Done,
+        }
+    }
+
+    /// The machine's copy.
+    pub(super) fn json(&self) -> Value {
+        let tasks: Vec<Value> = self.rows.iter().map(|(task, outcome)| self.row(task, outcome)).collect();
+        let counts: serde_json::Map<String, Value> =
+            self.counts().iter().map(|(word, n)| (word.replace(' ', "_"), (*n).into())).collect();
+        let warnings: Vec<_> = self
+            .warnings
+            .iter()
+            .map(|(text, first, n)| json!({"warning": text, "first": first, "tasks": n}))
+            .collect();
+        json!({"output": self.output, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds})
+    }
+
+    fn row(&self, task: &Task, outcome: &Outcome) -> Value {
+        let computed = matches!(outcome.status, Status::Done(_));
+        let mut row = json!({
+            "name": task.name,
+            "obsname": task.obsname,
+            "recipe": task.recipe,
+            "files": task.files,
+            "engine": if computed { self.engine } else { "" },
+            "seconds": outcome.seconds,
+            "status": word(&outcome.status),
+            "product": task.product(),
+            "warnings": outcome.warnings,
+        });
+        match &outcome.status {
+            Status::Failed(why) => row["error"] = why.as_str().into(),
+            Status::NoRecipe(why) => row["why"] = (*why).into(),
+            Status::Done(products) => row["products"] = json!(products),
+            _ => {}
+        }
+        row
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table =
+            Table::new(&["EXPOSURE", "OBSNAME", "RECIPE", "ENGINE", ">TIME", "STATUS", "PRODUCT"]);
+        for (task, outcome) in &self.rows {
+            let computed = matches!(outcome.status, Status::Done(_));
+            table.row([
+                task.name.clone(),
+                task.obsname.clone(),
+                task.recipe.clone(),
+                if computed { self.engine.to_owned() } else { String::new() },
+                if computed { format!("{:.2} s", outcome.seconds) } else { String::new() },
+                word(&outcome.status).to_owned(),
+                if matches!(outcome.status, Status::Done(_) | Status::UpToDate(_)) {
+                    task.product_within()
+                } else {
+                    String::new()
+                },
+            ]);
+        }
+        write!(f, "{table}")?;
+        let mut troubles = self.rows.iter().filter_map(|(t, o)| Some((t, trouble(&o.status)?))).peekable();
+        if troubles.peek().is_some() {
+            writeln!(f)?;
+        }
+        for (task, why) in troubles {
+            writeln!(f, "{}: {why}", task.name)?;
+        }
+        if !self.warnings.is_empty() {
+            writeln!(f, "\nWarnings:")?;
+        }
+        for (text, first, n) in &self.warnings {
+            match n {
+                0 => writeln!(f, "  {text}")?,
+                1 => writeln!(f, "  {first}: {text}")?,
+                n => writeln!(f, "  {first} and {} more: {text}", n - 1)?,
+            }
+        }
+        let counts = self.counts().into_iter().filter(|(w, n)| *n > 0 || matches!(*w, "done" | "failed"));
+        let counts: Vec<String> = counts.map(|(word, n)| format!("{n} {word}")).collect();
+        let warnings = self.warnings.len();
+        let plural = if warnings == 1 { "warning" } else { "warnings" };
+        let (counts, output) = (counts.join(", "), self.output.display());
+        writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::night::Action;
+
+    fn task(name: &str) -> Task {
+        Task {
+            name: name.into(),
+            obsname: "IMG1-SCI".into(),
+            recipe: "imager".into(),
+            files: vec![name.into()],
+            references: Vec::new(),
+            needs: Vec::new(),
+            warnings: Vec::new(),
+            action: Action::Refused(String::new()),
+            up_to_date: false,
+            asked: true,
+        }
+    }
+
+    fn ended(status: Status, warnings: &[&str]) -> Outcome {
+        Outcome { status, seconds: 1.0, warnings: warnings.iter().map(|w| (*w).to_owned()).collect() }
+    }
+
+    #[test]
+    fn nothing_is_left_out_and_warnings_are_said_once() {
+        let tasks = ["a", "b", "c", "d"].map(task).to_vec();
+        let plan = Plan { output: "out".into(), tasks, warnings: vec!["of the night".into()] };
+        let outcomes = [
+            ended(Status::Done(vec!["out/a.fits".into()]), &["no gain"]),
+            ended(Status::Done(Vec::new()), &["no gain"]),
+            ended(Status::Failed("is bad".into()), &[]),
+            ended(Status::NoRecipe("no recipe yet"), &[]),
+        ];
+        let summary = Summary::new(&plan, &outcomes, "mock", 2.0);
+        let text = summary.to_string();
+        for part in [
+            "c: is bad",
+            "a and 1 more: no gain",
+            "  of the night",
+            "2 done, 1 failed, 1 no recipe yet; 2 warnings",
+        ] {
+            assert!(text.contains(part), "'{part}' in\n{text}");
+        }
+        assert_eq!(summary.exit(), Exit::SomeFailed);
+        assert_eq!(summary.json()["counts"]["done"], 2);
+        assert_eq!(summary.json()["tasks"][2]["error"], "is bad");
+    }
+
+    #[test]
+    fn exit_codes_say_what_happened() {
+        let plan = Plan { tasks: vec![task("a"), task("b")], ..Plan::default() };
+        let exit = |a: Status, b: Status| {
+            let outcomes = [ended(a, &[]), ended(b, &[])];
+            Summary::new(&plan, &outcomes, "", 0.0).exit().code()
+        };
+        let none = || Status::NoRecipe("no recipe yet");
+        assert_eq!(exit(Status::UpToDate("x".into()), none()), 0);
+        assert_eq!(exit(none(), none()), 64);
+        assert_eq!(exit(none(), Status::Failed(String::new())), 1);
+        assert_eq!(exit(Status::NotRun, Status::Failed(String::new())), 130);
+    }
+}

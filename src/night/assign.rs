@@ -1,0 +1,291 @@
+//! References for a recipe, and what to do where there is none.
+//!
+//! | reference | without it |
+//! |---|---|
+//! | mask, saturation, gain, readnoise, nonlin | the pipeline takes the instrument file's value, or skips, and warns |
+//! | bias, sky | a warning; its step is skipped |
+//! | dark | a set (flats, skies, scans): a warning, the step is skipped. One exposure: an error, unless a sky of the same EXPTIME and READMODE, which kept its dark too, takes it away, or the user skips the step |
+//! | flat, lenspx | an error for this exposure, unless the user skips the step |
+//!
+//! A sky frame that kept its dark current is never subtracted from an exposure
+//! that lost its own: [`assign`] is told which ones those are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::config::{Overrides, Recipe, SkyScaling, Step, Takes};
+use crate::datamodel::Meta;
+use crate::refs::{Candidate, choose, why_none};
+
+/// A reference that was looked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picked {
+    /// Canonical type.
+    pub reftype: &'static str,
+    /// The file; `None` where none applies.
+    pub path: Option<PathBuf>,
+    /// Why this one, or why none and what is done without.
+    pub reason: String,
+}
+
+impl Picked {
+    /// The reason, as a warning where there is no file.
+    pub fn sentence(&self) -> String {
+        format!("{}: {}", self.reftype, self.reason)
+    }
+}
+
+/// A recipe with its references.
+#[derive(Debug, Clone)]
+pub struct Assigned {
+    /// The recipe; steps that must do without their reference are skipped in it.
+    pub recipe: Recipe,
+    /// What its steps look for, in the order of the steps.
+    pub picked: Vec<Picked>,
+    /// What pipeline steps outside the recipe may use (stage 1 before a recipe that
+    /// begins at rates, ERR of raw science frames): taken where there is one.
+    pub also: Vec<Picked>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl Assigned {
+    /// The chosen files by type.
+    pub fn paths(&self) -> BTreeMap<String, PathBuf> {
+        let all = self.picked.iter().chain(&self.also);
+        all.filter_map(|p| Some((p.reftype.to_owned(), p.path.clone()?))).collect()
+    }
+}
+
+/// What stage 1 uses.
+const STAGE1: [&str; 6] = ["mask", "saturation", "bias", "nonlin", "gain", "readnoise"];
+
+/// The references that a step reads.
+fn needs(step: &Step) -> &'static [&'static str] {
+    match step {
+        Step::DqInit(_) => &["mask"],
+        Step::Saturation(_) => &["saturation"],
+        Step::Bias(_) => &["bias"],
+        Step::Linearity(_) => &["nonlin"],
+        Step::Jump(_) | Step::RampFit(_) => &["gain", "readnoise"],
+        Step::DarkSub(_) => &["dark"],
+        Step::FlatField(_) => &["flat"],
+        Step::Background(_) | Step::SkySub(_) => &["sky"],
+        Step::Extract(_) | Step::CubeBuild(_) => &["lenspx"],
+        _ => &[],
+    }
+}
+
+/// What stands in for a reference that is not there; `None` where nothing can.
+fn without(reftype: &str) -> Option<&'static str> {
+    match reftype {
+        "mask" => Some("no pixel is known to be bad"),
+        "saturation" => Some("the instrument file's level is used"),
+        "nonlin" => Some("the detector is taken as linear"),
+        "gain" | "readnoise" => Some("the instrument file's value is used"),
+        "bias" => Some("the bias is not subtracted"),
+        "sky" => Some("no sky is subtracted"),
+        _ => None,
+    }
+}
+
+/// Chooses the references of `recipe` for an exposure (or for a set, by the facts
+/// that its members share). `dark_kept`: sky frames whose dark was not subtracted.
+pub fn assign(
+    recipe: &Recipe,
+    meta: &Meta,
+    candidates: &[Candidate],
+    dark_kept: &BTreeSet<PathBuf>,
+) -> Result<Assigned, String> {
+    let mut wanted: Vec<&'static str> = Vec::new();
+    for reftype in recipe.steps.iter().filter(|s| !s.skip()).flat_map(needs) {
+        if !wanted.contains(reftype) {
+            wanted.push(reftype);
+        }
+    }
+    let pick = |reftype: &'static str, from: &[Candidate]| match choose(reftype, meta, from) {
+        Some(choice) => Picked { reftype, path: Some(choice.path), reason: choice.reason },
+        None => Picked { reftype, path: None, reason: why_none(reftype, meta, from) },
+    };
+    let dark = wanted.contains(&"dark").then(|| pick("dark", candidates));
+    let has_dark = dark.as_ref().map(|d| d.path.is_some());
+    let skies = usable_skies(candidates, meta, has_dark, dark_kept);
+    let mut skipped: BTreeSet<&'static str> = BTreeSet::new();
+    let mut warnings = Vec::new();
+    let mut picked = Vec::new();
+    for reftype in wanted {
+        let mut found = match (&dark, reftype) {
+            (Some(dark), "dark") => dark.clone(),
+            (_, "sky") => pick(reftype, &skies),
+            _ => pick(reftype, candidates),
+        };
+        if found.path.is_none() {
+            let instead = match (reftype, without(reftype)) {
+                ("dark", _) => without_dark(recipe, meta, &skies, &found.reason)?,
+                (_, Some(instead)) => instead,
+                (_, None) => return Err(missing(recipe, reftype, &found.reason)),
+            };
+            found.reason = format!("{}; {instead}", found.reason);
+            // Of the others' stand-ins the pipeline warns, with their values.
+            if matches!(reftype, "dark" | "sky") || (reftype == "bias" && meta.level < Some(1)) {
+                warnings.push(found.sentence());
+            }
+            if matches!(reftype, "dark" | "bias" | "sky") {
+                let idle = recipe.steps.iter().filter(|s| needs(s) == [reftype]);
+                skipped.extend(idle.map(Step::name));
+            }
+        }
+        picked.push(found);
+    }
+    let also = STAGE1.into_iter().filter(|t| picked.iter().all(|p| p.reftype != *t));
+    let also = also.map(|t| pick(t, candidates)).filter(|p| p.path.is_some()).collect();
+    let recipe = skip(recipe.clone(), &skipped)?;
+    Ok(Assigned { recipe, picked, also, warnings })
+}
+
+/// Skies that go with an exposure that has (or has not) a dark: both must have
+/// lost their dark current, or both kept the same. A sky that says nothing about
+/// it is taken to have lost it. `has_dark` is `None` where the recipe subtracts no dark.
+fn usable_skies(
+    candidates: &[Candidate],
+    meta: &Meta,
+    has_dark: Option<bool>,
+    dark_kept: &BTreeSet<PathBuf>,
+) -> Vec<Candidate> {
+    let usable = |c: &&Candidate| match has_dark {
+        None => true,
+        Some(true) => !dark_kept.contains(&c.path),
+        Some(false) => dark_kept.contains(&c.path) && same_exposure(meta, &c.meta),
+    };
+    candidates.iter().filter(|c| c.reftype == "sky").filter(usable).cloned().collect()
+}
+
+/// Whether two frames collected the same dark current: same EXPTIME, same READMODE.
+fn same_exposure(a: &Meta, b: &Meta) -> bool {
+    let same_time = match (a.exptime, b.exptime) {
+        (Some(a), Some(b)) => (a - b).abs() <= 1e-3 * a.abs(),
+        _ => false,
+    };
+    same_time && !a.readmode.is_empty() && a.readmode == b.readmode
+}
+
+/// How `recipe` does without a dark, or why it cannot.
+fn without_dark(
+    recipe: &Recipe,
+    meta: &Meta,
+    skies: &[Candidate],
+    why: &str,
+) -> Result<&'static str, String> {
+    if recipe.takes == Takes::Set {
+        return Ok("the dark current stays in");
+    }
+    let subtracts_whole_sky = recipe.steps.iter().filter(|s| !s.skip()).any(|s| match s {
+        Step::Background(b) => b.scaling == SkyScaling::Fixed && b.scale == 1.0,
+        Step::SkySub(s) => s.scale == 1.0,
+        _ => false,
+    });
+    if subtracts_whole_sky && choose("sky", meta, skies).is_some() {
+        return Ok("the sky of the same EXPTIME and READMODE takes it away");
+    }
+    Err(missing(recipe, "dark", why))
+}
+
+fn missing(recipe: &Recipe, reftype: &str, why: &str) -> String {
+    let step = recipe.steps.iter().find(|s| !s.skip() && needs(s).contains(&reftype));
+    let step = step.map_or("", Step::name);
+    let take = match reftype {
+        "dark" => "take darks of this READMODE",
+        "flat" => "take flats in this FILTER",
+        "lenspx" => "take LEN-SPX scans in this mode",
+        _ => "make one",
+    };
+    format!(
+        "{step} needs a {reftype}, and there is none ({why}); {take}, put a {reftype} in refs/, give \
+         --override_{reftype}=FILE, or leave the step out with --steps.{step}.skip=true"
+    )
+}
+
+fn skip(recipe: Recipe, names: &BTreeSet<&'static str>) -> Result<Recipe, String> {
+    let yes = || BTreeMap::from([("skip".to_owned(), "true".to_owned())]);
+    let overrides: Overrides = names.iter().map(|n| ((*n).to_owned(), yes())).collect();
+    recipe.with(&overrides).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refs::THIS_NIGHT;
+
+    fn science() -> Meta {
+        Meta {
+            detector: "IMG1".into(),
+            instmode: "IMG".into(),
+            filter: "K".into(),
+            readmode: "UTR".into(),
+            exptime: Some(100.0),
+            jd: Some(1.0),
+            ..Meta::default()
+        }
+    }
+
+    fn have(reftype: &str, meta: Meta) -> Candidate {
+        Candidate { path: reftype.into(), reftype: reftype.into(), meta, origin: THIS_NIGHT.into() }
+    }
+
+    fn skips(a: &Assigned, step: &str) -> bool {
+        a.recipe.steps.iter().any(|s| s.name() == step && s.skip())
+    }
+
+    #[test]
+    fn a_science_frame_needs_a_dark_or_a_sky_that_kept_the_same_one() {
+        let imager = Recipe::built_in("imager").expect("imager");
+        let none = BTreeSet::new();
+        let kept = BTreeSet::from([PathBuf::from("sky")]);
+        let all = vec![have("flat", science()), have("sky", science())];
+        let sentence = assign(&imager, &science(), &all, &none).expect_err("no dark");
+        assert!(
+            sentence.contains("dark_sub needs a dark") && sentence.contains("--steps.dark_sub.skip=true")
+        );
+        let a = assign(&imager, &science(), &all, &kept).expect("cancelled by the sky");
+        assert!(skips(&a, "dark_sub") && !skips(&a, "background"));
+        let other = Meta { exptime: Some(50.0), ..science() };
+        assert!(assign(&imager, &other, &all, &kept).is_err());
+        // With a dark of its own, the sky that kept its dark is of no use.
+        let all = [all, vec![have("dark", science())]].concat();
+        let a = assign(&imager, &science(), &all, &kept).expect("dark");
+        assert!(skips(&a, "background") && !skips(&a, "dark_sub"));
+        let a = assign(&imager, &science(), &all, &none).expect("dark and sky");
+        assert_eq!(a.paths().len(), 3);
+        assert!(!skips(&a, "background"));
+    }
+
+    #[test]
+    fn defaults_are_warnings_and_what_has_none_is_an_error() {
+        let imager = Recipe::built_in("imager").expect("imager");
+        let dark = [have("dark", science())];
+        let sentence = assign(&imager, &science(), &dark, &BTreeSet::new()).expect_err("no flat");
+        assert!(sentence.contains("flat_field needs a flat"), "{sentence}");
+        let flat = Recipe::built_in("flat").expect("flat");
+        let a = assign(&flat, &science(), &[], &BTreeSet::new()).expect("a set does without");
+        assert!(skips(&a, "dark_sub") && skips(&a, "bias") && !skips(&a, "linearity"));
+        assert_eq!(a.warnings.len(), 2, "{:?}", a.warnings);
+        assert!(a.picked.iter().any(|p| p.reason.ends_with("the instrument file's value is used")));
+        let lenslet = Recipe::built_in("lenslet").expect("lenslet");
+        let ifu = Meta { detector: "IFU".into(), instmode: "LENSLET".into(), ..science() };
+        let dark = [have("dark", ifu.clone())];
+        let sentence = assign(&lenslet, &ifu, &dark, &BTreeSet::new()).expect_err("no lenspx");
+        assert!(sentence.contains("extract needs a lenspx"), "{sentence}");
+    }
+
+    #[test]
+    fn what_the_user_skips_needs_nothing() {
+        let mut o = Overrides::new();
+        for step in ["dark_sub", "flat_field"] {
+            o.entry(step.into()).or_default().insert("skip".into(), "true".into());
+        }
+        let imager = Recipe::built_in("imager").expect("imager").with(&o).expect("with");
+        let a = assign(&imager, &science(), &[have("gain", science())], &BTreeSet::new()).expect("assigned");
+        assert!(a.picked.iter().all(|p| p.reftype != "dark"));
+        assert_eq!(a.paths().keys().collect::<Vec<_>>(), ["gain"]);
+    }
+}

@@ -1,0 +1,288 @@
+//! Tasks one by one: names, references, needs and hashes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::assign::{Assigned, assign};
+use super::group::Group;
+use super::{Action, Exposure, References, Settings, Task, is_up_to_date, plan_hash};
+use crate::config::{Recipe, Step};
+use crate::datamodel::{Kind, Meta, master_name, product_name};
+use crate::pipeline::Job;
+use crate::refs::{Candidate, THIS_NIGHT};
+
+/// Version in the names of masters.
+const MASTER_VERSION: &str = "0.0.1";
+
+/// Tasks under construction.
+pub(super) struct Builder<'a> {
+    settings: &'a Settings,
+    candidates: Vec<Candidate>,
+    /// Identity of each reference; a master's is its plan hash.
+    identities: BTreeMap<PathBuf, String>,
+    /// Which task makes a master.
+    makers: BTreeMap<PathBuf, usize>,
+    dark_kept: BTreeSet<PathBuf>,
+    pub(super) tasks: Vec<Task>,
+}
+
+/// What a task is made of.
+struct Draft<'a> {
+    name: String,
+    obsname: String,
+    exposures: Vec<&'a Exposure>,
+    meta: Meta,
+    product: PathBuf,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(references: &References, settings: &'a Settings) -> Self {
+        Builder {
+            settings,
+            candidates: references.candidates.clone(),
+            identities: references.identities.clone(),
+            makers: BTreeMap::new(),
+            dark_kept: references.dark_kept.clone(),
+            tasks: Vec::new(),
+        }
+    }
+
+    /// A task that makes a master of `reftype` by the recipe of that name.
+    pub(super) fn master(&mut self, recipe: &str, reftype: &str, group: &Group<'_>) {
+        match self.settings.recipes.resolve(recipe) {
+            Ok(recipe) => self.set(&recipe, reftype, group),
+            Err(e) => {
+                let files = group.exposures.iter().map(|e| e.name.clone()).collect();
+                self.refuse(&group.name(reftype), &group.obsname(), recipe, files, e.to_string());
+            }
+        }
+    }
+
+    pub(super) fn lenspx(&mut self, group: &Group<'_>) {
+        // Arcs alone make no lenspx: they are listed with what has no recipe yet.
+        let scans = |e: &&Exposure| e.obsname.as_ref().is_some_and(|o| o.kind == Kind::Spx);
+        if group.exposures.iter().any(scans) {
+            self.master("lenspx", "lenspx", group);
+        }
+    }
+
+    pub(super) fn set(&mut self, recipe: &Recipe, reftype: &str, group: &Group<'_>) {
+        let mut product = PathBuf::new();
+        for n in 1.. {
+            // Labels differ in what a file name cannot hold: number them.
+            let label = if n == 1 { group.label.clone() } else { format!("{}-{n}", group.label) };
+            product = self.settings.masters.join(master_name(&group.meta, reftype, &label, MASTER_VERSION));
+            if !self.makers.contains_key(&product) {
+                break;
+            }
+        }
+        let draft = Draft {
+            name: group.name(reftype),
+            obsname: group.obsname(),
+            exposures: group.exposures.clone(),
+            meta: group.meta.clone(),
+            product: product.clone(),
+        };
+        if self.add(recipe, draft) {
+            let meta = group.meta.clone();
+            self.makers.insert(product.clone(), self.tasks.len() - 1);
+            self.candidates.push(Candidate {
+                path: product,
+                reftype: reftype.to_owned(),
+                meta,
+                origin: THIS_NIGHT.into(),
+            });
+        }
+    }
+
+    /// One task an exposure, by the recipe called `name`.
+    pub(super) fn each(&mut self, name: &str, exposures: &[&Exposure]) {
+        match self.settings.recipes.resolve(name) {
+            Ok(recipe) => self.one_by_one(&recipe, exposures),
+            Err(e) => {
+                for exposure in exposures {
+                    self.refuse(
+                        &exposure.name,
+                        &exposure.obsname(),
+                        name,
+                        vec![exposure.name.clone()],
+                        e.to_string(),
+                    );
+                }
+            }
+        }
+    }
+
+    /// One task an exposure. Where several would get one name, each gets its own
+    /// file's name as a suffix: none may overwrite another.
+    pub(super) fn one_by_one(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
+        let known = Recipe::names().any(|n| n == recipe.name) || recipe.steps.len() > 1;
+        let own = if known { "" } else { recipe.name.as_str() };
+        let suffix = self.settings.suffix.as_deref().unwrap_or(own);
+        let name = |e: &Exposure, suffix: &str| product_name(&e.meta, level(recipe), suffix);
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        exposures.iter().for_each(|e| *times.entry(name(e, suffix)).or_default() += 1);
+        for exposure in exposures {
+            let mut product = name(exposure, suffix);
+            let mut warnings = Vec::new();
+            let taken = self.identities.contains_key(&self.settings.output.join(&product));
+            if taken || times.get(&product).is_some_and(|&n| n > 1) {
+                let stem = exposure.name.rsplit_once(".fit").map_or(exposure.name.as_str(), |(s, _)| s);
+                let own = format!("{suffix}{}{stem}", if suffix.is_empty() { "" } else { "-" });
+                product = name(exposure, &own);
+                warnings.push(format!(
+                    "SEMID, PROGNUM, OBSNUM and EXPNUM = {} are not its alone: its product is named after its file",
+                    exposure.meta.expnum
+                ));
+            }
+            let draft = Draft {
+                name: exposure.name.clone(),
+                obsname: exposure.obsname(),
+                exposures: vec![exposure],
+                meta: exposure.meta.clone(),
+                product: self.settings.output.join(product),
+            };
+            self.add(recipe, draft);
+            if let Some(task) = self.tasks.last_mut() {
+                task.warnings.extend(warnings);
+            }
+        }
+    }
+
+    /// Adds a task; whether it can be run.
+    fn add(&mut self, recipe: &Recipe, draft: Draft<'_>) -> bool {
+        let files: Vec<String> = draft.exposures.iter().map(|e| e.name.clone()).collect();
+        let inputs: Vec<PathBuf> = draft.exposures.iter().flat_map(|e| e.files.clone()).collect();
+        if inputs.contains(&draft.product) {
+            let sentence =
+                "its product would overwrite it; give --suffix, or another folder with -o".to_owned();
+            self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+            return false;
+        }
+        let assigned = match assign(recipe, &draft.meta, &self.candidates, &self.dark_kept) {
+            Ok(assigned) => assigned,
+            Err(sentence) => {
+                self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+                return false;
+            }
+        };
+        let hash = self.hash(&assigned, &draft);
+        let references = assigned.paths();
+        let needs: BTreeSet<usize> =
+            references.values().filter_map(|p| self.makers.get(p).copied()).collect();
+        let lost_dark = assigned.picked.iter().any(|p| p.reftype == "dark" && p.path.is_none());
+        if lost_dark {
+            self.dark_kept.insert(draft.product.clone());
+        }
+        self.identities.insert(draft.product.clone(), hash.clone());
+        let mut warnings: Vec<String> = Vec::new();
+        for exposure in &draft.exposures {
+            warnings.extend(exposure.warnings.iter().map(|w| format!("{}: {w}", exposure.name)));
+        }
+        warnings.extend(assigned.warnings.iter().cloned());
+        let up_to_date = !self.settings.force && is_up_to_date(&draft.product, &hash);
+        let job = Job {
+            recipe: assigned.recipe,
+            instrument: self.settings.instrument.clone(),
+            inputs,
+            references,
+            output: self.settings.output.clone(),
+            masters: self.settings.masters.clone(),
+            product: Some(draft.product),
+            suffix: self.settings.suffix.clone(),
+            read_time: self.settings.read_time,
+            save_ramps: self.settings.save_ramps,
+            plan_hash: hash,
+        };
+        self.tasks.push(Task {
+            name: draft.name,
+            obsname: draft.obsname,
+            recipe: recipe.name.clone(),
+            files,
+            references: assigned.picked,
+            needs: needs.into_iter().collect(),
+            warnings,
+            action: Action::Run(Box::new(job)),
+            up_to_date,
+            asked: true,
+        });
+        true
+    }
+
+    /// Everything that decides the product's bytes, except where it is made.
+    fn hash(&self, assigned: &Assigned, draft: &Draft<'_>) -> String {
+        let s = self.settings;
+        let json = |v: Result<String, serde_json::Error>| v.unwrap_or_default();
+        let mut parts = vec![
+            format!("irisgpu {}", env!("CARGO_PKG_VERSION")),
+            json(serde_json::to_string(&assigned.recipe)),
+            json(serde_json::to_string(&s.instrument)),
+            format!("{:?} {:?} {}", s.suffix, s.read_time, s.save_ramps),
+            draft.product.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        ];
+        parts.extend(draft.exposures.iter().map(|e| e.identity.clone()));
+        for (reftype, path) in assigned.paths() {
+            parts.push(reftype);
+            parts.push(self.identities.get(&path).cloned().unwrap_or_default());
+        }
+        plan_hash(parts)
+    }
+
+    /// Lists an exposure that nothing above took.
+    pub(super) fn without_recipe(&mut self, exposure: &Exposure) {
+        let Some(obsname) = &exposure.obsname else { return };
+        if self.tasks.iter().any(|t| t.files.contains(&exposure.name)) {
+            return;
+        }
+        let why = match obsname.kind {
+            Kind::Arc if obsname.channel == "LEN" => {
+                "no recipe yet for arcs without LEN-SPX scans of their mode"
+            }
+            _ => "no recipe yet",
+        };
+        self.push(
+            exposure.name.clone(),
+            obsname.to_string(),
+            "",
+            vec![exposure.name.clone()],
+            Action::NoRecipe(why),
+        );
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        name: &str,
+        obsname: &str,
+        recipe: &str,
+        files: Vec<String>,
+        sentence: String,
+    ) {
+        self.push(name.to_owned(), obsname.to_owned(), recipe, files, Action::Refused(sentence));
+    }
+
+    fn push(&mut self, name: String, obsname: String, recipe: &str, files: Vec<String>, action: Action) {
+        self.tasks.push(Task {
+            name,
+            obsname,
+            recipe: recipe.to_owned(),
+            files,
+            references: Vec::new(),
+            needs: Vec::new(),
+            warnings: Vec::new(),
+            action,
+            up_to_date: false,
+            asked: true,
+        });
+    }
+}
+
+/// The level of what a recipe leaves.
+fn level(recipe: &Recipe) -> u32 {
+    let fit = Step::RampFit(Default::default()).order();
+    let dark = Step::DarkSub(Default::default()).order();
+    match recipe.steps.iter().map(Step::order).max() {
+        Some(last) if last > dark => 2,
+        Some(last) if last >= fit => 1,
+        _ => 0,
+    }
+}

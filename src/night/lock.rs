@@ -1,0 +1,73 @@
+//! One run at a time writes into an output folder.
+//!
+//! The lock is the operating system's lock on a file in the folder, so it ends
+//! with its process however that ends: a file left by a killed run is simply
+//! taken over. The process number in it is for the message only. The file stays
+//! (removing it would let two later runs lock two different files).
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+const NAME: &str = ".irisgpu.lock";
+
+/// Held while a run writes; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the folder (created when missing), or says who has it.
+    pub fn take(folder: &Path) -> Result<Lock> {
+        let unwritable = |e: std::io::Error| {
+            Error::Usage(format!(
+                "cannot write in {}: {e}; give another folder with -o, or make this one writable",
+                folder.display()
+            ))
+        };
+        std::fs::create_dir_all(folder).map_err(unwritable)?;
+        let path = folder.join(NAME);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(unwritable)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                let _ = file.read_to_string(&mut owner);
+                return Err(Error::Usage(format!(
+                    "another irisgpu ({}) is writing in {}; wait for it, or give another folder with -o",
+                    if owner.trim().is_empty() { "unknown" } else { owner.trim() },
+                    folder.display()
+                )));
+            }
+            // Some network file systems have no locks; working beats refusing.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        file.set_len(0).map_err(unwritable)?;
+        writeln!(file, "process {}", std::process::id()).map_err(unwritable)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_writer_and_a_dead_ones_file_is_taken_over() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join(NAME), "process 1\n").expect("stale file");
+        let first = Lock::take(dir.path()).expect("first");
+        let sentence = Lock::take(dir.path()).expect_err("second").to_string();
+        assert!(sentence.contains(&format!("process {}", std::process::id())), "{sentence}");
+        drop(first);
+        Lock::take(dir.path()).expect("after");
+    }
+}

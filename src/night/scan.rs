@@ -1,0 +1,334 @@
+//! Exposures out of folders.
+//!
+//! The folder is walked whole, in the order of names, each folder once (links may
+//! loop). Not looked into: hidden files and folders, `reduced/`, `masters/`,
+//! `refs/`, `truth/`, and the folders that the caller names. Not exposures, and
+//! passed over: what a pipeline wrote (DRSVER, or DATALVL of 2 and more) and
+//! reference files (REFTYPE). A file that cannot be read is an exposure that
+//! failed, with its sentence; it never stops the scan. Files of single reads
+//! (READ_NO) are one exposure where OBS_ID, DET_ID and EXP_NO are the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::classify::{classify, classify_meta};
+use super::state::file_identity;
+use crate::datamodel::{Meta, ObsName};
+use crate::error::{Error, Result};
+use crate::fits::{Fits, Header};
+use crate::input::{ReadKey, read_group_key};
+
+/// Folders of a night that hold no raw frames.
+const NOT_RAW: [&str; 4] = ["reduced", "masters", "refs", "truth"];
+
+/// One exposure: its file, or the files of its reads in order.
+#[derive(Debug, Clone)]
+pub struct Exposure {
+    /// The (first) file's path within the night, for people.
+    pub name: String,
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// Facts, completed from OBSNAME.
+    pub meta: Meta,
+    /// What it is for; `None` when nobody asked (`run`).
+    pub obsname: Option<ObsName>,
+    /// What identifies its contents.
+    pub identity: String,
+    /// What its header contradicts.
+    pub warnings: Vec<String>,
+}
+
+impl Exposure {
+    /// What it is for, in words; as written where that was not understood.
+    pub fn obsname(&self) -> String {
+        self.obsname.as_ref().map_or_else(|| self.meta.obsname.clone(), ToString::to_string)
+    }
+}
+
+/// A file that cannot be an exposure, and why.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// Its path within the night.
+    pub name: String,
+    /// OBSNAME as written, if it came that far.
+    pub obsname: String,
+    /// The sentence.
+    pub sentence: String,
+}
+
+/// What a night holds.
+#[derive(Debug, Clone, Default)]
+pub struct Scan {
+    /// Exposures, by name.
+    pub exposures: Vec<Exposure>,
+    /// What could not be read or classified.
+    pub problems: Vec<Problem>,
+    /// Files passed over, with the reason.
+    pub ignored: Vec<(String, &'static str)>,
+}
+
+/// Scans a night; `skip` are further folders not to look into.
+pub fn scan(night: &Path, skip: &[PathBuf]) -> Result<Scan> {
+    if !night.is_dir() {
+        return Err(Error::Usage(format!(
+            "{}: there is no such folder; name the night's folder",
+            night.display()
+        )));
+    }
+    let Found { files, closed } = fits_files(night, &NOT_RAW, skip)?;
+    let mut scan = open(night, &files, true);
+    for (path, e) in closed {
+        let name = name_within(night, &path);
+        scan.problems.push(Problem { name, obsname: String::new(), sentence: e.to_string() });
+    }
+    let found = std::mem::take(&mut scan.exposures);
+    for mut exposure in found {
+        match classify(&exposure.meta) {
+            Ok(class) => {
+                exposure.meta = classify_meta(exposure.meta, &class.obsname);
+                exposure.warnings = class.warnings;
+                exposure.obsname = Some(class.obsname);
+                scan.exposures.push(exposure);
+            }
+            Err(sentence) => {
+                scan.problems.push(Problem { name: exposure.name, obsname: exposure.meta.obsname, sentence })
+            }
+        }
+    }
+    scan.problems.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(scan)
+}
+
+/// Reads the headers of named files, whatever they are, grouping single reads.
+/// What OBSNAME or IMTYPE says is taken where it says something.
+pub fn read_files(files: &[PathBuf]) -> Scan {
+    let mut scan = open(Path::new(""), files, false);
+    for exposure in &mut scan.exposures {
+        if let Ok(class) = classify(&exposure.meta) {
+            exposure.meta = classify_meta(exposure.meta.clone(), &class.obsname);
+            exposure.obsname = Some(class.obsname);
+        }
+    }
+    scan
+}
+
+/// One file's headers.
+struct Opened {
+    name: String,
+    path: PathBuf,
+    facts: Header,
+    identity: String,
+    /// Whether it is an image, so that READ_NO makes it one read of a set.
+    is_read: bool,
+}
+
+fn open(root: &Path, files: &[PathBuf], raw_only: bool) -> Scan {
+    let opened: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path))).collect();
+    let mut scan = Scan::default();
+    let mut reads: BTreeMap<(String, String, i64), Vec<(ReadKey, Opened)>> = BTreeMap::new();
+    for (path, result) in opened {
+        let one = match result {
+            Ok(one) => one,
+            Err(e) => {
+                let name = name_within(root, path);
+                scan.problems.push(Problem { name, obsname: String::new(), sentence: e.to_string() });
+                continue;
+            }
+        };
+        if let Some(why) = not_raw(&one.facts).filter(|_| raw_only) {
+            scan.ignored.push((one.name, why));
+        } else if let Some(key) = read_group_key(&one.facts).filter(|_| one.is_read) {
+            reads.entry(key.exposure.clone()).or_default().push((key, one));
+        } else {
+            scan.exposures.push(exposure(vec![one]));
+        }
+    }
+    for mut set in reads.into_values() {
+        set.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.name.cmp(&y.name)));
+        scan.exposures.push(exposure(set.into_iter().map(|(_, one)| one).collect()));
+    }
+    scan.exposures.sort_by(|a, b| a.name.cmp(&b.name));
+    scan
+}
+
+fn open_one(root: &Path, path: &Path) -> Result<Opened> {
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
+        return Err(Error::fits(path, "", "is compressed as a whole; unpack it with gunzip"));
+    }
+    let fits = Fits::open(path)?;
+    let name = name_within(root, path);
+    let identity = file_identity(&name, &fits)?;
+    let mut facts = fits.primary().clone();
+    // A tile-compressed or single-image file may have its keywords with its image.
+    if let Some(image) = fits.hdus.iter().skip(1).find(|h| h.is_image()) {
+        for card in image.header.cards() {
+            if let Some(value) = card.value.clone() {
+                facts.set_default(&card.keyword, value, "");
+            }
+        }
+    }
+    if fits.hdus.iter().all(|h| !h.is_image()) {
+        return Err(Error::fits(path, "", "holds no image: there is nothing to reduce in it"));
+    }
+    let image = fits.hdus.iter().find(|h| h.is_image());
+    let axes = image.map_or(0, |h| h.shape.iter().filter(|&&n| n > 1).count());
+    // A level-1 frame may keep the keywords of its last read.
+    let is_read = axes <= 2 && facts.integer("DATALVL") != Some(1);
+    Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read })
+}
+
+fn not_raw(facts: &Header) -> Option<&'static str> {
+    if facts.has("DRSVER") {
+        Some("a pipeline wrote it (DRSVER)")
+    } else if facts.integer("DATALVL").is_some_and(|level| level >= 2) {
+        Some("it is reduced already (DATALVL)")
+    } else if facts.has("REFTYPE") {
+        Some("it is a reference (REFTYPE); references belong in refs/")
+    } else {
+        None
+    }
+}
+
+fn exposure(set: Vec<Opened>) -> Exposure {
+    let first = set.first();
+    let name = first.map(|o| o.name.clone()).unwrap_or_default();
+    let meta = first.map(|o| Meta::from_header(&o.facts)).unwrap_or_default();
+    let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
+    let files = set.into_iter().map(|o| o.path).collect();
+    Exposure { name, files, meta, obsname: None, identity, warnings: Vec::new() }
+}
+
+/// The path within `root`, with `/` on every system.
+fn name_within(root: &Path, path: &Path) -> String {
+    let within = path.strip_prefix(root).unwrap_or(path);
+    within.to_string_lossy().replace('\\', "/")
+}
+
+/// What a walk finds.
+pub(super) struct Found {
+    /// FITS files, sorted.
+    pub(super) files: Vec<PathBuf>,
+    /// Folders that cannot be listed, and why.
+    pub(super) closed: Vec<(PathBuf, Error)>,
+}
+
+/// The FITS files under `root`, sorted, each once, and the folders below it that
+/// cannot be listed. Folders called one of `not_called` (below `root`) and those in
+/// `skip` are left out.
+pub(super) fn fits_files(root: &Path, not_called: &[&str], skip: &[PathBuf]) -> Result<Found> {
+    let mut walk = Walk { not_called, ..Walk::default() };
+    walk.seen = skip.iter().filter_map(|p| p.canonicalize().ok()).collect();
+    if let Ok(root) = root.canonicalize() {
+        walk.seen.remove(&root);
+    }
+    walk.folder(root)?;
+    walk.files.sort();
+    Ok(Found { files: walk.files, closed: walk.closed })
+}
+
+#[derive(Default)]
+struct Walk<'a> {
+    not_called: &'a [&'a str],
+    /// Real paths of folders and files met so far: links may loop and repeat.
+    seen: BTreeSet<PathBuf>,
+    files: Vec<PathBuf>,
+    closed: Vec<(PathBuf, Error)>,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Path) -> Result<()> {
+        let real = folder.canonicalize().map_err(Error::io("open the folder", folder))?;
+        if !self.seen.insert(real) {
+            return Ok(());
+        }
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+            entries.push(entry.map_err(Error::io("list", folder))?.path());
+        }
+        entries.sort();
+        for path in entries {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+            if name.starts_with('.') {
+                continue;
+            }
+            if path.is_dir() {
+                if !self.not_called.contains(&name.as_str())
+                    && let Err(e) = self.folder(&path)
+                {
+                    self.closed.push((path, e));
+                }
+            } else if is_fits(&name) && path.canonicalize().map_or(true, |real| self.seen.insert(real)) {
+                self.files.push(path);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_fits(name: &str) -> bool {
+    [".fits", ".fit", ".fts", ".fits.fz", ".fits.gz"].iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{frame, write};
+    use super::*;
+
+    #[test]
+    fn a_night_is_walked_and_the_rest_is_left_alone() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let night = dir.path();
+        for place in [
+            "b.fits",
+            "sub/a.fits",
+            "reduced/x.fits",
+            "refs/x.fits",
+            "truth/x.fits",
+            ".hid/x.fits",
+            "out/x.fits",
+        ] {
+            write(&night.join(place), &frame("IMG1-SCI", 1));
+        }
+        write(&night.join("made.fits"), &{
+            let mut h = frame("IMG1-SCI", 1);
+            h.set("DRSVER", "1", "");
+            h
+        });
+        std::fs::write(night.join("c.fits.part"), "half").expect("part");
+        std::fs::write(night.join("junk.fits"), "not FITS").expect("junk");
+        write(&night.join("odd.fits"), &frame("IMG1-SPX", 1));
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(night, night.join("sub/loop")).expect("link");
+        let scan = scan(night, &[night.join("out")]).expect("scan");
+        let names: Vec<_> = scan.exposures.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, ["b.fits", "sub/a.fits"]);
+        let problems: Vec<_> = scan.problems.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(problems, ["junk.fits", "odd.fits"]);
+        assert!(scan.problems[1].sentence.contains("IMG1-SPX"));
+        assert_eq!(scan.ignored.len(), 1);
+    }
+
+    #[test]
+    fn files_of_single_reads_are_one_exposure() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for (exposure, read) in [(1, 3), (1, 1), (1, 2), (2, 1)] {
+            let mut h = frame("IMG1-DRK", exposure);
+            h.set("OBS_ID", "X", "");
+            h.set("DET_ID", "IMG1", "");
+            h.set("EXP_NO", exposure, "");
+            h.set("READ_NO", read, "");
+            write(&dir.path().join(format!("e{exposure}_{}.fits", 9 - read)), &h);
+        }
+        let scan = scan(dir.path(), &[]).expect("scan");
+        assert_eq!(scan.exposures.len(), 2);
+        let first = scan.exposures.iter().find(|e| e.files.len() == 3).expect("three reads");
+        assert!(first.files[0].ends_with("e1_8.fits") && first.files[2].ends_with("e1_6.fits"));
+    }
+
+    #[test]
+    fn no_folder_is_a_sentence() {
+        assert!(scan(Path::new("/no/such/night"), &[]).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! What the user asked for, once it is understood.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Instrument, Overrides, Recipe};
+use crate::error::Result;
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Recipes with the user's parameters.
+    pub recipes: Recipes,
+    /// The instrument's numbers.
+    pub instrument: Instrument,
+    /// Folder of science products.
+    pub output: PathBuf,
+    /// Folder of masters.
+    pub masters: PathBuf,
+    /// Replaces the product name's suffix.
+    pub suffix: Option<String>,
+    /// Seconds a read for files that do not say.
+    pub read_time: Option<f64>,
+    /// Also write the rates of single ramps.
+    pub save_ramps: bool,
+    /// Do again what is up to date.
+    pub force: bool,
+    /// Do only what matches one of these (a part of, or a `*` pattern for, a file
+    /// name, an OBSNAME or a recipe) and what that needs; empty for all.
+    pub only: Vec<String>,
+}
+
+/// Recipes by name.
+#[derive(Debug, Clone)]
+pub struct Recipes {
+    by_name: BTreeMap<String, Recipe>,
+    overrides: Overrides,
+}
+
+impl Recipes {
+    /// The built-in recipes, replaced by those in `files` that have their names,
+    /// with the parameters of the command line over them.
+    pub fn new(files: &[PathBuf], overrides: &Overrides) -> Result<Recipes> {
+        let mut by_name = BTreeMap::new();
+        for name in Recipe::names() {
+            by_name.insert(name.to_owned(), Recipe::built_in(name)?.with(overrides)?);
+        }
+        for file in files {
+            let recipe = Recipe::from_file(file)?.with(overrides)?;
+            by_name.insert(recipe.name.clone(), recipe);
+        }
+        Ok(Recipes { by_name, overrides: overrides.clone() })
+    }
+
+    /// A recipe, a step alone, or a recipe's file.
+    pub fn resolve(&self, name: &str) -> Result<Recipe> {
+        if let Some(recipe) = self.by_name.get(name) {
+            return Ok(recipe.clone());
+        }
+        let path = Path::new(name);
+        let recipe = match Recipe::single(&name.replace('-', "_")) {
+            Some(single) => single,
+            None if path.extension().is_some_and(|e| e == "yaml" || e == "yml") => Recipe::from_file(path)?,
+            // Gives the sentence that lists what there is.
+            None => Recipe::built_in(name)?,
+        };
+        recipe.with(&self.overrides)
+    }
+
+    /// All recipes, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Recipe> {
+        self.by_name.values()
+    }
+}

@@ -1,0 +1,93 @@
+//! What is up to date.
+//!
+//! A product carries in IGPLAN the hash of everything that decided its bytes:
+//! this software's version, the effective recipe, the instrument's numbers, the
+//! identities of its inputs and of its references. It is up to date when a plan
+//! made now gives the same hash.
+//!
+//! The identity of a file is its name within the night, its size, its time of
+//! change (ns) and the hash of all its headers: cheap (pixels are not read), yet
+//! an edited, replaced or re-copied file is seen. The identity of a master of the
+//! night is its own plan hash, so a chain of tasks is judged before any has run.
+//! Where the night lies and which engine computes are left out: a night moved to
+//! another disk, or begun on a GPU and continued without one, is not redone.
+
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use crate::error::{Error, Result};
+use crate::fits::Fits;
+
+/// The identity of an open file under the name that it has in its night.
+pub fn file_identity(name: &str, fits: &Fits) -> Result<String> {
+    let facts = std::fs::metadata(&fits.path).map_err(Error::io("read", &fits.path))?;
+    // File systems without times of change leave it to size and headers.
+    let changed = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let mut hasher = blake3::Hasher::new();
+    for hdu in &fits.hdus {
+        hasher.update(&hdu.header.to_bytes());
+    }
+    let changed = changed.map_or(0, |t| t.as_nanos());
+    Ok(format!("{name} {} {changed} {}", facts.len(), hasher.finalize().to_hex()))
+}
+
+/// The hash of `parts`, in order; 32 hexadecimal digits, which fit in a card.
+pub fn plan_hash<T: AsRef<str>>(parts: impl IntoIterator<Item = T>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        // The length keeps ("ab", "c") from being ("a", "bc").
+        let part = part.as_ref();
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex().chars().take(32).collect()
+}
+
+/// Whether `product` exists, is whole, and was made by the plan `hash`.
+pub fn is_up_to_date(product: &Path, hash: &str) -> bool {
+    let Ok(fits) = Fits::open(product) else { return false };
+    fits.primary().text("IGPLAN").as_deref() == Some(hash)
+        && fits.hdus.iter().all(|h| fits.available(h) == h.data_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fits::{FitsWriter, Header};
+
+    fn write(path: &Path, object: &str, plan: &str) {
+        let mut h = Header::new();
+        h.set("OBJECT", object, "");
+        h.set("IGPLAN", plan, "");
+        let mut w = FitsWriter::create(path).expect("create");
+        w.empty("PRIMARY", &h).expect("primary");
+        w.finish().expect("finish");
+    }
+
+    #[test]
+    fn a_moved_file_keeps_its_identity_and_an_edited_one_does_not() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (a, b) = (dir.path().join("a/x.fits"), dir.path().join("b/x.fits"));
+        write(&a, "M 31", "");
+        std::fs::create_dir(dir.path().join("b")).expect("b");
+        let identity = |p: &Path| file_identity("x.fits", &Fits::open(p).expect("open")).expect("identity");
+        let before = identity(&a);
+        std::fs::rename(&a, &b).expect("move");
+        assert_eq!(identity(&b), before);
+        write(&b, "M 33", "");
+        assert_ne!(identity(&b), before);
+    }
+
+    #[test]
+    fn up_to_date_means_the_same_plan() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("x.fits");
+        let hash = plan_hash(["a", "b"]);
+        assert_eq!(hash.len(), 32);
+        assert_ne!(hash, plan_hash(["ab", ""]));
+        assert!(!is_up_to_date(&path, &hash));
+        write(&path, "", &hash);
+        assert!(is_up_to_date(&path, &hash));
+        assert!(!is_up_to_date(&path, &plan_hash(["c"])));
+    }
+}

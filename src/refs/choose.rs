@@ -1,0 +1,396 @@
+//! Which reference applies to an exposure, and why.
+//!
+//! [`choose`] looks only at facts (header values) and is told its candidates, so
+//! that the plan, `run` and `refs explain` give the same answer. A candidate fits
+//! when every rule of its type holds; among those that fit, one given by hand
+//! comes before a master of this night, that before any other; then (darks) the
+//! nearest EXPTIME, then the nearest in time, then the path, so that the answer
+//! never depends on the order in which a folder is listed.
+
+use std::path::{Path, PathBuf};
+
+use super::{Candidate, canonical_reftype};
+use crate::datamodel::Meta;
+use crate::fits::Header;
+
+/// Origin of a reference named on the command line: it needs no matching keyword
+/// (but one that states another DETECTOR is not for this exposure).
+pub const BY_HAND: &str = "given by hand";
+
+/// Origin of a master made, or to be made, from the night itself.
+pub const THIS_NIGHT: &str = "this night";
+
+/// Canonical reference types.
+pub const REFTYPES: &[&str] = &[
+    "mask",
+    "saturation",
+    "bias",
+    "nonlin",
+    "gain",
+    "readnoise",
+    "dark",
+    "flat",
+    "sky",
+    "lenspx",
+    "wavemap",
+];
+
+/// The reference that applies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The file.
+    pub path: PathBuf,
+    /// Why this one, for people: "this night, nearest in time: 0.2 h".
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Key {
+    Detector,
+    Instmode,
+    Filter,
+    Pupil,
+    Grating,
+    Scale,
+    Readmode,
+    Subarray,
+}
+
+/// How strictly a key is compared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rule {
+    /// Reference and exposure say the same.
+    Same(Key),
+    /// They do not contradict each other: what one leaves out, fits.
+    Agree(Key),
+}
+
+use Key::{Detector, Filter, Grating, Instmode, Pupil, Readmode, Scale, Subarray};
+use Rule::{Agree, Same};
+
+/// What must match, by type. The imager's sky does not turn on GRATING and SCALE,
+/// which only a spectrograph's header has to state.
+fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
+    match reftype {
+        "flat" => &[Same(Detector), Same(Filter), Agree(Pupil), Agree(Subarray)],
+        "sky" if instmode == "IMG" => {
+            &[Same(Detector), Agree(Instmode), Same(Filter), Agree(Pupil), Agree(Subarray)]
+        }
+        "sky" => {
+            &[Same(Detector), Same(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
+        }
+        "lenspx" | "wavemap" => {
+            &[Agree(Detector), Agree(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
+        }
+        _ => &[Same(Detector), Agree(Readmode), Agree(Subarray)],
+    }
+}
+
+impl Key {
+    fn keyword(self) -> &'static str {
+        match self {
+            Detector => "DETECTOR",
+            Instmode => "INSTMODE",
+            Filter => "FILTER",
+            Pupil => "PUPIL",
+            Grating => "GRATING",
+            Scale => "SCALE",
+            Readmode => "READMODE",
+            Subarray => "SUBARRAY",
+        }
+    }
+
+    /// The value in capitals; empty for "says nothing". An exposure or reference
+    /// without SUBARRAY says nothing in a reference and FULL in an exposure.
+    fn value(self, meta: &Meta) -> String {
+        let text = match self {
+            Detector => &meta.detector,
+            Instmode => &meta.instmode,
+            Filter => &meta.filter,
+            Pupil => &meta.pupil,
+            Grating => &meta.grating,
+            Readmode => &meta.readmode,
+            Subarray => &meta.subarray,
+            Scale => return meta.scale.map_or(String::new(), |s| format!("{s:.4}")),
+        };
+        let text = text.trim().to_ascii_uppercase();
+        if matches!(text.as_str(), "ANY" | "N/A" | "GENERIC") { String::new() } else { text }
+    }
+}
+
+impl Rule {
+    fn key(self) -> Key {
+        match self {
+            Same(key) | Agree(key) => key,
+        }
+    }
+
+    fn holds(self, exposure: &Meta, reference: &Meta) -> bool {
+        let key = self.key();
+        let (mut e, r) = (key.value(exposure), key.value(reference));
+        if key == Subarray && e.is_empty() {
+            e = "FULL".into();
+        }
+        match self {
+            Same(_) => e == r,
+            Agree(_) => e.is_empty() || r.is_empty() || e == r,
+        }
+    }
+
+    fn wish(self, exposure: &Meta) -> String {
+        let value = self.key().value(exposure);
+        let value = match (value.is_empty(), self.key()) {
+            (true, Subarray) => "FULL",
+            (true, _) => "(the exposure does not say)",
+            _ => value.as_str(),
+        };
+        format!("{} = {value}", self.key().keyword())
+    }
+}
+
+/// The canonical name of a known type; another one in lower case.
+fn canonical(reftype: &str) -> String {
+    canonical_reftype(reftype).map_or_else(|| reftype.trim().to_ascii_lowercase(), str::to_owned)
+}
+
+/// A candidate from a file's primary header; `None` when it has no REFTYPE.
+/// A reference without a date of its own is dated by USEAFTER.
+pub fn candidate_from_header(path: &Path, header: &Header, origin: &str) -> Option<Candidate> {
+    let reftype = header.text("REFTYPE").filter(|t| !t.is_empty())?;
+    let mut meta = Meta::from_header(header);
+    if meta.expdtst.is_empty() {
+        let after = header.text("USEAFTER").unwrap_or_default();
+        meta.expdtst = after.chars().filter(char::is_ascii_digit).take(14).collect();
+    }
+    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin: origin.into() })
+}
+
+/// The candidate that applies to the exposure, or `None` (see [`why_none`]).
+pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Option<Choice> {
+    let wanted = canonical(reftype);
+    let best = candidates
+        .iter()
+        .filter(|c| c.reftype == wanted && fits(&wanted, exposure, c))
+        .map(|c| (c, Rank::of(&wanted, exposure, c)))
+        .min_by(|(a, x), (b, y)| x.order(y).then_with(|| a.path.cmp(&b.path)))?;
+    let (candidate, rank) = best;
+    Some(Choice { path: candidate.path.clone(), reason: rank.reason(exposure, candidate) })
+}
+
+/// Why no candidate applies: "2 candidates, none with FILTER = K".
+pub fn why_none(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> String {
+    let wanted = canonical(reftype);
+    let mut left: Vec<&Candidate> = candidates.iter().filter(|c| c.reftype == wanted).collect();
+    let count = left.len();
+    if count == 0 {
+        return format!("no {wanted} reference was found");
+    }
+    let mut wishes = Vec::new();
+    for rule in rules(&wanted, &exposure.instmode) {
+        let before = left.len();
+        left.retain(|c| rule.holds(exposure, &c.meta));
+        if left.len() < before {
+            wishes.push(rule.wish(exposure));
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    let plural = if count == 1 { "candidate" } else { "candidates" };
+    format!("{count} {plural}, none with {}", wishes.join(" and "))
+}
+
+fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
+    if candidate.origin == BY_HAND {
+        return Agree(Detector).holds(exposure, &candidate.meta);
+    }
+    if reftype == "lenspx" && exposure.instmode != "LENSLET" {
+        return false;
+    }
+    rules(reftype, &exposure.instmode).iter().all(|rule| rule.holds(exposure, &candidate.meta))
+}
+
+/// What decides among candidates that fit; smaller is better.
+struct Rank {
+    origin: u8,
+    exptime: f64,
+    days: f64,
+}
+
+impl Rank {
+    fn of(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Rank {
+        let origin = match candidate.origin.as_str() {
+            BY_HAND => 0,
+            THIS_NIGHT => 1,
+            _ => 2,
+        };
+        let exptime = match (exposure.exptime, candidate.meta.exptime) {
+            _ if reftype != "dark" => 0.0,
+            (Some(e), Some(c)) if (e - c).abs() <= 1e-3 * e.abs() => 0.0,
+            (Some(e), Some(c)) if e > 0.0 && c > 0.0 => (e / c).ln().abs(),
+            (None, _) => 0.0,
+            _ => f64::INFINITY,
+        };
+        let days = match (julian_date(exposure), julian_date(&candidate.meta)) {
+            (Some(e), Some(c)) => (e - c).abs(),
+            _ => f64::INFINITY,
+        };
+        Rank { origin, exptime, days }
+    }
+
+    fn order(&self, other: &Rank) -> std::cmp::Ordering {
+        self.origin
+            .cmp(&other.origin)
+            .then(self.exptime.total_cmp(&other.exptime))
+            .then(self.days.total_cmp(&other.days))
+    }
+
+    fn reason(&self, exposure: &Meta, candidate: &Candidate) -> String {
+        let mut reason = candidate.origin.clone();
+        if self.origin > 0 {
+            reason += &match self.days {
+                d if !d.is_finite() => ", by name (no dates to compare)".to_owned(),
+                d if d < 2.0 => format!(", nearest in time: {:.1} h", d * 24.0),
+                d => format!(", nearest in time: {d:.1} d"),
+            };
+            if let (true, Some(c), Some(e)) = (self.exptime > 0.0, candidate.meta.exptime, exposure.exptime) {
+                reason += &format!(", EXPTIME {c} s for {e} s");
+            }
+        }
+        reason
+    }
+}
+
+/// The Julian date of an exposure: its own, or that of EXPDTST.
+pub fn julian_date(meta: &Meta) -> Option<f64> {
+    meta.jd.or_else(|| {
+        let part = |from: usize, to: usize| meta.expdtst.get(from..to).and_then(|t| t.parse::<i64>().ok());
+        let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
+        // Fliegel & Van Flandern (1968): the Julian day number at noon of a Gregorian date.
+        let a = (month - 14) / 12;
+        let number = (1461 * (year + 4800 + a)) / 4 + (367 * (month - 2 - 12 * a)) / 12
+            - (3 * ((year + 4900 + a) / 100)) / 4
+            + day
+            - 32075;
+        let seconds =
+            part(8, 10).unwrap_or(0) * 3600 + part(10, 12).unwrap_or(0) * 60 + part(12, 14).unwrap_or(0);
+        Some(number as f64 - 0.5 + seconds as f64 / 86400.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(filter: &str, jd: f64) -> Meta {
+        Meta {
+            detector: "IMG1".into(),
+            instmode: "IMG".into(),
+            filter: filter.into(),
+            jd: Some(jd),
+            exptime: Some(100.0),
+            ..Meta::default()
+        }
+    }
+
+    fn candidate(name: &str, reftype: &str, origin: &str, meta: Meta) -> Candidate {
+        Candidate { path: name.into(), reftype: reftype.into(), meta, origin: origin.into() }
+    }
+
+    #[test]
+    fn the_night_comes_before_refs_and_the_hand_before_both() {
+        let mut all = vec![
+            candidate("refs/a.fits", "flat", "refs", meta("K", 100.0)),
+            candidate("m/b.fits", "flat", THIS_NIGHT, meta("K", 100.5)),
+            candidate("m/c.fits", "flat", THIS_NIGHT, meta("K", 100.01)),
+            candidate("m/d.fits", "flat", THIS_NIGHT, meta("H", 100.0)),
+        ];
+        let choice = choose("flat", &meta("K", 100.0), &all).expect("a flat");
+        assert_eq!(choice.path, Path::new("m/c.fits"));
+        assert_eq!(choice.reason, "this night, nearest in time: 0.2 h");
+        all.push(candidate("x.fits", "flat", BY_HAND, meta("J", 0.0)));
+        assert_eq!(choose("flat", &meta("K", 100.0), &all).expect("a flat").reason, BY_HAND);
+    }
+
+    #[test]
+    fn ties_go_by_path_whatever_the_order() {
+        let mut all = vec![
+            candidate("b.fits", "gain", "refs", meta("", 1.0)),
+            candidate("a.fits", "gain", "refs", meta("", 1.0)),
+        ];
+        for _ in 0..2 {
+            assert_eq!(choose("gain", &meta("K", 5.0), &all).expect("gain").path, Path::new("a.fits"));
+            all.reverse();
+        }
+    }
+
+    #[test]
+    fn a_dark_is_nearest_in_exposure_time_and_of_the_same_read_mode() {
+        let dark = |name: &str, exptime: f64, readmode: &str, jd: f64| {
+            let m = Meta { exptime: Some(exptime), readmode: readmode.into(), ..meta("", jd) };
+            candidate(name, "dark", "refs", m)
+        };
+        let all = [dark("a", 100.0, "CDS", 1.0), dark("b", 90.0, "UTR", 9.0), dark("c", 10.0, "UTR", 1.0)];
+        let science = Meta { readmode: "UTR".into(), ..meta("K", 1.0) };
+        let choice = choose("dark", &science, &all).expect("dark");
+        assert_eq!(choice.path, Path::new("b"));
+        assert!(choice.reason.ends_with("EXPTIME 90 s for 100 s"), "{}", choice.reason);
+    }
+
+    #[test]
+    fn why_none_names_what_is_missing() {
+        let all =
+            [candidate("a", "flat", "refs", meta("H", 1.0)), candidate("b", "flat", "refs", meta("J", 1.0))];
+        let exposure = meta("K", 1.0);
+        assert!(choose("flat", &exposure, &all).is_none());
+        assert_eq!(why_none("flat", &exposure, &all), "2 candidates, none with FILTER = K");
+        assert_eq!(why_none("sky", &exposure, &all), "no sky reference was found");
+        let other = Meta { detector: "IMG2".into(), ..exposure };
+        assert_eq!(why_none("flat", &other, &all), "2 candidates, none with DETECTOR = IMG2");
+    }
+
+    #[test]
+    fn subarrays_must_agree_where_the_reference_states_one() {
+        let full = Meta { subarray: "FULL".into(), ..meta("", 1.0) };
+        let all = [candidate("a", "mask", "refs", full)];
+        assert!(choose("mask", &meta("", 1.0), &all).is_some());
+        let small = Meta { subarray: "SUB1".into(), ..meta("", 1.0) };
+        assert_eq!(why_none("mask", &small, &all), "1 candidate, none with SUBARRAY = SUB1");
+    }
+
+    #[test]
+    fn a_lenspx_is_for_the_lenslets_of_one_mode() {
+        let lenslet = |scale: f64| Meta {
+            detector: "IFU".into(),
+            instmode: "LENSLET".into(),
+            filter: "K".into(),
+            grating: "4000-K".into(),
+            scale: Some(scale),
+            ..Meta::default()
+        };
+        let all = [candidate("a", "lenspx", "refs", lenslet(0.009))];
+        assert!(choose("lenspx", &lenslet(0.009), &all).is_some());
+        assert!(choose("lenspx", &lenslet(0.05), &all).is_none());
+        let slicer = Meta { instmode: "SLICER".into(), ..lenslet(0.009) };
+        assert!(choose("lenspx", &slicer, &all).is_none());
+    }
+
+    #[test]
+    fn headers_become_candidates_under_every_tradition() {
+        let mut h = Header::new();
+        assert!(candidate_from_header(Path::new("x"), &h, "refs").is_none());
+        for (written, meant) in [
+            ("LINEARITY", "nonlin"),
+            ("DQ", "mask"),
+            ("LEN-SPX", "lenspx"),
+            ("superbias", "bias"),
+            ("Dark", "dark"),
+        ] {
+            h.set("REFTYPE", written, "");
+            h.set("USEAFTER", "2024-01-02T12:00:00", "");
+            let c = candidate_from_header(Path::new("x"), &h, "refs").expect(written);
+            assert_eq!(c.reftype, meant);
+            assert_eq!(julian_date(&c.meta), Some(2_460_312.0));
+        }
+    }
+}
