@@ -120,18 +120,18 @@ pub fn calibrate<T: Real>(
     };
     reference(DARK, dark.usable(p.unusable), dark.dq, p.dark_bad);
     reference(SKY, sky.usable(p.unusable), sky.dq, p.sky_bad);
-    reference(FLAT, flat.usable(p.unusable) && flat.value > T::from(0.0), flat.dq, p.flat_bad);
+    reference(FLAT, flat.usable(p.unusable) && flat.value > T::of(0.0), flat.dq, p.flat_bad);
 
-    let g = T::from(p.factor);
+    let g = T::of(p.factor);
     let mut value = science.value;
-    let mut common = T::from(0.0);
+    let mut common = T::of(0.0);
     if p.steps & DARK != 0 {
-        let c = T::from(p.dark_coefficient);
+        let c = T::of(p.dark_coefficient);
         value = value - dark.value;
         common = common + c * c * dark.variance;
     }
     if p.steps & SKY != 0 {
-        let s = T::from(p.sky_scale);
+        let s = T::of(p.sky_scale);
         value = value - s * sky.value;
         common = common + s * s * sky.variance;
     }

@@ -148,7 +148,7 @@ fn insert<T: Real>(sorted: &mut Vec<T>, x: T) {
 
 fn middle<T: Real>(sorted: &[T]) -> T {
     let n = sorted.len();
-    if n % 2 == 1 { sorted[n / 2] } else { (sorted[n / 2 - 1] + sorted[n / 2]) * T::from(0.5) }
+    if n % 2 == 1 { sorted[n / 2] } else { (sorted[n / 2 - 1] + sorted[n / 2]) * T::of(0.5) }
 }
 
 /// The part of `sorted` within `below` and `above` of `centre`.
@@ -169,7 +169,7 @@ pub fn combine<T: Real>(
     p: &CombineParams,
     scratch: &mut Scratch<T>,
 ) -> Combined<T> {
-    let zero = T::from(0.0);
+    let zero = T::of(0.0);
     let frames = p.frames as usize;
     let usable = |s: &Sample<T>| {
         s.dq & p.unusable == 0 && s.value.is_finite() && s.variance.is_finite() && s.variance >= zero
@@ -189,7 +189,7 @@ pub fn combine<T: Real>(
         return Combined { value: T::NAN, own: T::NAN, common: T::NAN, dq: any, used: 0 };
     }
     let sigma = middle(&scratch.variances).sqrt();
-    let (below, above) = (T::from(p.low) * sigma, T::from(p.high) * sigma);
+    let (below, above) = (T::of(p.low) * sigma, T::of(p.high) * sigma);
     for _ in 0..p.maxiters {
         if kept.len() < 3 || sigma <= zero {
             break;
@@ -217,13 +217,13 @@ pub fn combine<T: Real>(
             used += 1;
         }
     }
-    let n = T::from(used as f32);
+    let n = T::of(used as f32);
     let common = if p.has_common == 0 { zero } else { common / n * (common / n) };
     let own = own / n / n;
     if p.median == 0 {
         Combined { value: centre + sum / n, own, common, dq, used }
     } else {
-        Combined { value: centre, own: own * T::from(median_efficiency(used as usize)), common, dq, used }
+        Combined { value: centre, own: own * T::of(median_efficiency(used as usize)), common, dq, used }
     }
 }
 

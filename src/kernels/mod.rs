@@ -6,17 +6,13 @@
 //! A kernel sees storage buffers of 32-bit words (f32 by bit pattern, u32) and a
 //! small block of parameters. It knows nothing of files, keywords or devices.
 
-<<<<<<< HEAD
-pub mod ramp;
-mod real;
-pub mod shrink;
-=======
 pub mod calibrate;
 pub mod combine;
 #[cfg(test)]
 pub(crate) mod normal;
+pub mod ramp;
 mod real;
->>>>>>> stage2
+pub mod shrink;
 
 pub use real::Real;
 
@@ -118,9 +114,5 @@ pub struct Args<'a> {
 
 /// Every kernel, for validation and for building all pipelines at start-up.
 pub fn all() -> Vec<&'static Kernel> {
-<<<<<<< HEAD
-    vec![&ramp::RAMP]
-=======
-    vec![&calibrate::CALIBRATE, &combine::COMBINE]
->>>>>>> stage2
+    vec![&calibrate::CALIBRATE, &combine::COMBINE, &ramp::RAMP]
 }

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The numbers that formulas are generic over: f32 for the engines, f64 for the
 //! reference of both.
 
@@ -12,25 +11,11 @@ pub trait Real:
     + Send
     + Sync
     + Default
-=======
-//! What the formulas need of f32 and f64.
-
-use std::ops::{Add, Div, Mul, Neg, Sub};
-
-/// A floating-point number: f32 in engines, f64 in the tests' reference.
-pub trait Real:
-    Copy
-    + PartialOrd
-    + From<f32>
-    + Send
-    + Sync
->>>>>>> stage2
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
     + Div<Output = Self>
     + Neg<Output = Self>
-<<<<<<< HEAD
     + AddAssign
     + SubAssign
     + 'static
@@ -39,12 +24,16 @@ pub trait Real:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
+    /// Quiet NaN.
+    const NAN: Self;
     /// Larger than any value that occurs.
     const HUGE: Self;
     /// From a parameter.
     fn of(value: f32) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// Neither NaN nor infinite.
+    fn is_finite(self) -> bool;
     /// To the engines' precision.
     fn to_f32(self) -> f32;
     /// The larger (neither is NaN).
@@ -64,6 +53,7 @@ macro_rules! real {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const NAN: Self = <$t>::NAN;
             const HUGE: Self = 1e30;
             #[inline(always)]
             fn of(value: f32) -> Self {
@@ -74,6 +64,10 @@ macro_rules! real {
                 self.sqrt()
             }
             #[inline(always)]
+            fn is_finite(self) -> bool {
+                self.is_finite()
+            }
+            #[inline(always)]
             fn to_f32(self) -> f32 {
                 self as f32
             }
@@ -82,33 +76,3 @@ macro_rules! real {
 }
 real!(f32);
 real!(f64);
-=======
-{
-    /// Quiet NaN.
-    const NAN: Self;
-    /// Square root.
-    fn sqrt(self) -> Self;
-    /// Neither NaN nor infinite.
-    fn is_finite(self) -> bool;
-}
-
-impl Real for f32 {
-    const NAN: Self = f32::NAN;
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-    fn is_finite(self) -> bool {
-        self.is_finite()
-    }
-}
-
-impl Real for f64 {
-    const NAN: Self = f64::NAN;
-    fn sqrt(self) -> Self {
-        self.sqrt()
-    }
-    fn is_finite(self) -> bool {
-        self.is_finite()
-    }
-}
->>>>>>> stage2

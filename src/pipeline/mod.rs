@@ -1,17 +1,16 @@
 //! Steps and recipes: what each step needs, does and records. A [`Job`] is one
 //! recipe on named files with the references that its caller chose.
 
-pub mod calibration;
-mod job;
-pub mod refpix;
-pub mod stage1;
 mod blend;
+pub mod calibration;
 mod frames;
 mod job;
 pub mod masters;
 pub mod product;
 pub mod provenance;
+pub mod refpix;
 pub mod robust;
+pub mod stage1;
 pub mod stage2;
 pub mod wcs;
 
