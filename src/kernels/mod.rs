@@ -6,6 +6,8 @@
 //! A kernel sees storage buffers of 32-bit words (f32 by bit pattern, u32) and a
 //! small block of parameters. It knows nothing of files, keywords or devices.
 
+pub mod extract;
+
 /// Whether a kernel reads or writes a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -104,5 +106,5 @@ pub struct Args<'a> {
 
 /// Every kernel, for validation and for building all pipelines at start-up.
 pub fn all() -> Vec<&'static Kernel> {
-    vec![]
+    vec![&extract::EXTRACT]
 }
