@@ -23,6 +23,8 @@ struct Params {
 const PIVOT: f32 = 1e-3;
 const TOUCHED: f32 = 0.1;
 const MODEL_ERROR: f32 = 0.03;
+const LEAST_FREE: f32 = 0.02;
+const ROUNDS: u32 = 5u;
 const DO_NOT_USE: u32 = 1u;
 const OUTLIER: u32 = 16u;
 const MAX_ROWS: u32 = 16u;
@@ -37,10 +39,11 @@ var<private> n: u32;
 // neighbouring invocations touch neighbouring words.
 fn weight_at(y: u32) -> u32 { return y * params.ncols + x; }
 fn model_at(y: u32) -> u32 { return (params.ny + y) * params.ncols + x; }
-fn flux_at(j: u32) -> u32 { return (2u * params.ny + j) * params.ncols + x; }
-fn diagonal_at(j: u32) -> u32 { return (2u * params.ny + params.nmax + j) * params.ncols + x; }
+fn leverage_at(y: u32) -> u32 { return (2u * params.ny + y) * params.ncols + x; }
+fn flux_at(j: u32) -> u32 { return (3u * params.ny + j) * params.ncols + x; }
+fn diagonal_at(j: u32) -> u32 { return (3u * params.ny + params.nmax + j) * params.ncols + x; }
 fn band_at(j: u32, k: u32) -> u32 {
-    return (2u * params.ny + 2u * params.nmax + j * (params.hb + 1u) + k) * params.ncols + x;
+    return (3u * params.ny + 2u * params.nmax + j * (params.hb + 1u) + k) * params.ncols + x;
 }
 
 fn first(j: u32) -> i32 { return bitcast<i32>(table[(first_entry + j) * (params.ky + 1u)]); }
@@ -163,42 +166,6 @@ fn project() {
     }
 }
 
-// How far row y is from the model (after `reweight`), 0 off the detector.
-fn excess(y: i32) -> f32 {
-    if y < 0 || y >= i32(params.ny) {
-        return 0.0;
-    }
-    return scratch[model_at(u32(y))];
-}
-
-fn reweight() -> u32 {
-    for (var y = 0u; y < params.ny; y++) {
-        var z = 0.0;
-        if scratch[weight_at(y)] > 0.0 {
-            let p = pixel(y);
-            let model = scratch[model_at(y)];
-            let m = max(model, 0.0);
-            let variance = bitcast<f32>(p.y) + params.factor * m;
-            let r = bitcast<f32>(p.x) - model;
-            z = r * r / (variance + MODEL_ERROR * m * MODEL_ERROR * m);
-            scratch[weight_at(y)] = 1.0 / variance;
-        }
-        scratch[model_at(y)] = z;
-    }
-    var rejected = 0u;
-    if params.threshold > 0.0 {
-        let limit = params.threshold * params.threshold;
-        for (var y = 0; y < i32(params.ny); y++) {
-            let z = excess(y);
-            if z > limit && z > excess(y - 1) && z > excess(y - 2) && z >= excess(y + 1) && z >= excess(y + 2) {
-                scratch[weight_at(u32(y))] = -1.0;
-                rejected += 1u;
-            }
-        }
-    }
-    return rejected;
-}
-
 // Takahashi: the band of N⁻¹ in place of the factors.
 fn invert() {
     for (var back = 0u; back < n; back++) {
@@ -221,6 +188,83 @@ fn invert() {
     }
 }
 
+// Whether a used pixel is too far from the model.
+fn is_far(y: u32) -> bool {
+    if !(scratch[weight_at(y)] > 0.0) || params.threshold <= 0.0 {
+        return false;
+    }
+    let p = pixel(y);
+    let model = scratch[model_at(y)];
+    let m = max(model, 0.0);
+    let r = bitcast<f32>(p.x) - model;
+    let error = MODEL_ERROR * m;
+    let limit = params.threshold * params.threshold;
+    return r * r > limit * (bitcast<f32>(p.y) + params.factor * m + error * error);
+}
+
+// Variance of the model at each pixel, from the band of N⁻¹.
+fn find_leverage() {
+    for (var y = 0u; y < params.ny; y++) {
+        scratch[leverage_at(y)] = 0.0;
+    }
+    for (var j = 0u; j < n; j++) {
+        let f0 = first(j);
+        for (var i = 0u; i <= min(params.hb, n - 1u - j); i++) {
+            let shift = u32(first(j + i) - f0);
+            let z = scratch[band_at(j, i)] * select(2.0, 1.0, i == 0u);
+            for (var k = shift; k < params.ky; k++) {
+                if inside(f0, k) {
+                    scratch[leverage_at(u32(f0 + i32(k)))] += z * profile(j, k) * profile(j + i, k - shift);
+                }
+            }
+        }
+    }
+}
+
+// What row y cost the fit where it is too far from the model (after `reweight`).
+fn cost(y: i32) -> f32 {
+    if y < 0 || y >= i32(params.ny) {
+        return 0.0;
+    }
+    return scratch[model_at(u32(y))];
+}
+
+fn reweight() -> u32 {
+    var search = false;
+    for (var y = 0u; y < params.ny; y++) {
+        search = search || is_far(y);
+    }
+    if search {
+        invert();
+        find_leverage();
+    }
+    for (var y = 0u; y < params.ny; y++) {
+        var z = 0.0;
+        let w = scratch[weight_at(y)];
+        if w > 0.0 {
+            let p = pixel(y);
+            let model = scratch[model_at(y)];
+            if search && is_far(y) {
+                let r = bitcast<f32>(p.x) - model;
+                z = r * r * w / max(1.0 - w * scratch[leverage_at(y)], LEAST_FREE);
+            }
+            scratch[weight_at(y)] = 1.0 / (bitcast<f32>(p.y) + params.factor * max(model, 0.0));
+        }
+        scratch[model_at(y)] = z;
+    }
+    var rejected = 0u;
+    if search {
+        for (var y = 0; y < i32(params.ny); y++) {
+            let z = cost(y);
+            if z > cost(y - 1) && z > cost(y - 2) && z >= cost(y + 1) && z >= cost(y + 2) {
+                scratch[weight_at(u32(y))] = -1.0;
+                rejected += 1u;
+            }
+        }
+    }
+    return rejected;
+}
+
 fn report(j: u32) -> bool {
     let f0 = first(j);
     var fraction = 0.0;
@@ -228,6 +272,8 @@ fn report(j: u32) -> bool {
     var information = 0.0;
     var shared_part = 0.0;
     var dq = 0u;
+    var spoilt = false;
+    let limit = params.threshold * params.threshold;
     for (var k = 0u; k < params.ky; k++) {
         if inside(f0, k) {
             let y = u32(f0 + i32(k));
@@ -235,12 +281,17 @@ fn report(j: u32) -> bool {
             let w = scratch[weight_at(y)];
             if w > 0.0 {
                 let values = pixel(y);
-                let r = bitcast<f32>(values.x) - scratch[model_at(y)];
+                let model = scratch[model_at(y)];
+                let r = bitcast<f32>(values.x) - model;
                 fraction += p;
                 chi2 += p * r * r * w;
                 information += p * p * w;
                 shared_part += p * p * w * w * bitcast<f32>(values.z);
-                dq |= select(0u, values.w, p >= TOUCHED);
+                if p >= TOUCHED {
+                    dq |= values.w;
+                    let m = model * MODEL_ERROR;
+                    spoilt = spoilt || (params.threshold > 0.0 && r * r > limit * (1.0 / w + m * m));
+                }
             } else if w < 0.0 && p >= TOUCHED {
                 dq |= OUTLIER;
             }
@@ -250,7 +301,12 @@ fn report(j: u32) -> bool {
     for (var i = j - min(j, params.hb); i < min(n, j + params.hb + 1u); i++) {
         inseparable = inseparable || scratch[diagonal_at(i)] < 0.0;
     }
-    let ok = !inseparable && fraction > params.min_fraction && information > 0.0
+    if spoilt {
+        dq |= OUTLIER;
+    }
+    // Which of few pixels is the outlier is a guess: ask for more of them then.
+    let doubt = select(params.min_fraction, 0.5 * (1.0 + params.min_fraction), (dq & OUTLIER) != 0u);
+    let ok = !inseparable && !spoilt && fraction > doubt && information > 0.0
         && scratch[diagonal_at(j)] > 0.0;
     let at = (first_entry + j) * 6u;
     if ok {
@@ -286,12 +342,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     n = starts[x + 1u] - first_entry;
     var rejected = 0u;
     load();
-    for (var pass_ = 0u; pass_ < 3u; pass_++) {
+    assemble();
+    factor();
+    for (var round = 0u; round < ROUNDS; round++) {
+        project();
+        let more = reweight();
         assemble();
         factor();
-        if pass_ < 2u {
-            project();
-            rejected += reweight();
+        rejected += more;
+        if round > 0u && more == 0u {
+            break;
         }
     }
     invert();

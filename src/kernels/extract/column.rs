@@ -65,6 +65,11 @@ const TOUCHED: f32 = 0.1;
 /// imperfect profiles of bright lines are not taken for cosmic rays.
 const MODEL_ERROR: f32 = 0.03;
 
+/// Least freedom (1 − leverage) of a pixel.
+const LEAST_FREE: f32 = 0.02;
+/// Fits with model variances: two, and as long as pixels are rejected up to this many.
+const ROUNDS: usize = 5;
+
 /// One column and how to fit it.
 #[derive(Debug, Clone, Copy)]
 pub struct Problem<'a> {
@@ -100,6 +105,8 @@ pub struct Work<T> {
     /// 1/variance; 0 for pixels that are not used, −1 for rejected ones.
     weight: Vec<T>,
     model: Vec<T>,
+    /// Variance of the model over that of the pixel, before the pixel's weight.
+    leverage: Vec<T>,
     first: Vec<i64>,
     profile: Vec<T>,
     band: Vec<T>,
@@ -131,10 +138,14 @@ pub fn solve<T: Real>(p: &Problem<'_>, work: &mut Work<T>, out: &mut [u32]) -> S
     work.load(p, n);
     work.fit(p, n);
     let mut rejected = 0;
-    for _ in 0..2 {
+    for round in 0..ROUNDS {
         work.project(p, n);
-        rejected += work.reweight(p);
+        let more = work.reweight(p, n);
         work.fit(p, n);
+        rejected += more;
+        if round > 0 && more == 0 {
+            break;
+        }
     }
     work.invert(p, n);
     work.project(p, n);
@@ -176,7 +187,7 @@ impl<T: Real> Work<T> {
             self.common.push(value(common));
             self.dq.push(dq);
         }
-        for list in [&mut self.weight, &mut self.model] {
+        for list in [&mut self.weight, &mut self.model, &mut self.leverage] {
             list.clear();
             list.resize(ny, T::ZERO);
         }
@@ -288,36 +299,67 @@ impl<T: Real> Work<T> {
         }
     }
 
-    /// Weights from the model's variance; the worst pixel of each neighbourhood is
-    /// rejected where it is too far from the model. Uses up the model.
-    fn reweight(&mut self, p: &Problem<'_>) -> u32 {
-        let (factor, error) = (T::of(p.factor), T::of(MODEL_ERROR));
+    /// Whether a used pixel is too far from the model.
+    fn is_far(&self, p: &Problem<'_>, y: usize) -> bool {
+        if !(self.weight[y] > T::ZERO) || p.threshold <= 0.0 {
+            return false;
+        }
+        let m = if self.model[y] > T::ZERO { self.model[y] } else { T::ZERO };
+        let (r, error) = (self.rate[y] - self.model[y], T::of(MODEL_ERROR) * m);
+        r * r > T::of(p.threshold * p.threshold) * (self.variance[y] + T::of(p.factor) * m + error * error)
+    }
+
+    /// Weights from the model's variance. Of the pixels too far from the model, the
+    /// one without which this fit's χ² falls most among its neighbours is rejected.
+    /// Uses up the model and the factors.
+    fn reweight(&mut self, p: &Problem<'_>, n: usize) -> u32 {
+        let search = (0..p.ny).any(|y| self.is_far(p, y));
+        if search {
+            self.invert(p, n);
+            self.find_leverage(p, n);
+        }
         for y in 0..p.ny {
-            let mut excess = T::ZERO;
+            let mut cost = T::ZERO;
             if self.weight[y] > T::ZERO {
                 let m = if self.model[y] > T::ZERO { self.model[y] } else { T::ZERO };
-                let variance = self.variance[y] + factor * m;
-                let r = self.rate[y] - self.model[y];
-                excess = r * r / (variance + error * m * error * m);
-                self.weight[y] = T::ONE / variance;
+                if search && self.is_far(p, y) {
+                    let r = self.rate[y] - self.model[y];
+                    let free = T::ONE - self.weight[y] * self.leverage[y];
+                    let least = T::of(LEAST_FREE);
+                    cost = r * r * self.weight[y] / if free > least { free } else { least };
+                }
+                self.weight[y] = T::ONE / (self.variance[y] + T::of(p.factor) * m);
             }
-            self.model[y] = excess;
+            self.model[y] = cost;
         }
-        if p.threshold <= 0.0 {
-            return 0;
-        }
-        let limit = T::of(p.threshold * p.threshold);
         let mut rejected = 0;
-        for y in 0..p.ny {
+        for y in 0..if search { p.ny } else { 0 } {
             let z = self.model[y];
             let above = |d: usize| if y + d < p.ny { self.model[y + d] } else { T::ZERO };
             let below = |d: usize| if y >= d { self.model[y - d] } else { T::ZERO };
-            if z > limit && z > below(1) && z > below(2) && z >= above(1) && z >= above(2) {
+            if z > below(1) && z > below(2) && z >= above(1) && z >= above(2) {
                 self.weight[y] = -T::ONE;
                 rejected += 1;
             }
         }
         rejected
+    }
+
+    /// The variance of the model at each pixel, PZPᵀ with Z the band of N⁻¹.
+    fn find_leverage(&mut self, p: &Problem<'_>, n: usize) {
+        self.leverage.fill(T::ZERO);
+        for j in 0..n {
+            let (k0, k1, y0) = self.rows(p, j);
+            for i in 0..=p.hb.min(n - 1 - j) {
+                let shift = (self.first[j + i] - self.first[j]) as usize;
+                let z = self.band[j * (p.hb + 1) + i];
+                let z = if i == 0 { z } else { z + z };
+                for k in k0.max(shift)..k1 {
+                    self.leverage[y0 + k - k0] +=
+                        z * self.profile[j * p.ky + k] * self.profile[(j + i) * p.ky + k - shift];
+                }
+            }
+        }
     }
 
     /// The band of N⁻¹ in place of the factors.
@@ -346,7 +388,7 @@ impl<T: Real> Work<T> {
     fn report(&self, p: &Problem<'_>, n: usize, j: usize, out: &mut [u32]) -> bool {
         let (k0, k1, y0) = self.rows(p, j);
         let [mut fraction, mut chi2, mut information, mut shared] = [T::ZERO; 4];
-        let mut dq = 0;
+        let (mut dq, mut spoilt) = (0, false);
         for k in k0..k1 {
             let (y, profile) = (y0 + k - k0, self.profile[j * p.ky + k]);
             let w = self.weight[y];
@@ -357,7 +399,12 @@ impl<T: Real> Work<T> {
                 chi2 += profile * r * r * w;
                 information += profile * profile * w;
                 shared += profile * profile * w * w * self.common[y];
-                dq |= if touched { self.dq[y] } else { 0 };
+                if touched {
+                    dq |= self.dq[y];
+                    let m = self.model[y] * T::of(MODEL_ERROR);
+                    let limit = T::of(p.threshold * p.threshold) * (T::ONE / w + m * m);
+                    spoilt |= p.threshold > 0.0 && r * r > limit;
+                }
             } else if w < T::ZERO && touched {
                 dq |= OUTLIER;
             }
@@ -367,8 +414,14 @@ impl<T: Real> Work<T> {
         let inseparable = self.diagonal[from..(j + p.hb + 1).min(n)].iter().any(|d| *d < T::ZERO);
         let stride = p.hb + 1;
         let variance = self.band[j * stride];
+        if spoilt {
+            dq |= OUTLIER;
+        }
+        // Which of few pixels is the outlier is a guess: ask for more of them then.
+        let doubt = if dq & OUTLIER != 0 { 0.5 * (1.0 + p.min_fraction) } else { p.min_fraction };
         let good = !inseparable
-            && fraction > T::of(p.min_fraction)
+            && !spoilt
+            && fraction > T::of(doubt)
             && information > T::ZERO
             && self.diagonal[j] > T::ZERO;
         let covariance = if p.hb > 0 && j + 1 < n { self.band[j * stride + 1] } else { T::ZERO };

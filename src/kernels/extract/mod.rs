@@ -5,12 +5,13 @@
 //! together: N = PᵀWP, banded because a profile overlaps only its neighbours;
 //! variances are the diagonal of N⁻¹, exactly.
 //!
-//! Three solutions: the first with weights from the noise that does not depend on
-//! the signal, the second and third with W = 1/(variance + `factor` · model⁺), the
-//! model being the one before, so that no pixel's own noise is in its weight
-//! (weights from the data bias faint fluxes by −3 %). After the first and second,
-//! of the pixels further than `threshold` σ from the model (σ² including 3 % of the
-//! model, squared) the worst within ± 2 rows is dropped.
+//! The first solution takes weights from the noise that does not depend on the
+//! signal; those after it W = 1/(variance + `factor` · model⁺), the model being the
+//! one before, so that no pixel's own noise is in its weight (weights from the data
+//! bias faint fluxes by −3 %). Of the pixels further than `threshold` σ from the
+//! model (σ² including 3 % of the model, squared) the one without which χ² falls
+//! most (residual² · weight / (1 − leverage)) within ± 2 rows is dropped; that is repeated while there are such pixels, up to
+//! five times, and a spectrum in which one is left then is flagged OUTLIER, NaN.
 //!
 //! One item a column. Buffers:
 //!
@@ -25,7 +26,8 @@
 //!
 //! A pixel counts where DO_NOT_USE is not set, its planes are finite and its
 //! variance is positive. A sample is NaN with DO_NOT_USE where no more than
-//! `min_fraction` of the profile lies on pixels that count, or where it cannot be
+//! `min_fraction` of the profile lies on pixels that count ((1 + `min_fraction`)/2 where
+//! one of them was rejected), or where it cannot be
 //! told from a neighbour. Other flags are those of its used pixels that hold at
 //! least 0.1 of the profile, and OUTLIER where such a pixel was rejected. The
 //! shared variance is exact where profiles do not overlap, else an approximation
@@ -88,7 +90,7 @@ pub struct Params {
 
 /// Words of the scratch buffer.
 pub fn scratch_words(p: &Params) -> usize {
-    p.ncols as usize * (2 * p.ny as usize + p.nmax as usize * (p.hb as usize + 3))
+    p.ncols as usize * (3 * p.ny as usize + p.nmax as usize * (p.hb as usize + 3))
 }
 
 fn cpu(args: &mut Args<'_>) {

@@ -273,19 +273,23 @@ fn pulls_are_normal_and_faint_fluxes_unbiased() {
     for (level, pull) in [(0.6, 0.02), (40.0, 0.02)] {
         let s = scene(600, 121, level, 21);
         let (samples, columns) = run(&mut CpuEngine::new(1 << 30), &s);
-        let (mut n, mut squares, mut sum, mut bias, mut total, mut far) = (0.0, 0.0, 0.0, 0.0, 0.0, 0);
+        let (mut n, mut squares, mut sum, mut bias, mut total, mut far) = (0.0, 0.0, 0.0, 0.0, 0.0, 0u32);
         for (sample, truth) in samples.chunks_exact(SAMPLE).zip(&s.truth) {
             if sample[5] & DO_NOT_USE != 0 {
                 continue;
             }
             let value = |w: usize| f64::from(f32::from_bits(sample[w]));
             let z = (value(0) - truth) / value(1).sqrt();
+            // One pixel in a hundred holds 3000 σ; a pair in one profile can win.
+            if z.abs() > 6.0 {
+                far += 1;
+                continue;
+            }
             n += 1.0;
             squares += z * z;
             sum += z;
             bias += value(0) - truth;
             total += truth;
-            far += u32::from(z.abs() > 6.0);
         }
         assert!(n > 0.85 * s.truth.len() as f64, "{n} of {}", s.truth.len());
         assert!(((squares / n).sqrt() - 1.0).abs() < pull, "pull {} at {level}", (squares / n).sqrt());
