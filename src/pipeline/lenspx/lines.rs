@@ -31,15 +31,33 @@ pub struct Line {
 pub fn find(spectrum: &[(f64, f64)]) -> Vec<Line> {
     let n = spectrum.len();
     let value = |x: usize| if spectrum[x].0.is_finite() { spectrum[x].0 } else { f64::NEG_INFINITY };
-    let mut lines: Vec<Line> = (2..n.saturating_sub(2))
+    let peaks: Vec<usize> = (2..n.saturating_sub(2))
         .filter(|&x| {
             let (v, variance) = spectrum[x];
             let known = (x - 2..=x + 2).all(|i| spectrum[i].0.is_finite());
             let top = value(x - 1).max(value(x - 2)) < v && value(x + 1).max(value(x + 2)) <= v;
             known && top && v > SIGNIFICANCE * variance.sqrt()
         })
-        .filter_map(|x| centroid(spectrum, x))
         .collect();
+    let mut lines: Vec<Option<Line>> = peaks.iter().map(|&x| centroid(spectrum, x)).collect();
+    // Again without the neighbours' wings.
+    for _ in 0..2 {
+        for i in 0..lines.len() {
+            let near = |j: usize| j != i && peaks[j].abs_diff(peaks[i]) < 3 * HALF;
+            let others: Vec<Line> = (0..lines.len()).filter(|j| near(*j)).filter_map(|j| lines[j]).collect();
+            if others.is_empty() {
+                continue;
+            }
+            let around = peaks[i].saturating_sub(HALF)..(peaks[i] + HALF + 1).min(n);
+            let mut alone = spectrum.to_vec();
+            for x in around {
+                let wing = |l: &Line| l.flux * gaussian::with_slopes(l.x, l.sigma, x as i64).0;
+                alone[x].0 -= others.iter().map(wing).sum::<f64>();
+            }
+            lines[i] = centroid(&alone, peaks[i]);
+        }
+    }
+    let mut lines: Vec<Line> = lines.into_iter().flatten().collect();
     lines.dedup_by(|a, b| (a.x - b.x).abs() < 1.0);
     lines
 }
