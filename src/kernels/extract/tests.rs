@@ -294,14 +294,21 @@ fn pulls_are_normal_and_faint_fluxes_unbiased() {
         assert!(n > 0.85 * s.truth.len() as f64, "{n} of {}", s.truth.len());
         assert!(((squares / n).sqrt() - 1.0).abs() < pull, "pull {} at {level}", (squares / n).sqrt());
         assert!((sum / n).abs() < 0.03, "mean pull {} at {level}", sum / n);
-        assert!((bias / total).abs() < if level > 1.0 { 1e-3 } else { 0.02 }, "bias {} at {level}", bias / total);
+        assert!(
+            (bias / total).abs() < if level > 1.0 { 1e-3 } else { 0.02 },
+            "bias {} at {level}",
+            bias / total
+        );
         assert!(far < 5, "{far} beyond 6 σ at {level}");
         let chi2: f64 = columns.chunks_exact(COLUMN).map(|c| f64::from(f32::from_bits(c[0]))).sum();
         let freedom: f64 = columns.chunks_exact(COLUMN).map(|c| f64::from(c[1]) - f64::from(c[3])).sum();
         assert!((chi2 / freedom - 1.0).abs() < 0.03, "reduced χ² {}", chi2 / freedom);
         println!(
             "level {level}: pull {:.4} mean {:.4} bias {:.5} far {far} chi2 {:.4}",
-            (squares / n).sqrt(), sum / n, bias / total, chi2 / freedom
+            (squares / n).sqrt(),
+            sum / n,
+            bias / total,
+            chi2 / freedom
         );
     }
 }

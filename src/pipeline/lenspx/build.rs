@@ -115,15 +115,9 @@ fn traces(scan: &Scan, params: &Params) -> Result<Vec<Shape>> {
 }
 
 /// Lenslets with their place in the field, and their traces in the same order.
-fn place(
-    measured: &[Vec<Shape>],
-    scans: &[&Scan],
-    first: i32,
-    mode: &Mode,
-) -> Result<(LensCal, Vec<Shape>)> {
-    let length = legendre::median(
-        measured.iter().flatten().map(|s| (s.range.1 - s.range.0) as f64).collect(),
-    );
+fn place(measured: &[Vec<Shape>], scans: &[&Scan], first: i32, mode: &Mode) -> Result<(LensCal, Vec<Shape>)> {
+    let length =
+        legendre::median(measured.iter().flatten().map(|s| (s.range.1 - s.range.0) as f64).collect());
     // The middle of the whole spectrum, also where the detector cuts one end off.
     let middle = |s: &Shape| {
         let (a, b) = (s.range.0 as f64, s.range.1 as f64);

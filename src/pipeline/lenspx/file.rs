@@ -45,17 +45,15 @@ impl LensCal {
         let mut w = FitsWriter::create(path)?;
         w.empty("PRIMARY", &primary)?;
         w.table("LENSLETS", &Header::new(), &self.columns())?;
-        for (name, pick) in [
-            ("TRACE", (|l: &Lenslet| &l.trace) as fn(&Lenslet) -> &Vec<f64>),
-            ("WAVE", |l| &l.wave),
-        ] {
+        for (name, pick) in
+            [("TRACE", (|l: &Lenslet| &l.trace) as fn(&Lenslet) -> &Vec<f64>), ("WAVE", |l| &l.wave)]
+        {
             let (values, terms) = self.series(pick);
             w.image(name, &Header::new(), &[n, terms], Pixels::F64(&values))?;
         }
-        for (name, pick) in [
-            ("PROFILE", (|l: &Lenslet| &l.fwhm) as fn(&Lenslet) -> &Vec<f64>),
-            ("LFLAT", |l| &l.lflat),
-        ] {
+        for (name, pick) in
+            [("PROFILE", (|l: &Lenslet| &l.fwhm) as fn(&Lenslet) -> &Vec<f64>), ("LFLAT", |l| &l.lflat)]
+        {
             let (values, terms) = self.series(pick);
             let single: Vec<f32> = values.iter().map(|v| *v as f32).collect();
             w.image(name, &Header::new(), &[n, terms], Pixels::F32(&single))?;
@@ -79,12 +77,8 @@ impl LensCal {
     }
 
     fn columns(&self) -> Vec<Column> {
-        let column = |name: &str, unit: &str, data| Column {
-            name: name.into(),
-            unit: unit.into(),
-            width: 1,
-            data,
-        };
+        let column =
+            |name: &str, unit: &str, data| Column { name: name.into(), unit: unit.into(), width: 1, data };
         let l = &self.lenslets;
         let ints = |f: &dyn Fn(&Lenslet) -> i32| ColumnData::I32(l.iter().map(f).collect());
         let short = |f: &dyn Fn(&Lenslet) -> i16| ColumnData::I16(l.iter().map(f).collect());
@@ -156,11 +150,13 @@ impl LensCal {
                 _ => Err(fail(format!("{name} has shape {:?}, not (NLENS = {n}, terms)", hdu.shape))),
             }
         };
-        let (trace, wave, fwhm, lflat) = (series("TRACE")?, series("WAVE")?, series("PROFILE")?, series("LFLAT")?);
+        let (trace, wave, fwhm, lflat) =
+            (series("TRACE")?, series("WAVE")?, series("PROFILE")?, series("LFLAT")?);
         let [id, ix, iy] = [column("ID")?, column("IX")?, column("IY")?];
         let [xmin, xmax, wavmin, wavmax] =
             [column("XMIN")?, column("XMAX")?, column("WAVMIN")?, column("WAVMAX")?];
-        let [throughput, flags, rms, lsf] = [column("THRU")?, column("DQ")?, column("WAVERMS")?, column("LSFSIG")?];
+        let [throughput, flags, rms, lsf] =
+            [column("THRU")?, column("DQ")?, column("WAVERMS")?, column("LSFSIG")?];
         let mut lenslets = Vec::with_capacity(n);
         for i in 0..n {
             let in_frame = xmin[i] >= 0.0 && xmin[i] <= xmax[i] && xmax[i] < mode.nx as f64;

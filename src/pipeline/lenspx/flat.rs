@@ -47,9 +47,8 @@ pub fn solve(cal: &mut LensCal, shapes: &[Shape], terms: usize) -> Result<()> {
             .map(|t| (t, median(usable.iter().map(|&i| own(i, t)).collect()), 1.0))
             .collect();
         let level = legendre::fit(&points, terms - 1).unwrap_or_else(|| vec![1.0]);
-        lamp.values = (0..n)
-            .map(|k| raw[k] * legendre::value(&level, lamp.unit(lamp.wavelength(k))))
-            .collect();
+        lamp.values =
+            (0..n).map(|k| raw[k] * legendre::value(&level, lamp.unit(lamp.wavelength(k)))).collect();
         flats = spectra.iter().map(|s| relative(s, &lamp, terms)).collect();
     }
     let mut errors = Vec::new();

@@ -110,9 +110,8 @@ impl Lattice {
     }
 
     fn place(&self, ix: i32, iy: i32) -> Place {
-        let at = |c: &[f64]| {
-            c.iter().zip([1.0, f64::from(iy), f64::from(ix)]).map(|(c, v)| c * v).sum::<f64>()
-        };
+        let at =
+            |c: &[f64]| c.iter().zip([1.0, f64::from(iy), f64::from(ix)]).map(|(c, v)| c * v).sum::<f64>();
         (at(&self.x), at(&self.y))
     }
 }

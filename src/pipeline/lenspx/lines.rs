@@ -67,7 +67,8 @@ fn centroid(spectrum: &[(f64, f64)], peak: usize) -> Option<Line> {
     let around = peak.saturating_sub(HALF)..(peak + HALF + 1).min(spectrum.len());
     let base = around.clone().map(|x| spectrum[x].0).filter(|v| v.is_finite()).fold(f64::MAX, f64::min);
     let sigma = 0.9;
-    let (mut flux, mut x0, mut sigma, mut level) = ((spectrum[peak].0 - base) * 2.5, peak as f64, sigma, base);
+    let (mut flux, mut x0, mut sigma, mut level) =
+        ((spectrum[peak].0 - base) * 2.5, peak as f64, sigma, base);
     let mut errors = Vec::new();
     for iteration in 0..20 {
         let mut normal = Normal::new(4);
@@ -139,11 +140,7 @@ pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Vec<(usize, usize)>> 
 
 /// Pairs every line with the nearest known wavelength within [`TOLERANCE`], each
 /// used once, and the mean distance in columns. `at` gives wavelength and dispersion.
-pub fn assign(
-    lines: &[Line],
-    known: &[f64],
-    at: &dyn Fn(f64) -> (f64, f64),
-) -> (Vec<(usize, usize)>, f64) {
+pub fn assign(lines: &[Line], known: &[f64], at: &dyn Fn(f64) -> (f64, f64)) -> (Vec<(usize, usize)>, f64) {
     let mut pairs: Vec<(usize, usize, f64)> = Vec::new();
     for (i, line) in lines.iter().enumerate() {
         let (wavelength, slope) = at(line.x);
@@ -179,8 +176,7 @@ mod tests {
     #[test]
     fn centres_and_patterns() {
         let known = [1.50, 1.512, 1.517, 1.53, 1.546, 1.56];
-        let truth: Vec<(f64, f64)> =
-            known.iter().map(|w| (20.3 + (1.57 - w) * 2000.0, 3000.0 * w)).collect();
+        let truth: Vec<(f64, f64)> = known.iter().map(|w| (20.3 + (1.57 - w) * 2000.0, 3000.0 * w)).collect();
         let mut all = truth.clone();
         all.push((120.0, 900.0)); // an unknown line
         all.remove(2);

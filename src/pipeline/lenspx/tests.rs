@@ -110,7 +110,11 @@ impl Truth {
                     let at = |s: f64| self.wavelength(ix, iy, x as f64 - 0.5 + s / 16.0);
                     let (a, b) = (at(f64::from(k)), at(f64::from(k + 1)));
                     let w = (a + b) / 2.0;
-                    if (BAND.0..BAND.1).contains(&w) { f(w) * self.throughput(ix, iy, w) * (b - a) } else { 0.0 }
+                    if (BAND.0..BAND.1).contains(&w) {
+                        f(w) * self.throughput(ix, iy, w) * (b - a)
+                    } else {
+                        0.0
+                    }
                 })
                 .sum();
             if flux == 0.0 {
@@ -164,7 +168,9 @@ impl Truth {
 fn science(ix: i32, iy: i32, w: f64) -> f64 {
     let r2 = f64::from((ix - 3).pow(2) + (iy - 4).pow(2));
     let line = |c: f64, s: f64| gaussian::density((w - c) / s) / s;
-    4e4 + 3e5 * (-r2 / 8.0).exp() + 60.0 * line(1.642, 1.1e-3) + 300.0 * (-r2 / 8.0).exp() * line(1.655, 1.1e-3)
+    4e4 + 3e5 * (-r2 / 8.0).exp()
+        + 60.0 * line(1.642, 1.1e-3)
+        + 300.0 * (-r2 / 8.0).exp() * line(1.655, 1.1e-3)
 }
 
 fn calibration(truth: &Truth, dead: &[(i32, i32)], arcs: &[Arc]) -> Result<LensCal> {
@@ -193,8 +199,7 @@ fn pulls(truth: &Truth, c: &Cube, f: &dyn Fn(i32, i32, f64) -> f64) -> (f64, f64
                     continue;
                 }
                 // The lamp's normalisation is the median throughput: 1 up to the truth's.
-                let flat: Vec<f64> =
-                    (0..64).map(|l| truth.throughput(l % 8, l / 8, *w)).collect();
+                let flat: Vec<f64> = (0..64).map(|l| truth.throughput(l % 8, l / 8, *w)).collect();
                 let value = (0..16)
                     .map(|s| f(ix, iy, w + (f64::from(s) - 7.5) / 16.0 * step) * step / 16.0)
                     .sum::<f64>()
@@ -235,7 +240,10 @@ fn from_frames_to_a_cube() {
         }
     }
     println!("flat rms {:.5} quoted {:.5}", f64::sqrt(flat2 / flatn), cal.flat_error);
-    println!("worst: y {worst_y:.4} σ {worst_s:.4} λ {worst_w:.4} px flat {worst_t:.4}; misfit {:.4}", cal.misfit);
+    println!(
+        "worst: y {worst_y:.4} σ {worst_s:.4} λ {worst_w:.4} px flat {worst_t:.4}; misfit {:.4}",
+        cal.misfit
+    );
     assert!(worst_y < 0.02 && worst_s < 0.02 && worst_w < 0.05 && worst_t < 0.015);
 
     let mut engine = CpuEngine::new(1 << 30);
@@ -260,8 +268,7 @@ fn from_frames_to_a_cube() {
     let mut subtracted = c.clone();
     let by = SkySub { scale: 2.0, ..SkySub::default() };
     cube::sky_sub(&mut subtracted, &skycube, &by, false).expect("sky_sub");
-    let (pull, bias, ..) =
-        pulls(&truth, &subtracted, &|ix, iy, w| science(ix, iy, w) - 2.0 * sky(ix, iy, w));
+    let (pull, bias, ..) = pulls(&truth, &subtracted, &|ix, iy, w| science(ix, iy, w) - 2.0 * sky(ix, iy, w));
     println!("less sky: pull {pull:.4} bias {bias:.4}");
     assert!((0.97..1.05).contains(&pull) && bias.abs() < 0.03);
     let mut short = skycube.clone();
@@ -291,7 +298,14 @@ fn files_keep_everything_and_refuse_other_modes() {
     for l in &cal.lenslets {
         let x = f64::midpoint(l.xmin as f64, l.xmax as f64);
         let off = (l.y(x) - truth.y(l.ix, l.iy, x), truth.column(l.ix, l.iy, l.wavelength(x)) - x);
-        assert!(off.0.abs() < 0.02 && off.1.abs() < 0.1, "{} {}: {off:?} {} {} {x}", l.ix, l.iy, l.xmin, l.xmax);
+        assert!(
+            off.0.abs() < 0.02 && off.1.abs() < 0.1,
+            "{} {}: {off:?} {} {} {x}",
+            l.ix,
+            l.iy,
+            l.xmin,
+            l.xmax
+        );
     }
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().join("lenspx.fits");
@@ -313,7 +327,8 @@ fn files_keep_everything_and_refuse_other_modes() {
     }
     assert!(extract(&mut CpuEngine::new(1 << 30), &Rate::zeros(9, 9), &back, &Extract::default()).is_err());
     // A dead lenslet is an empty spaxel.
-    let rate = truth.frame(9, &|ix, iy| Some(Box::new(move |w| science(ix, iy, w)) as Box<dyn Fn(f64) -> f64>));
+    let rate =
+        truth.frame(9, &|ix, iy| Some(Box::new(move |w| science(ix, iy, w)) as Box<dyn Fn(f64) -> f64>));
     let spectra = extract(&mut CpuEngine::new(1 << 30), &rate, &back, &Extract::default()).expect("extract");
     let c = cube::build(&spectra, &back, &CubeBuild::default()).expect("cube");
     let at = (c.nw / 2 * 8 + 3) * 8 + 5;
