@@ -10,6 +10,9 @@ use super::{LensCal, Shape};
 use crate::datamodel::dq;
 use crate::error::{Error, Result};
 
+/// (λ in µm, flux per µm, variance).
+type Sample = (f64, f64, f64);
+
 /// Columns at either end of a spectrum that the band's edge may cut.
 const EDGE: usize = 2;
 /// Below this throughput a lenslet is flagged.
@@ -17,16 +20,13 @@ const LOW: f64 = 0.2;
 
 /// Fits every lenslet's LFLAT; `shapes` are the traces in the order of the lenslets.
 pub fn solve(cal: &mut LensCal, shapes: &[Shape], terms: usize) -> Result<()> {
-    let spectra: Vec<Vec<(f64, f64, f64)>> =
-        cal.lenslets.iter().zip(shapes).map(|(l, s)| density(l, s)).collect();
+    let spectra: Vec<Vec<Sample>> = cal.lenslets.iter().zip(shapes).map(|(l, s)| density(l, s)).collect();
     let good = |i: &usize| cal.lenslets[*i].dq & dq::DO_NOT_USE == 0 && spectra[*i].len() > 4 * terms;
     let usable: Vec<usize> = (0..spectra.len()).filter(good).collect();
-    let ends = |pick: &dyn Fn(&[(f64, f64, f64)]) -> f64| {
-        median(usable.iter().map(|&i| pick(&spectra[i])).collect())
-    };
+    let ends = |pick: &dyn Fn(&[Sample]) -> f64| median(usable.iter().map(|&i| pick(&spectra[i])).collect());
     let low = ends(&|s| s.iter().map(|p| p.0).fold(f64::MAX, f64::min));
     let high = ends(&|s| s.iter().map(|p| p.0).fold(f64::MIN, f64::max));
-    if !(high > low) {
+    if usable.is_empty() || high <= low {
         return Err(Error::Unsolvable("no lenslet has a white-light spectrum to make the flat from".into()));
     }
     cal.flat_range = (low, high);
@@ -104,7 +104,7 @@ impl Lamp {
 }
 
 /// The series of a spectrum's ratio to the lamp.
-fn relative(s: &[(f64, f64, f64)], lamp: &Lamp, terms: usize) -> Option<Vec<f64>> {
+fn relative(s: &[Sample], lamp: &Lamp, terms: usize) -> Option<Vec<f64>> {
     // One variance for all: a sample's own would follow its noise.
     let typical = median(s.iter().map(|p| p.2).collect());
     let points: Vec<(f64, f64, f64)> = s
@@ -117,8 +117,8 @@ fn relative(s: &[(f64, f64, f64)], lamp: &Lamp, terms: usize) -> Option<Vec<f64>
 }
 
 /// (λ, flux per µm, variance) of a lenslet's white light, λ ascending.
-fn density(l: &super::Lenslet, shape: &Shape) -> Vec<(f64, f64, f64)> {
-    let mut out: Vec<(f64, f64, f64)> = (shape.range.0 + EDGE..shape.range.1.saturating_sub(EDGE))
+fn density(l: &super::Lenslet, shape: &Shape) -> Vec<Sample> {
+    let mut out: Vec<Sample> = (shape.range.0 + EDGE..shape.range.1.saturating_sub(EDGE))
         .filter_map(|x| {
             let (flux, variance) = *shape.flux.get(x - shape.range.0)?;
             let (a, b) = (l.wavelength(x as f64 - 0.5), l.wavelength(x as f64 + 0.5));
@@ -131,7 +131,7 @@ fn density(l: &super::Lenslet, shape: &Shape) -> Vec<(f64, f64, f64)> {
     out
 }
 
-fn interpolate(s: &[(f64, f64, f64)], w: f64) -> f64 {
+fn interpolate(s: &[Sample], w: f64) -> f64 {
     let i = s.partition_point(|p| p.0 < w);
     if i == 0 || i >= s.len() {
         return f64::NAN;

@@ -12,6 +12,9 @@ const TOLERANCE: f64 = 3.0;
 /// Peaks and lines that are tried when lines are told by their pattern.
 const TRIED: usize = 10;
 
+/// Indices of lines and of the known wavelengths that they are.
+pub type Pairs = Vec<(usize, usize)>;
+
 /// A measured line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
@@ -99,11 +102,11 @@ fn centroid(spectrum: &[(f64, f64)], peak: usize) -> Option<Line> {
 /// Pairs (line, wavelength) told by their pattern alone: the linear dispersion, of
 /// either sign, that explains most lines. `None` where fewer than four agree, or
 /// where another assignment explains as many.
-pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Vec<(usize, usize)>> {
+pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Pairs> {
     let mut strong: Vec<usize> = (0..lines.len()).collect();
     strong.sort_by(|a, b| lines[*b].flux.total_cmp(&lines[*a].flux));
     strong.truncate(TRIED);
-    let mut best: Option<(usize, f64, Vec<(usize, usize)>)> = None;
+    let mut best: Option<(usize, f64, Pairs)> = None;
     let mut second = 0;
     for &i in &strong {
         for &j in &strong {
@@ -140,7 +143,7 @@ pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Vec<(usize, usize)>> 
 
 /// Pairs every line with the nearest known wavelength within [`TOLERANCE`], each
 /// used once, and the mean distance in columns. `at` gives wavelength and dispersion.
-pub fn assign(lines: &[Line], known: &[f64], at: &dyn Fn(f64) -> (f64, f64)) -> (Vec<(usize, usize)>, f64) {
+pub fn assign(lines: &[Line], known: &[f64], at: &dyn Fn(f64) -> (f64, f64)) -> (Pairs, f64) {
     let mut pairs: Vec<(usize, usize, f64)> = Vec::new();
     for (i, line) in lines.iter().enumerate() {
         let (wavelength, slope) = at(line.x);

@@ -16,6 +16,9 @@ const DARK: f64 = 0.03;
 /// Photon variance per unit rate: 60 s.
 const FACTOR: f64 = 1.0 / 60.0;
 
+/// e-/s a µm by wavelength, of one lenslet.
+type Light = Option<Box<dyn Fn(f64) -> f64>>;
+
 struct Random(u64);
 
 impl Random {
@@ -78,7 +81,7 @@ impl Truth {
     }
 
     /// A noisy rate frame of what `spectrum(ix, iy)` (e-/s a µm, None for dark) sends.
-    fn frame(&self, seed: u64, spectrum: &dyn Fn(i32, i32) -> Option<Box<dyn Fn(f64) -> f64>>) -> Rate {
+    fn frame(&self, seed: u64, spectrum: &dyn Fn(i32, i32) -> Light) -> Rate {
         let mut model = vec![0.0; SIZE * SIZE];
         for ix in 0..N {
             for iy in 0..N {
