@@ -5,15 +5,22 @@
 //!
 //! A kernel sees storage buffers of 32-bit words (f32 by bit pattern, u32) and a
 //! small block of parameters. It knows nothing of files, keywords or devices.
+#![allow(
+    clippy::needless_range_loop,
+    clippy::neg_cmp_op_on_partial_ord,
+    reason = "loops over lanes touch many arrays alike; !(a > b) is true of NaN on purpose"
+)]
 
 pub mod calibrate;
 pub mod combine;
+mod layout;
 #[cfg(test)]
 pub(crate) mod normal;
 pub mod ramp;
 mod real;
 pub mod shrink;
 
+pub use layout::{Field, Layout};
 pub use real::Real;
 
 /// Whether a kernel reads or writes a buffer.
@@ -33,9 +40,13 @@ pub enum Access {
 pub struct Kernel {
     /// The name of both files.
     pub stem: &'static str,
-    /// WGSL sources, concatenated after [`WGSL_PRELUDE`]; names of constants that
-    /// a dispatch gives are declared in front.
+    /// WGSL sources, concatenated after [`WGSL_PRELUDE`]; the constants that a
+    /// dispatch gives are declared in front.
     pub wgsl: &'static [&'static str],
+    /// Those constants, each with a typical value.
+    pub constants: &'static [(&'static str, u32)],
+    /// The parameter block.
+    pub params: Layout,
     /// The buffers, in order.
     pub access: &'static [Access],
     /// The CPU form.

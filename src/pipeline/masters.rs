@@ -58,9 +58,9 @@ pub fn master_dark(
     };
     let outlying = typical.median + 5.0 * typical.sigma;
     let (mut hot, mut warm) = (0usize, 0usize);
-    for i in 0..image.data.len() {
+    for (i, used) in used.iter().enumerate() {
         let value = f64::from(image.data[i]);
-        if 2 * used[i] < rates.len() as u32 {
+        if 2 * used < rates.len() as u32 {
             image.dq[i] |= dq::UNRELIABLE_DARK;
         }
         if value > outlying && value > limits.hot {
