@@ -5,11 +5,6 @@
 //!
 //! A kernel sees storage buffers of 32-bit words (f32 by bit pattern, u32) and a
 //! small block of parameters. It knows nothing of files, keywords or devices.
-#![allow(
-    clippy::needless_range_loop,
-    clippy::neg_cmp_op_on_partial_ord,
-    reason = "loops over lanes touch many arrays alike; !(a > b) is true of NaN on purpose"
-)]
 
 pub mod calibrate;
 pub mod combine;

@@ -120,7 +120,7 @@ pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Vec<(usize, usize)>> 
     best.filter(|b| b.0 >= 4 && b.0 > second).map(|b| b.2)
 }
 
-/// Pairs every line with the nearest known wavelength within [`TOLERANCE`], each
+/// Pairs every line with the nearest known wavelength within `TOLERANCE`, each
 /// used once, and the mean distance in columns. `at` gives wavelength and dispersion.
 pub fn assign(lines: &[Line], known: &[f64], at: &dyn Fn(f64) -> (f64, f64)) -> (Vec<(usize, usize)>, f64) {
     let mut pairs: Vec<(usize, usize, f64)> = Vec::new();
