@@ -42,6 +42,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("sky", include_str!("../../configs/sky.yaml")),
     ("imager", include_str!("../../configs/imager.yaml")),
     ("lenspx", include_str!("../../configs/lenspx.yaml")),
+    ("lenslet_sky", include_str!("../../configs/lenslet_sky.yaml")),
     ("lenslet", include_str!("../../configs/lenslet.yaml")),
 ];
 

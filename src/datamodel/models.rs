@@ -80,4 +80,6 @@ pub struct Cube {
     pub dq: Vec<u32>,
     /// Wavelength of each channel's centre, vacuum µm, linear.
     pub wavelength: Vec<f64>,
+    /// Variance shared with cubes that used the same references; empty means none.
+    pub var_common: Vec<f32>,
 }

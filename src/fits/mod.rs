@@ -18,7 +18,7 @@ mod write;
 pub use header::{Card, Header, Value};
 pub use read::{Fits, Hdu, HduKind};
 pub use table::{Column, ColumnData, read_column};
-pub use write::{FitsWriter, Pixels};
+pub use write::{FitsWriter, Parts, Pixels};
 
 /// FITS files are written in blocks of this many bytes.
 pub const BLOCK: usize = 2880;

@@ -76,6 +76,24 @@ impl Pixels<'_> {
     }
 }
 
+/// An image that is written part by part.
+pub struct Parts<'a> {
+    writer: &'a FitsWriter,
+    at: u64,
+    sum: u32,
+}
+
+impl Parts<'_> {
+    /// Writes `pixels` from pixel `first` of the image on.
+    pub fn put(&mut self, first: usize, pixels: Pixels<'_>) -> Result<()> {
+        let offset = first as u64 * (pixels.bitpix().unsigned_abs() / 8);
+        let part = self.writer.write_bytes(self.at + offset, pixels)?;
+        // A part may begin within a 32-bit word: its ones-complement sum turns with it.
+        self.sum = combine(self.sum, part.rotate_right(8 * (offset % 4) as u32));
+        Ok(())
+    }
+}
+
 /// A FITS file being written: `<name>.part` until [`FitsWriter::finish`], which
 /// syncs it and gives it its name. Dropped before that, it removes what it wrote.
 #[derive(Debug)]
@@ -147,20 +165,36 @@ impl FitsWriter {
     ) -> Result<()> {
         let plane: usize = shape.iter().rev().take(2).product();
         let planes: usize = shape.iter().rev().skip(2).product();
-        let (mandatory, scale) = image_cards(shape, Pixels::U16(&[]));
-        let xtension = if self.hdus == 0 { None } else { Some("IMAGE") };
-        self.hdu_with(xtension, name, header, mandatory, scale, 2 * plane * planes, |w, at| {
+        self.image_in_parts(name, header, shape, Pixels::U16(&[]), |parts| {
             let mut pixels = vec![0; plane];
-            let mut sum = 0;
             for i in 0..planes {
                 fill(i, &mut pixels)?;
-                let before = 2 * (plane * i) as u64;
-                let part = w.write_bytes(at + before, Pixels::U16(&pixels))?;
-                // A plane that begins in the middle of a 32-bit word: the sum is one of
-                // ones' complement, which a rotation by half a word commutes with.
-                sum = combine(sum, if before.is_multiple_of(4) { part } else { part.rotate_left(16) });
+                parts.put(plane * i, Pixels::U16(&pixels))?;
             }
-            w.pad(at, 2 * plane * planes)?;
+            Ok(())
+        })
+    }
+
+    /// Appends an image whose pixels come in parts: `write` puts them into the
+    /// [`Parts`] it is given, each pixel once. `of` tells the type (its pixels are
+    /// not looked at).
+    pub fn image_in_parts(
+        &mut self,
+        name: &str,
+        header: &Header,
+        shape: &[usize],
+        of: Pixels<'_>,
+        write: impl FnOnce(&mut Parts<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (mandatory, scale) = image_cards(shape, of);
+        let width = of.bitpix().unsigned_abs() as usize / 8;
+        let bytes = width * shape.iter().product::<usize>();
+        let xtension = if self.hdus == 0 { None } else { Some("IMAGE") };
+        self.hdu_with(xtension, name, header, mandatory, scale, bytes, |w, at| {
+            let mut parts = Parts { writer: w, at, sum: 0 };
+            write(&mut parts)?;
+            let sum = parts.sum;
+            w.pad(at, bytes)?;
             Ok(sum)
         })
     }

@@ -103,6 +103,7 @@ pub fn read_cube(path: &Path) -> Result<(Header, Cube)> {
         plane(&fits, "ERR", hdu)?.map(|h| fits.f32(h)).transpose()?.unwrap_or_else(|| vec![0.0; data.len()]);
     let dq =
         plane(&fits, "DQ", hdu)?.map(|h| fits.u32(h)).transpose()?.unwrap_or_else(|| vec![0; data.len()]);
+    let var_common = plane(&fits, "VAR_COMMON", hdu)?.map(|h| fits.f32(h)).transpose()?.unwrap_or_default();
     let header = merged(&fits, hdu, false);
     let wavelength = match fits.hdu("WAVELENGTH").filter(|h| h.is_image()) {
         Some(h) if h.len() == nw => fits.f64(h)?,
@@ -114,7 +115,7 @@ pub fn read_cube(path: &Path) -> Result<(Header, Cube)> {
             )
         })?,
     };
-    Ok((header, Cube { nx, ny, nw, data, err, dq, wavelength }))
+    Ok((header, Cube { nx, ny, nw, data, err, dq, var_common, wavelength }))
 }
 
 /// µm of each channel from the linear WCS of axis 3.

@@ -8,6 +8,7 @@
 
 pub mod calibrate;
 pub mod combine;
+pub mod extract;
 #[cfg(test)]
 pub(crate) mod normal;
 pub mod ramp;
@@ -114,5 +115,5 @@ pub struct Args<'a> {
 
 /// Every kernel, for validation and for building all pipelines at start-up.
 pub fn all() -> Vec<&'static Kernel> {
-    vec![&calibrate::CALIBRATE, &combine::COMBINE, &ramp::RAMP]
+    vec![&calibrate::CALIBRATE, &combine::COMBINE, &extract::EXTRACT, &ramp::RAMP]
 }

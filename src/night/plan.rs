@@ -117,7 +117,8 @@ pub fn plan(scan: &Scan, references: &References, settings: &Settings) -> Result
         builder.lenspx(&group);
     }
     for group in groups("sky", of(&[Kind::Sky], |c| c != "SLI")) {
-        builder.master("sky", "sky", &group);
+        let lenslet = group.meta.instmode == "LENSLET";
+        builder.master(if lenslet { "lenslet_sky" } else { "sky" }, "sky", &group);
     }
     builder.each("imager", &of(&[Kind::Science], imager).collect::<Vec<_>>());
     builder.each("lenslet", &of(&[Kind::Science], lenslet).collect::<Vec<_>>());

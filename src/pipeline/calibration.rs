@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::config::Detector;
+use crate::config::{Detector, Recipe};
 use crate::error::Result;
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
@@ -145,6 +145,24 @@ impl Calibration {
     /// The data-quality bits of the frame.
     pub fn bits(&self) -> &[u32] {
         &self.planes[Plane::Dq as usize]
+    }
+
+    /// Drops the warnings about references that no step of `recipe` would use.
+    pub fn without(&mut self, recipe: &Recipe) {
+        let runs = |name: &str| recipe.steps.iter().any(|s| s.name() == name && !s.skip());
+        let fits = runs("jump") || runs("ramp_fit");
+        for (reftype, used) in [
+            ("mask", runs("dq_init")),
+            ("saturation", runs("saturation")),
+            ("nonlin", runs("linearity")),
+            ("gain", fits),
+            ("readnoise", fits),
+        ] {
+            if !used {
+                self.warnings.retain(|w| !w.starts_with(&format!("no {reftype} ")));
+                self.defaults.retain(|(name, _)| *name != reftype);
+            }
+        }
     }
 
     /// Adds bits to the frame's.

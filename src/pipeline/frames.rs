@@ -122,12 +122,22 @@ pub(super) struct Planes {
 }
 
 impl Planes {
+    fn with_capacity(n: usize) -> Planes {
+        Planes {
+            value: Vec::with_capacity(n),
+            own: Vec::with_capacity(n),
+            common: Vec::with_capacity(n),
+            dq: Vec::with_capacity(n),
+            used: Vec::new(),
+        }
+    }
+
     fn append(&mut self, words: &[u32], n: usize) {
         let plane = |k: usize| &words[k * n..(k + 1) * n];
-        let floats = |k: usize| plane(k).iter().map(|w| f32::from_bits(*w));
-        self.value.extend(floats(0));
-        self.own.extend(floats(1));
-        self.common.extend(floats(2));
+        let floats = |k: usize| -> &[f32] { bytemuck::cast_slice(plane(k)) };
+        self.value.extend_from_slice(floats(0));
+        self.own.extend_from_slice(floats(1));
+        self.common.extend_from_slice(floats(2));
         self.dq.extend_from_slice(plane(3));
         if words.len() >= 5 * n {
             self.used.extend_from_slice(plane(4));
@@ -176,27 +186,29 @@ fn chunks(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).step_by(size.max(1)).map(move |at| at..(at + size).min(n))
 }
 
-/// Fills memory on its way to the device with `value(i)` for each word.
-fn fill(bytes: &mut [u8], value: impl Fn(usize) -> u32 + Sync) {
-    const PIECE: usize = 1 << 16;
-    bytes.par_chunks_mut(4 * PIECE).enumerate().for_each(|(c, piece)| {
-        for (i, word) in piece.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            *word = value(c * PIECE + i).to_ne_bytes();
-        }
-    });
-}
-
-/// A new buffer with the words `value(0)` … `value(words − 1)`.
+/// A new buffer of `planes` planes of `n` words, `value(plane, i)` each.
 fn upload(
     engine: &mut dyn Engine,
     held: &mut Vec<Buffer>,
-    words: usize,
-    value: impl Fn(usize) -> u32 + Sync,
+    planes: usize,
+    n: usize,
+    value: impl Fn(usize, usize) -> u32 + Sync,
 ) -> Result<Buffer> {
+    const PIECE: usize = 1 << 16;
+    let words = planes * n;
     let buffer = engine.allocate(words.max(1))?;
     held.push(buffer);
     engine.upload_with(buffer, words * 4, &mut |bytes| {
-        fill(bytes, &value);
+        bytes.par_chunks_mut(4 * PIECE).enumerate().for_each(|(piece, bytes)| {
+            let (mut plane, mut i) = (piece * PIECE / n, piece * PIECE % n);
+            for word in bytes.as_chunks_mut::<4>().0 {
+                *word = value(plane, i).to_ne_bytes();
+                i += 1;
+                if i == n {
+                    (plane, i) = (plane + 1, 0);
+                }
+            }
+        });
         Ok(())
     })?;
     Ok(buffer)
@@ -215,15 +227,19 @@ fn holding<T>(
 
 /// Calibrates a frame.
 pub(super) fn calibrate(engine: &mut dyn Engine, frame: Frame<'_>, how: &Calibration<'_>) -> Result<Planes> {
-    let mut out = Planes::default();
+    let mut out = Planes::with_capacity(frame.len());
     for r in chunks(frame.len(), chunk(engine, 4, 16)) {
-        let words = calibrate_chunk(engine, frame.part(r.clone()), &how.part(&r))?;
-        out.append(&words, r.len());
+        calibrate_chunk(engine, frame.part(r.clone()), &how.part(&r), &mut out)?;
     }
     Ok(out)
 }
 
-fn calibrate_chunk(engine: &mut dyn Engine, frame: Frame<'_>, how: &Calibration<'_>) -> Result<Vec<u32>> {
+fn calibrate_chunk(
+    engine: &mut dyn Engine,
+    frame: Frame<'_>,
+    how: &Calibration<'_>,
+    into: &mut Planes,
+) -> Result<()> {
     let n = frame.len();
     let bit = |f: Option<Frame<'_>>, bit: u32| if f.is_some() { bit } else { 0 };
     let p = CalibrateParams {
@@ -242,11 +258,11 @@ fn calibrate_chunk(engine: &mut dyn Engine, frame: Frame<'_>, how: &Calibration<
         let mut buffers = Vec::new();
         for f in [Some(frame), how.dark, how.sky, how.flat] {
             buffers.push(match f {
-                None => upload(engine, held, 1, |_| 0)?,
-                Some(f) => upload(engine, held, 3 * n, |w| match (w / n, w % n) {
-                    (0, i) => f.data[i].to_bits(),
-                    (1, i) => f.variance(i).to_bits(),
-                    (_, i) => f.dq[i],
+                None => upload(engine, held, 1, 1, |_, _| 0)?,
+                Some(f) => upload(engine, held, 3, n, |plane, i| match plane {
+                    0 => f.data[i].to_bits(),
+                    1 => f.variance(i).to_bits(),
+                    _ => f.dq[i],
                 })?,
             });
         }
@@ -261,7 +277,7 @@ fn calibrate_chunk(engine: &mut dyn Engine, frame: Frame<'_>, how: &Calibration<
             params,
             constants: vec![],
         }])?;
-        engine.download(out)
+        engine.download_with(out, &mut |words| into.append(words, n))
     })
 }
 
@@ -278,7 +294,7 @@ pub(super) fn calibrate_and_combine(
     check_count(frames.len())?;
     let n = frames.first().map_or(0, |f| f.0.len());
     let size = chunk(engine, frames.len(), 4 * frames.len() + 16);
-    let mut out = Planes::default();
+    let mut out = Planes::with_capacity(n);
     for r in chunks(n, size) {
         let parts: Vec<Planes> = frames
             .iter()
@@ -325,12 +341,13 @@ fn combine_chunk(
     };
     holding(engine, |engine, held| {
         let own = |f: &PlanesFrame<'_>, i: usize| if shared { f.own[i] } else { f.own[i] + f.common[i] };
-        let all = count * n;
-        let values = upload(engine, held, all, |w| frames[w / n].data[w % n].to_bits())?;
-        let variances = upload(engine, held, all, |w| own(&frames[w / n], w % n).to_bits())?;
-        let commons =
-            upload(engine, held, if shared { all } else { 1 }, |w| frames[w / n].common[w % n].to_bits())?;
-        let dqs = upload(engine, held, all, |w| frames[w / n].dq[w % n])?;
+        let values = upload(engine, held, count, n, |k, i| frames[k].data[i].to_bits())?;
+        let variances = upload(engine, held, count, n, |k, i| own(&frames[k], i).to_bits())?;
+        let commons = match shared {
+            true => upload(engine, held, count, n, |k, i| frames[k].common[i].to_bits())?,
+            false => upload(engine, held, 1, 1, |_, _| 0)?,
+        };
+        let dqs = upload(engine, held, count, n, |k, i| frames[k].dq[i])?;
         let out = engine.allocate(5 * n)?;
         held.push(out);
         engine.submit(&vec![Dispatch {
@@ -356,7 +373,7 @@ pub(super) fn combine(
     check_count(images.len())?;
     let n = images[0].data.len();
     let size = chunk(engine, images.len(), 4 * images.len() + 16);
-    let mut out = Planes::default();
+    let mut out = Planes::with_capacity(n);
     for r in chunks(n, size) {
         let parts: Vec<Planes> = images.iter().map(|i| split(i, r.clone())).collect();
         let parts: Vec<_> = parts.iter().map(Planes::frame).collect();

@@ -48,8 +48,8 @@ pub fn master_dark(
     let (ny, nx) = common_size(rates)?;
     let how = Calibration::dark(None, 1.0);
     let inputs: Vec<_> = rates.iter().map(|r| (Frame::from(r), how)).collect();
-    let planes = frames::calibrate_and_combine(engine, &inputs, step, false)?;
-    let used = planes.used.clone();
+    let mut planes = frames::calibrate_and_combine(engine, &inputs, step, false)?;
+    let used = std::mem::take(&mut planes.used);
     let mut image = planes.image(ny, nx);
     let levels = rates.iter().map(|r| level(Frame::from(r), None).map_or(f64::NAN, |c| c.median)).collect();
     let mut warnings = Vec::new();
@@ -58,16 +58,16 @@ pub fn master_dark(
     };
     let outlying = typical.median + 5.0 * typical.sigma;
     let (mut hot, mut warm) = (0usize, 0usize);
-    for i in 0..image.data.len() {
-        let value = f64::from(image.data[i]);
-        if 2 * used[i] < rates.len() as u32 {
-            image.dq[i] |= dq::UNRELIABLE_DARK;
+    for ((value, dq), used) in image.data.iter().zip(&mut image.dq).zip(used) {
+        let value = f64::from(*value);
+        if 2 * used < rates.len() as u32 {
+            *dq |= dq::UNRELIABLE_DARK;
         }
         if value > outlying && value > limits.hot {
-            image.dq[i] |= dq::HOT;
+            *dq |= dq::HOT;
             hot += 1;
         } else if value > outlying && value > limits.warm {
-            image.dq[i] |= dq::WARM;
+            *dq |= dq::WARM;
             warm += 1;
         }
     }

@@ -3,11 +3,18 @@
 
 mod blend;
 pub mod calibration;
+pub mod cube;
+mod execute;
+mod exposure;
+pub mod extract;
 mod frames;
 mod job;
+mod lenslet;
+pub mod lenspx;
 pub mod masters;
 pub mod product;
 pub mod provenance;
+mod ramp_file;
 pub mod refpix;
 pub mod robust;
 pub mod stage1;
@@ -15,6 +22,7 @@ pub mod stage2;
 pub mod wcs;
 
 pub use blend::blend;
+pub use execute::Pipeline;
 pub use frames::Frame;
 pub use job::{Done, Job};
 pub use provenance::Provenance;

@@ -84,6 +84,9 @@ pub fn write_cube(path: &Path, about: &About<'_>, cube: &Cube) -> Result<PathBuf
     let shape = [cube.nw, cube.ny, cube.nx];
     let mut w = begin(path, about)?;
     planes(&mut w, about, &shape, &cube.data, &cube.err, &cube.dq)?;
+    if !cube.var_common.is_empty() {
+        w.image("VAR_COMMON", &variance_header(about), &shape, Pixels::F32(&cube.var_common))?;
+    }
     let mut h = Header::new();
     h.set("BUNIT", "um", "vacuum");
     w.image("WAVELENGTH", &h, &[cube.nw], Pixels::F64(&cube.wavelength))?;

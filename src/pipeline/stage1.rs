@@ -186,6 +186,11 @@ impl<'a> Stream<'a> {
         Ok(Stream { ramp, cal, params, tables, grow: plan.grow, rows, nreads, offsets: found })
     }
 
+    /// The planes, with the reference pixels flagged.
+    pub fn calibration(&self) -> &Calibration {
+        self.cal
+    }
+
     fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
         let total = self.ramp.ramps * self.ramp.reads;
         let pixels = rows * self.ramp.nx;

@@ -191,3 +191,31 @@ fn chunks_do_not_change_a_bit() {
     };
     assert_eq!(combine(1 << 30), combine(1 << 20));
 }
+
+#[test]
+fn a_gpu_gives_the_same_images() {
+    let Some(mut gpu) = crate::engine::testing::gpu() else { return };
+    let close = crate::engine::testing::close;
+    let night = night(7, 3, 0.1);
+    let references = References {
+        dark: Some(&night.dark),
+        flat: Some(&night.flat),
+        sky: Some(Sky { image: &night.sky, same_dark: true }),
+    };
+    let on = |engine: &mut dyn Engine| -> Image {
+        let reduced: Vec<Image> = night
+            .frames
+            .iter()
+            .map(|f| reduce(engine, f, &references, &Background::default()).unwrap().image)
+            .collect();
+        let images: Vec<&Image> = reduced.iter().collect();
+        combine_images(engine, &images, &CombineFrames::default(), true).unwrap()
+    };
+    let (a, b) = (on(gpu.as_mut()), on(&mut CpuEngine::new(1 << 30)));
+    assert_eq!(a.dq, b.dq);
+    close(&a.data, &b.data, 1e-5, 1e-5, 0).unwrap();
+    close(&a.err, &b.err, 0.0, 1e-5, 0).unwrap();
+    close(&a.var_common, &b.var_common, 0.0, 2e-5, 0).unwrap();
+    let wrong: Vec<f32> = a.data.iter().map(|v| v + 1e-3).collect();
+    close(&wrong, &b.data, 1e-5, 1e-5, 0).expect_err("a perturbed image must be seen");
+}

@@ -1,0 +1,337 @@
+//! One exposure to its rate: opening, stage 1, and what it records.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::calibration::Calibration;
+use super::job::Job;
+use super::product::{self, About};
+use super::provenance::{Provenance, Status};
+use super::ramp_file;
+use super::stage1::{Plan, Stream};
+use crate::config::{RateUnits, Recipe, Step};
+use crate::datamodel::{Meta, Rate, dq};
+use crate::engine::{DeviceKind, Engine};
+use crate::error::{Error, Result};
+use crate::fits::{Fits, Header};
+use crate::input::{self, Encoding, NoiseModel, OpenOptions, Ramp, Raw, RawImage};
+use crate::refs::{self, Frame};
+
+/// A rate with what is known of it.
+#[derive(Debug)]
+pub(super) struct Level1 {
+    /// Keywords that products inherit.
+    pub(super) header: Header,
+    /// The header's facts.
+    pub(super) meta: Meta,
+    /// The planes, e-/s.
+    pub(super) rate: Rate,
+    /// What made it so far.
+    pub(super) provenance: Provenance,
+    /// Whether it was made here (else it was a rate already).
+    pub(super) fresh: bool,
+    /// DN/s rather than e-/s.
+    pub(super) counts: bool,
+}
+
+/// What became of an exposure.
+pub(super) enum Made {
+    /// A rate.
+    Rate(Box<Level1>),
+    /// A ramp, written to this file.
+    Ramp(PathBuf, Vec<String>),
+}
+
+/// Checksums of references, remembered by path.
+pub(super) type Checksums = BTreeMap<PathBuf, String>;
+
+/// Notes in `provenance` the references among `types` that the job has.
+pub(super) fn note_references(
+    provenance: &mut Provenance,
+    job: &Job,
+    types: &[&str],
+    checksums: &mut Checksums,
+) -> Result<()> {
+    for reftype in types {
+        let Some(path) = job.references.get(*reftype) else { continue };
+        if provenance.references.iter().any(|r| r.reftype == *reftype) {
+            continue;
+        }
+        if !checksums.contains_key(path) {
+            checksums.insert(path.clone(), refs::checksum(path)?);
+        }
+        provenance.reference(reftype, path, checksums.get(path).map_or("", String::as_str));
+    }
+    Ok(())
+}
+
+/// An empty record for a job on an engine.
+pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> Provenance {
+    let device = engine.device();
+    Provenance {
+        engine: if device.kind == DeviceKind::Cpu {
+            "cpu".into()
+        } else {
+            format!("gpu ({})", device.backend)
+        },
+        device: device.name.clone(),
+        plan_hash: job.plan_hash.clone(),
+        inputs: inputs.to_vec(),
+        ..Provenance::default()
+    }
+}
+
+/// Whether a step belongs to stage 1.
+pub(super) fn is_stage1(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::DqInit(_)
+            | Step::Saturation(_)
+            | Step::Bias(_)
+            | Step::Refpix(_)
+            | Step::Linearity(_)
+            | Step::Jump(_)
+            | Step::RampFit(_)
+    )
+}
+
+/// The recipe's stage-1 steps; a recipe that begins later gets the whole stage.
+fn stage1_of(recipe: &Recipe) -> Result<Recipe> {
+    if recipe.steps.iter().any(is_stage1) {
+        let steps = recipe.steps.iter().filter(|s| is_stage1(s)).cloned().collect();
+        return Ok(Recipe { steps, ..recipe.clone() });
+    }
+    Recipe::built_in("stage1")
+}
+
+/// Opens `files` (one file, or the reads of one exposure) and brings it to a rate.
+/// `ramp_product` is where a ramp goes when the recipe stops before the fit.
+pub(super) fn level1(
+    job: &Job,
+    files: &[PathBuf],
+    ramp_product: Option<&PathBuf>,
+    engine: &mut dyn Engine,
+    checksums: &mut Checksums,
+    progress: &dyn Fn(f64),
+) -> Result<Made> {
+    let options = OpenOptions { read_time: job.read_time };
+    let opened = match files {
+        [] => return Err(Error::Usage("no file to reduce".into())),
+        [one] => input::open(one, &job.instrument, &options)?,
+        several => Raw::Ramp(input::open_reads(several, &options)?),
+    };
+    let record = provenance(job, engine, files);
+    match opened {
+        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, engine, checksums, progress),
+        Raw::Level1(image) => from_image(job, &image, record, checksums).map(|l| Made::Rate(Box::new(l))),
+        Raw::Rate(file) => {
+            let mut provenance = record;
+            provenance.warnings = file.warnings;
+            Ok(Made::Rate(Box::new(Level1 {
+                counts: counts(&file.header),
+                header: file.header,
+                meta: file.meta,
+                rate: file.rate,
+                provenance,
+                fresh: false,
+            })))
+        }
+    }
+}
+
+fn counts(header: &Header) -> bool {
+    header.text("BUNIT").is_some_and(|u| u.contains("adu") || u.contains("DN"))
+}
+
+/// Steps that an earlier run did are not done again.
+fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> Vec<String> {
+    let done =
+        |s: &Step| ramp.header.has("DRSVER") && ramp.header.text(s.keyword()).as_deref() == Some("COMPLETE");
+    let names: Vec<String> = recipe.steps.iter().filter(|s| done(s)).map(|s| s.name().to_owned()).collect();
+    recipe.steps.retain(|s| !done(s));
+    if !names.is_empty() {
+        warnings.push(format!("the ramp went through {} before: not done again", names.join(", ")));
+    }
+    names
+}
+
+fn from_ramp(
+    job: &Job,
+    ramp: Ramp,
+    mut record: Provenance,
+    ramp_product: Option<&PathBuf>,
+    engine: &mut dyn Engine,
+    checksums: &mut Checksums,
+    progress: &dyn Fn(f64),
+) -> Result<Made> {
+    let mut recipe = stage1_of(&job.recipe)?;
+    record.warnings.clone_from(&ramp.warnings);
+    leave_done(&mut recipe, &ramp, &mut record.warnings);
+    let detector = job.instrument.detector(&ramp.meta.detector)?;
+    let mut wanted = job.references.clone();
+    if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
+        wanted.remove("mask");
+    }
+    if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
+        wanted.remove("bias");
+    }
+    if recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_none() {
+        wanted.remove("nonlin");
+    }
+    let integer = ramp.encoding != Encoding::F32;
+    let needed: Vec<&str> = ["mask", "bias", "saturation", "gain", "readnoise", "nonlin"]
+        .into_iter()
+        .filter(|t| wanted.contains_key(*t))
+        .collect();
+    let mut cal = Calibration::load(&wanted, &ramp, detector, integer)?;
+    cal.without(&recipe);
+    let mut plan = Plan::new(&recipe, &cal);
+    let stream = Stream::prepare(&ramp, &mut cal, &mut plan, detector, engine)?;
+    record.warnings.extend(stream.calibration().warnings.iter().cloned());
+    for (name, value) in &stream.calibration().defaults {
+        record.defaults.push(format!("{name} = {value}"));
+    }
+    for step in &recipe.steps {
+        let left = plan.left_out.iter().find(|(name, _)| *name == step.name());
+        if let Some((name, why)) = left
+            && !step.skip()
+        {
+            record.warnings.push(format!("{name} skipped: {why}"));
+        }
+        record.step(step, if step.skip() || left.is_some() { Status::Skipped } else { Status::Complete });
+    }
+    note_references(&mut record, job, &needed, checksums)?;
+    if !plan.fits() {
+        let Some(path) = ramp_product else {
+            return Err(Error::Config(format!(
+                "recipe '{}' has no ramp_fit, so it cannot go on to rates",
+                recipe.name
+            )));
+        };
+        let about = About {
+            input: &ramp.header,
+            model: "RampModel",
+            level: 0,
+            unit: "",
+            wcs: None,
+            provenance: &record,
+            extra: None,
+        };
+        let path = ramp_file::write(path, &about, &ramp, stream.calibration(), &stream, engine)?;
+        return Ok(Made::Ramp(path, record.warnings.clone()));
+    }
+    let rate = stream.rates(engine, progress)?;
+    let mut header = ramp.header.clone();
+    if let Some((pixels, scatter)) = stream.offsets {
+        header.set("NREFPIX", pixels, "usable reference pixels");
+        header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");
+    }
+    let counts = recipe
+        .active(|s| if let Step::RampFit(f) = s { Some(f) } else { None })
+        .is_some_and(|f| f.units == RateUnits::Counts);
+    Ok(Made::Rate(Box::new(Level1 {
+        meta: ramp.meta.clone(),
+        header,
+        rate,
+        provenance: record,
+        fresh: true,
+        counts,
+    })))
+}
+
+/// A raw science frame: gain and noise make its error, the mask its flags.
+fn from_image(
+    job: &Job,
+    image: &RawImage,
+    mut record: Provenance,
+    checksums: &mut Checksums,
+) -> Result<Level1> {
+    let frame = Frame::new(&image.meta, image.ny, image.nx);
+    let path = |t: &str| job.references.get(t);
+    let gain = path("gain").map(|p| refs::load_gain(p, &frame)).transpose()?;
+    let ones;
+    let gain_plane = match &gain {
+        Some((g, _)) => g.as_slice(),
+        None => {
+            ones = vec![
+                job.instrument.detector(&image.meta.detector).map_or(1.0, |d| d.gain) as f32;
+                image.ny * image.nx
+            ];
+            &ones
+        }
+    };
+    let noise = path("readnoise").map(|p| refs::load_readnoise(p, &frame, gain_plane)).transpose()?;
+    let model = NoiseModel {
+        gain: gain.as_ref().map(|(g, _)| g.as_slice()),
+        read_noise: noise.as_ref().map(|(n, _)| n.as_slice()),
+    };
+    let mut rate = image.to_rate(&model)?;
+    let mut used = vec!["gain", "readnoise"];
+    if let Some(mask) = path("mask") {
+        let mask = refs::load_mask(mask, &frame)?;
+        flag(&mut rate, &mask);
+        used.push("mask");
+    }
+    record.warnings.clone_from(&image.warnings);
+    note_references(&mut record, job, &used, checksums)?;
+    Ok(Level1 {
+        header: image.header.clone(),
+        meta: image.meta.clone(),
+        rate,
+        provenance: record,
+        fresh: true,
+        counts: false,
+    })
+}
+
+/// Adds flags; pixels that become DO_NOT_USE lose their values.
+fn flag(rate: &mut Rate, mask: &[u32]) {
+    for (i, m) in mask.iter().enumerate() {
+        rate.dq[i] |= m;
+        if rate.dq[i] & dq::DO_NOT_USE != 0 {
+            for plane in
+                [&mut rate.data, &mut rate.err, &mut rate.var_poisson, &mut rate.var_rnoise, &mut rate.chi2]
+            {
+                plane[i] = f32::NAN;
+            }
+        }
+    }
+}
+
+/// Writes the rate of an exposure.
+pub(super) fn write_level1(path: &std::path::Path, level1: &Level1) -> Result<PathBuf> {
+    let unit = if level1.counts { product::COUNTS } else { product::ELECTRONS };
+    let about = About {
+        input: &level1.header,
+        model: product::image_model(&level1.meta),
+        level: 1,
+        unit,
+        wcs: None,
+        provenance: &level1.provenance,
+        extra: None,
+    };
+    product::write_rate(path, &about, &level1.rate)
+}
+
+/// The files of each exposure: reads of one exposure together, all others alone.
+pub(super) fn exposures(inputs: &[PathBuf]) -> Vec<Vec<PathBuf>> {
+    type Exposure = (String, String, i64);
+    let mut sets: Vec<(Exposure, Vec<(input::ReadKey, PathBuf)>)> = Vec::new();
+    let mut alone: Vec<Vec<PathBuf>> = Vec::new();
+    for path in inputs {
+        let key = Fits::open(path).ok().and_then(|f| input::read_group_key(f.primary()));
+        let Some(key) = key else {
+            alone.push(vec![path.clone()]);
+            continue;
+        };
+        match sets.iter_mut().find(|(exposure, _)| *exposure == key.exposure) {
+            Some((_, files)) => files.push((key, path.clone())),
+            None => sets.push((key.exposure.clone(), vec![(key, path.clone())])),
+        }
+    }
+    for (_, mut files) in sets {
+        files.sort();
+        alone.push(files.into_iter().map(|(_, p)| p).collect());
+    }
+    alone
+}

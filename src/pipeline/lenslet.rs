@@ -1,0 +1,169 @@
+//! Lenslet jobs: the calibration from scans and arcs, and cubes.
+
+use std::path::Path;
+
+use super::exposure::Level1;
+use super::job::Job;
+use super::lenspx::{self, Arc, LensCal, Mode, Scan};
+use super::provenance::Provenance;
+use super::{cube, extract};
+use crate::config::{CubeBuild, Extract, Step};
+use crate::datamodel::{Cube, Image, Meta, Rate, dq};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::fits::Header;
+
+/// Subtracts a dark from a rate: its variance joins ERR (not VAR_POISSON and
+/// VAR_RNOISE), where extraction finds it as the references' part.
+pub(super) fn subtract_dark(rate: &mut Rate, dark: &Image) {
+    for i in 0..rate.data.len() {
+        rate.data[i] -= dark.data[i];
+        rate.err[i] = (rate.err[i] * rate.err[i] + dark.err[i] * dark.err[i]).sqrt();
+        rate.dq[i] |= dark.dq[i] & (dq::DO_NOT_USE | dq::UNRELIABLE_DARK | dq::HOT | dq::WARM);
+        if rate.dq[i] & dq::DO_NOT_USE != 0 {
+            rate.data[i] = f32::NAN;
+            rate.err[i] = f32::NAN;
+        }
+    }
+}
+
+/// What a calibration frame shows.
+enum Light {
+    /// White light through the lenslet column of this number.
+    White(i32),
+    /// Lines of these wavelengths, vacuum µm.
+    Lines(Vec<f64>),
+}
+
+fn light(header: &Header, meta: &Meta, path: &Path) -> Result<Light> {
+    let kind = header.text("SPXTYPE").unwrap_or_default().to_ascii_uppercase();
+    let lines: Vec<f64> = match header.number("SPXWAVE") {
+        Some(w) => vec![w],
+        None => (1..).map_while(|n| header.number(&format!("SPXWAV{n}"))).collect(),
+    };
+    let column = header.integer("LENSCOL").and_then(|c| i32::try_from(c).ok());
+    match (kind.as_str(), column) {
+        ("WHITE", Some(column)) => Ok(Light::White(column)),
+        ("WHITE", None) => {
+            Err(Error::input(path, "LENSCOL (the lit lenslet column) is missing from a white-light scan"))
+        }
+        ("", Some(column)) if lines.is_empty() => Ok(Light::White(column)),
+        _ if !lines.is_empty() => Ok(Light::Lines(lines)),
+        _ => Err(Error::input(
+            path,
+            format!(
+                "says neither which lenslet column is lit (SPXTYPE = WHITE, LENSCOL) nor which lines it shows \
+                 (SPXWAVE, or SPXWAV1 …, vacuum um; IMTYPE is {})",
+                meta.imtype
+            ),
+        )),
+    }
+}
+
+/// Builds the calibration from dark-subtracted frames.
+pub(super) fn calibrate(job: &Job, frames: Vec<Level1>, engine: &mut dyn Engine) -> Result<LensCal> {
+    let (mut scans, mut arcs) = (Vec::new(), Vec::new());
+    let mut mode: Option<Mode> = None;
+    for (frame, path) in frames.into_iter().zip(&job.inputs) {
+        let its = mode_of(job, &frame.meta, &frame.rate);
+        match &mode {
+            None => mode = Some(its),
+            Some(m) if *m == its => {}
+            Some(m) => {
+                return Err(Error::input(
+                    path,
+                    format!("is of another mode ({its:?}) than the frames before it ({m:?})"),
+                ));
+            }
+        }
+        match light(&frame.header, &frame.meta, path)? {
+            Light::White(lenscol) => scans.push(Scan { lenscol, rate: frame.rate }),
+            Light::Lines(wavelengths) => arcs.push(Arc { wavelengths, rate: frame.rate }),
+        }
+    }
+    let mode = mode.ok_or_else(|| Error::Unsolvable("no frames to make a LEN-SPX calibration of".into()))?;
+    let mut params = lenspx::Params::default();
+    if let Some(step) = job.recipe.active(|s| if let Step::Wavecal(w) = s { Some(w) } else { None }) {
+        params.wave_degree = step.degree as usize;
+    }
+    lenspx::build(engine, &scans, &arcs, &mode, &params)
+}
+
+fn mode_of(job: &Job, meta: &Meta, rate: &Rate) -> Mode {
+    Mode::of(meta, rate.nx, rate.ny, job.instrument.lenslet.spaxel_scale)
+}
+
+/// The job's calibration, refused where it is of another mode than the exposure.
+pub(super) fn calibration(job: &Job, level1: &Level1) -> Result<LensCal> {
+    let path = job.references.get("lenspx").ok_or_else(|| {
+        Error::reference("lenspx", "extraction needs a LEN-SPX calibration: give --override_lenspx=FILE")
+    })?;
+    let cal = LensCal::load(path)?;
+    cal.check(&mode_of(job, &level1.meta, &level1.rate))?;
+    Ok(cal)
+}
+
+/// Extracts a frame and builds its cube; notes its χ² in the header.
+pub(super) fn cube(job: &Job, level1: &mut Level1, cal: &LensCal, engine: &mut dyn Engine) -> Result<Cube> {
+    let extraction = job.recipe.active(|s| if let Step::Extract(e) = s { Some(e) } else { None });
+    let building = job.recipe.active(|s| if let Step::CubeBuild(c) = s { Some(c) } else { None });
+    let spectra = extract::extract(engine, &level1.rate, cal, extraction.unwrap_or(&Extract::default()))?;
+    let h = &mut level1.header;
+    h.set("EXTCHI2", (spectra.reduced_chi2 * 1e5).round() / 1e5, "reduced chi-squared of the extraction");
+    h.set("EXTREJ", spectra.rejected as i64, "detector pixels rejected as outliers");
+    let fallback = CubeBuild::default();
+    let building = building.unwrap_or(&fallback);
+    h.set(
+        "CHANCORR",
+        (cube::channel_correlation(cal, building)? * 1e4).round() / 1e4,
+        "correlation of neighbouring channels",
+    );
+    cube::build(&spectra, cal, building)
+}
+
+/// Mean of cubes of the same grid: own variances average down, the references'
+/// part does not. A voxel missing from some is the mean of the others.
+pub(super) fn mean(cubes: &[Cube]) -> Result<Cube> {
+    let Some(first) = cubes.first() else {
+        return Err(Error::Unsolvable("no cubes to combine".into()));
+    };
+    let mut out = first.clone();
+    out.var_common.resize(first.data.len(), 0.0);
+    for i in 0..first.data.len() {
+        let (mut n, mut sum, mut own, mut common, mut bits, mut all) =
+            (0.0f32, 0.0f32, 0.0f32, 0.0f32, 0u32, u32::MAX);
+        for c in cubes {
+            if (c.nx, c.ny, c.nw) != (first.nx, first.ny, first.nw) {
+                return Err(Error::Unsolvable("cubes of different sizes cannot be combined".into()));
+            }
+            bits |= c.dq[i];
+            if !c.data[i].is_finite() {
+                continue;
+            }
+            let shared = c.var_common.get(i).copied().filter(|v| *v > 0.0).unwrap_or(0.0);
+            n += 1.0;
+            sum += c.data[i];
+            own += (c.err[i] * c.err[i] - shared).max(0.0);
+            common += shared.sqrt();
+            all &= c.dq[i];
+        }
+        if n > 0.0 {
+            let shared = (common / n) * (common / n);
+            out.data[i] = sum / n;
+            out.err[i] = (own / (n * n) + shared).sqrt();
+            out.var_common[i] = shared;
+            out.dq[i] = all;
+        } else {
+            out.dq[i] = bits | dq::DO_NOT_USE;
+        }
+    }
+    Ok(out)
+}
+
+/// Whether two products were made with the same reference of `reftype`.
+pub(super) fn same_reference(header: &Header, provenance: &Provenance, reftype: &str) -> bool {
+    let keyword = super::provenance::reference_keyword(reftype);
+    let own = provenance.references.iter().find(|r| r.reftype == reftype);
+    let said = header.text(&keyword.replacen('R', "C", 1));
+    matches!((own, said), (Some(own), Some(said)) if own.checksum == said && !said.is_empty())
+}
