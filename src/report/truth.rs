@@ -7,7 +7,7 @@
 //! | image (level 2) | SCENE, where a sky was subtracted; else SCENE + SKY |
 //! | cube (level 2) | [`super::lenslet`]: the rebinned SPECTRA |
 //! | dark, flat | the detector's maps |
-//! | sky | the mean over the night's sky exposures of RATE, less the dark |
+//! | sky | the mean over the night's sky exposures of RATE, less the dark (a cube: of SPECTRA, rebinned) |
 //! | lenspx | traces and wavelengths of the layout |
 //!
 //! A pixel is good where the truth's mask has neither DO_NOT_USE nor
@@ -53,6 +53,7 @@ impl Truth {
         let score = match (reftype.as_str(), level, science) {
             ("dark" | "flat", ..) => self.image(path, self.map(&reftype, &meta.detector)?)?,
             ("sky", _, 2) => self.image(path, self.sky(&meta)?)?,
+            ("sky", _, 3) => lenslet::cube(path, &self.sky_spectra(&meta)?, &self.lenslets())?,
             ("lenspx", ..) => lenslet::calibration(path, &self.lenslets())?,
             ("", 1, 2) => self.rate(path, &meta)?,
             ("", 2, 2) => self.image(path, self.scene(&meta, &header)?)?,
@@ -118,14 +119,21 @@ impl Truth {
         let fits = Fits::open(&self.of_exposure(meta)?)?;
         let mut spectra = read(&fits, "SPECTRA")?;
         if subtracted(product, "S_SKYSUB") {
-            let skies = self.skies(&meta.detector)?;
-            for path in &skies {
-                let fits = Fits::open(path)?;
-                let sky = read(&fits, "SPECTRA")?;
-                spectra.iter_mut().zip(sky).for_each(|(v, s)| *v -= s / skies.len() as f32);
-            }
+            spectra.iter_mut().zip(self.sky_spectra(meta)?).for_each(|(v, s)| *v -= s);
         }
         Ok(spectra)
+    }
+
+    /// The mean over the sky exposures.
+    fn sky_spectra(&self, meta: &Meta) -> Result<Vec<f32>> {
+        let skies = self.skies(&meta.detector)?;
+        let mut mean = Vec::new();
+        for path in &skies {
+            let spectra = read(&Fits::open(path)?, "SPECTRA")?;
+            mean.resize(spectra.len(), 0.0);
+            mean.iter_mut().zip(spectra).for_each(|(m, s): (&mut f32, f32)| *m += s / skies.len() as f32);
+        }
+        Ok(mean)
     }
 
     fn lenslets(&self) -> PathBuf {
