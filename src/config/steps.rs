@@ -179,7 +179,7 @@ steps! {
     /// Subtraction of a sky frame.
     Background "background S_BKGSUB" {
         /// How the level is matched.
-        scaling: SkyScaling = SkyScaling::Fixed,
+        scaling: SkyScaling = SkyScaling::Median,
         /// Factor on the sky frame.
         scale: f64 = 1.0,
     }

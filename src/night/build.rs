@@ -69,8 +69,12 @@ impl<'a> Builder<'a> {
     pub(super) fn set(&mut self, recipe: &Recipe, reftype: &str, group: &Group<'_>) {
         let mut product = PathBuf::new();
         for n in 1.. {
-            // Labels differ in what a file name cannot hold: number them.
-            let label = if n == 1 { group.label.clone() } else { format!("{}-{n}", group.label) };
+            // The date tells masters of a night apart; where it does not, the label does.
+            let label = match n {
+                1 => String::new(),
+                2 => group.label.clone(),
+                _ => format!("{}-{n}", group.label),
+            };
             product = self.settings.masters.join(master_name(&group.meta, reftype, &label, MASTER_VERSION));
             if !self.makers.contains_key(&product) {
                 break;

@@ -209,7 +209,7 @@ pub fn sky_sub(cube: &mut Cube, sky: &Cube, params: &SkySub, shared: bool) -> Re
     let s = params.scale as f32;
     let part = |plane: &[f32], i: usize| plane.get(i).copied().filter(|v| *v > 0.0).unwrap_or(0.0);
     let mut common = vec![0.0; cube.data.len()];
-    for i in 0..cube.data.len() {
+    for (i, shared_part) in common.iter_mut().enumerate() {
         cube.dq[i] |= sky.dq[i];
         let (ca, cb) = (part(&cube.var_common, i), part(&sky.var_common, i));
         let (va, vb) = (cube.err[i] * cube.err[i], s * s * sky.err[i] * sky.err[i]);
@@ -217,12 +217,44 @@ pub fn sky_sub(cube: &mut Cube, sky: &Cube, params: &SkySub, shared: bool) -> Re
         let own_sky = (vb - s * s * cb).max(0.0);
         cube.data[i] -= s * sky.data[i];
         cube.err[i] = ((va - ca).max(0.0) + own_sky + left).sqrt();
-        common[i] = own_sky + left;
+        *shared_part = own_sky + left;
         if !cube.data[i].is_finite() || !cube.err[i].is_finite() {
-            (cube.data[i], cube.err[i], common[i]) = (f32::NAN, f32::NAN, f32::NAN);
+            (cube.data[i], cube.err[i], *shared_part) = (f32::NAN, f32::NAN, f32::NAN);
             cube.dq[i] |= dq::DO_NOT_USE;
         }
     }
     cube.var_common = common;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(data: f32, err: f32, common: f32, dq: u32) -> Cube {
+        Cube {
+            nx: 1,
+            ny: 1,
+            nw: 1,
+            data: vec![data],
+            err: vec![err],
+            dq: vec![dq],
+            wavelength: vec![1.6],
+            var_common: vec![common],
+        }
+    }
+
+    #[test]
+    fn what_is_shared_cancels() {
+        let by = SkySub { scale: 2.0, ..SkySub::default() };
+        for (shared, variance) in [(false, 9.0 + 4.0 * 5.0), (true, 8.0 + 4.0 * 4.0 + 1.0)] {
+            let mut c = one(10.0, 3.0, 1.0, 4);
+            sky_sub(&mut c, &one(3.0, 5f32.sqrt(), 1.0, 16), &by, shared).expect("sky_sub");
+            assert_eq!((c.data[0], c.dq[0]), (4.0, 20));
+            assert!((c.err[0].powi(2) - variance).abs() < 1e-4, "{shared}: {}", c.err[0].powi(2));
+        }
+        let mut c = one(10.0, 3.0, 1.0, 0);
+        sky_sub(&mut c, &one(f32::NAN, f32::NAN, f32::NAN, 1), &by, true).expect("sky_sub");
+        assert!(c.data[0].is_nan() && c.err[0].is_nan() && c.dq[0] == 1);
+    }
 }

@@ -91,7 +91,7 @@ impl Pipeline {
         let mut done = Done::default();
         if let Made::Rate(level1) = self.one(job, &mut done, progress)? {
             let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&level1.meta), 1));
-            done.products.push(write_level1(&path, &level1)?);
+            done.products.push(write_level1(&path, &level1, job)?);
         }
         Ok(done)
     }
@@ -125,7 +125,7 @@ impl Pipeline {
                         files.first().and_then(|f| f.file_stem()).unwrap_or_default().to_string_lossy();
                     path = job.output.join(product_name(&level1.meta, 1, &stem));
                 }
-                done.products.push(write_level1(&path, &level1)?);
+                done.products.push(write_level1(&path, &level1, job)?);
                 names.push(path);
             }
             out.push(*level1);
@@ -284,7 +284,7 @@ impl Pipeline {
         }
         if level1.fresh {
             let path = beside(job, &level1.meta, 1);
-            done.products.push(write_level1(&path, &level1)?);
+            done.products.push(write_level1(&path, &level1, job)?);
         }
         let (ny, nx) = (level1.rate.ny, level1.rate.nx);
         let frame = Frame::new(&level1.meta, ny, nx);
@@ -418,7 +418,7 @@ impl Pipeline {
             match self.one(job, &mut done, progress)? {
                 Made::Rate(level1) => {
                     if level1.fresh {
-                        done.products.push(write_level1(&beside(job, &level1.meta, 1), &level1)?);
+                        done.products.push(write_level1(&beside(job, &level1.meta, 1), &level1, job)?);
                     }
                     vec![*level1]
                 }

@@ -9,6 +9,7 @@ use super::product::{self, About};
 use super::provenance::{Provenance, Status};
 use super::ramp_file;
 use super::stage1::{Plan, Stream};
+use super::wcs::{self, Grid};
 use crate::config::{RateUnits, Recipe, Step};
 use crate::datamodel::{Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
@@ -272,7 +273,20 @@ fn from_image(
         flag(&mut rate, &mask);
         used.push("mask");
     }
-    record.warnings.clone_from(&image.warnings);
+    record.warnings.extend(
+        image
+            .warnings
+            .iter()
+            .filter(|w| {
+                !(gain.is_some() && w.starts_with("GAIN ") || noise.is_some() && w.starts_with("READNOIS "))
+            })
+            .cloned(),
+    );
+    // The readout did what it did of stage 1; only the mask is applied here.
+    for step in stage1_of(&job.recipe)?.steps {
+        let masked = matches!(step, Step::DqInit(_)) && used.contains(&"mask");
+        record.step(&step, if masked { Status::Complete } else { Status::Skipped });
+    }
     note_references(&mut record, job, &used, checksums)?;
     Ok(Level1 {
         header: image.header.clone(),
@@ -298,15 +312,22 @@ fn flag(rate: &mut Rate, mask: &[u32]) {
     }
 }
 
-/// Writes the rate of an exposure.
-pub(super) fn write_level1(path: &std::path::Path, level1: &Level1) -> Result<PathBuf> {
+/// Writes the rate of an exposure; with world coordinates, where its header has them.
+pub(super) fn write_level1(path: &std::path::Path, level1: &Level1, job: &Job) -> Result<PathBuf> {
+    // A detector behind a spectrograph sees wavelengths, not the sky.
+    let coordinates = if level1.meta.detector == "IFU" {
+        None
+    } else {
+        let grid = Grid::Detector(level1.rate.ny, level1.rate.nx);
+        wcs::assign(&level1.header, None, &job.instrument, grid).ok().flatten()
+    };
     let unit = if level1.counts { product::COUNTS } else { product::ELECTRONS };
     let about = About {
         input: &level1.header,
         model: product::image_model(&level1.meta),
         level: 1,
         unit,
-        wcs: None,
+        wcs: coordinates.as_ref().map(|s| &s.cards),
         provenance: &level1.provenance,
         extra: None,
     };

@@ -269,3 +269,100 @@ fn scatter(out: &mut Spectra, cal: &LensCal, table: &Table, samples: &[u32], x0:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::lenspx::Mode;
+    use super::*;
+    use crate::engine::{CpuEngine, testing};
+
+    /// `n` straight traces at `pitch` rows over the whole width, with a Rate of their
+    /// light (10 e-/s each).
+    fn flat_scene(nx: usize, ny: usize, pitch: f64) -> (LensCal, Rate) {
+        let lenslets: Vec<Lenslet> = (0..)
+            .map(|i| (i, 3.0 + pitch * f64::from(i)))
+            .take_while(|(_, y)| *y < ny as f64 - 4.0)
+            .map(|(i, y)| Lenslet {
+                id: i,
+                ix: i % 16,
+                iy: i / 16,
+                xmin: 0,
+                xmax: nx - 1,
+                trace: vec![y, 0.5],
+                fwhm: vec![2.0],
+                wave: vec![1.65, 0.05],
+                lflat: vec![1.0],
+                throughput: 1.0,
+                wavmin: 1.6,
+                wavmax: 1.7,
+                wave_rms: 0.0,
+                lsf_sigma: 0.9,
+                dq: 0,
+            })
+            .collect();
+        let mode = Mode { nx, ny, ..Mode::default() };
+        let cal = LensCal { mode, lenslets, flat_range: (1.6, 1.7), ..LensCal::default() };
+        let mut rate = Rate::zeros(ny, nx);
+        let mut p = [0.0; 12];
+        for l in &cal.lenslets {
+            for x in 0..nx {
+                let y = l.y(x as f64);
+                let first = y.round() as i64 - 6;
+                gaussian::profile(y, l.sigma(x as f64), first, &mut p);
+                for (row, share) in (first..).zip(p) {
+                    if (0..ny as i64).contains(&row) {
+                        rate.data[row as usize * nx + x] += 10.0 * share as f32;
+                    }
+                }
+            }
+        }
+        for i in 0..nx * ny {
+            // Not noise, but something that residuals see.
+            rate.data[i] += 0.05 * ((i * 7919 % 101) as f32 / 50.0 - 1.0);
+            rate.var_poisson[i] = 0.01 * rate.data[i].max(0.0);
+            rate.var_rnoise[i] = 0.04;
+            rate.err[i] = (rate.var_poisson[i] + 0.04).sqrt();
+        }
+        (cal, rate)
+    }
+
+    #[test]
+    fn chunks_and_engines_make_no_difference() {
+        let (cal, rate) = flat_scene(133, 60, 2.0);
+        let whole = extract(&mut CpuEngine::new(1 << 30), &rate, &cal, &Extract::default()).expect("whole");
+        // A device of next to no memory takes the columns in small chunks.
+        let parts = extract(&mut CpuEngine::new(100_000), &rate, &cal, &Extract::default()).expect("parts");
+        assert_eq!((&whole.flux, &whole.variance, &whole.dq), (&parts.flux, &parts.variance, &parts.dq));
+        let off = whole.flux.iter().map(|f| (f - 10.0).abs()).fold(0.0, f32::max);
+        assert!(off < 0.3, "{off}");
+        let Some(mut gpu) = testing::gpu() else { return };
+        let on_gpu = extract(gpu.as_mut(), &rate, &cal, &Extract::default()).expect("GPU");
+        testing::close(&on_gpu.flux, &whole.flux, 1e-3, 0.0, 0).expect("flux");
+        testing::close(&on_gpu.variance, &whole.variance, 0.0, 1e-4, 0).expect("variance");
+        assert_eq!(on_gpu.dq, whole.dq);
+    }
+
+    #[test]
+    fn too_many_overlaps_are_refused() {
+        let (cal, rate) = flat_scene(20, 60, 0.3);
+        let e = extract(&mut CpuEngine::new(1 << 30), &rate, &cal, &Extract::default()).expect_err("overlap");
+        assert!(e.to_string().contains("overlap"), "{e}");
+    }
+
+    #[test]
+    #[ignore = "timing at the IRIS format; cargo test --release --lib iris_size -- --ignored --nocapture"]
+    fn iris_size() {
+        let (cal, rate) = flat_scene(4096, 4096, 2.0);
+        println!("{} lenslets", cal.lenslets.len());
+        for method in [Extraction::Banded, Extraction::Profile] {
+            let params = Extract { method, ..Extract::default() };
+            let start = std::time::Instant::now();
+            let s = extract(&mut CpuEngine::new(1 << 30), &rate, &cal, &params).expect("extract");
+            println!("{method:?}: {:?}, χ² {:.3}", start.elapsed(), s.reduced_chi2);
+            let start = std::time::Instant::now();
+            let c =
+                crate::pipeline::cube::build(&s, &cal, &crate::config::CubeBuild::default()).expect("cube");
+            println!("cube {} × {} × {}: {:?}", c.nw, c.ny, c.nx, start.elapsed());
+        }
+    }
+}

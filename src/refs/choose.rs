@@ -82,6 +82,8 @@ fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
         "lenspx" | "wavemap" => {
             &[Agree(Detector), Agree(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
         }
+        // A dark is a rate: another READMODE is second choice, not refused.
+        "dark" => &[Same(Detector), Agree(Subarray)],
         _ => &[Same(Detector), Agree(Readmode), Agree(Subarray)],
     }
 }
@@ -213,6 +215,7 @@ fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
 /// What decides among candidates that fit; smaller is better.
 struct Rank {
     origin: u8,
+    other_mode: bool,
     exptime: f64,
     days: f64,
 }
@@ -235,12 +238,16 @@ impl Rank {
             (Some(e), Some(c)) => (e - c).abs(),
             _ => f64::INFINITY,
         };
-        Rank { origin, exptime, days }
+        let other_mode = reftype == "dark" && !Agree(Readmode).holds(exposure, &candidate.meta);
+        Rank { origin, other_mode, exptime, days }
     }
 
     fn order(&self, other: &Rank) -> std::cmp::Ordering {
-        self.origin
-            .cmp(&other.origin)
+        let by_hand = |r: &Rank| r.origin > 0;
+        by_hand(self)
+            .cmp(&by_hand(other))
+            .then(self.other_mode.cmp(&other.other_mode))
+            .then(self.origin.cmp(&other.origin))
             .then(self.exptime.total_cmp(&other.exptime))
             .then(self.days.total_cmp(&other.days))
     }
@@ -253,6 +260,9 @@ impl Rank {
                 d if d < 2.0 => format!(", nearest in time: {:.1} h", d * 24.0),
                 d => format!(", nearest in time: {d:.1} d"),
             };
+            if self.other_mode {
+                reason += &format!(", READMODE {} for {}", candidate.meta.readmode, exposure.readmode);
+            }
             if let (true, Some(c), Some(e)) = (self.exptime > 0.0, candidate.meta.exptime, exposure.exptime) {
                 reason += &format!(", EXPTIME {c} s for {e} s");
             }
@@ -325,13 +335,15 @@ mod tests {
     }
 
     #[test]
-    fn a_dark_is_nearest_in_exposure_time_and_of_the_same_read_mode() {
+    fn a_dark_is_nearest_in_exposure_time_and_of_the_same_read_mode_if_there_is_one() {
         let dark = |name: &str, exptime: f64, readmode: &str, jd: f64| {
             let m = Meta { exptime: Some(exptime), readmode: readmode.into(), ..meta("", jd) };
             candidate(name, "dark", "refs", m)
         };
         let all = [dark("a", 100.0, "CDS", 1.0), dark("b", 90.0, "UTR", 9.0), dark("c", 10.0, "UTR", 1.0)];
         let science = Meta { readmode: "UTR".into(), ..meta("K", 1.0) };
+        let choice = choose("dark", &science, &all[..1]).expect("a dark of another mode");
+        assert!(choice.reason.ends_with("READMODE CDS for UTR"), "{}", choice.reason);
         let choice = choose("dark", &science, &all).expect("dark");
         assert_eq!(choice.path, Path::new("b"));
         assert!(choice.reason.ends_with("EXPTIME 90 s for 100 s"), "{}", choice.reason);

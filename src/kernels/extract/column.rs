@@ -231,11 +231,12 @@ impl<T: Real> Work<T> {
             let (k0, k1, y0) = self.rows(p, j);
             let mut weighted = [T::ZERO; MAX_ROWS];
             let mut right = T::ZERO;
-            for k in k0..k1 {
-                let y = y0 + k - k0;
+            let own = &self.profile[j * ky + k0..j * ky + k1];
+            for (i, (to, profile)) in weighted[k0..k1].iter_mut().zip(own).enumerate() {
+                let y = y0 + i;
                 if self.weight[y] > T::ZERO {
-                    weighted[k] = self.profile[j * ky + k] * self.weight[y];
-                    right += weighted[k] * self.rate[y];
+                    *to = *profile * self.weight[y];
+                    right += *to * self.rate[y];
                 }
             }
             self.flux[j] = right;
@@ -301,7 +302,7 @@ impl<T: Real> Work<T> {
 
     /// Whether a used pixel is too far from the model.
     fn is_far(&self, p: &Problem<'_>, y: usize) -> bool {
-        if !(self.weight[y] > T::ZERO) || p.threshold <= 0.0 {
+        if self.weight[y] <= T::ZERO || p.threshold <= 0.0 {
             return false;
         }
         let m = if self.model[y] > T::ZERO { self.model[y] } else { T::ZERO };

