@@ -41,12 +41,8 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
     }
     simulate(&args.dir, args.talk.quiet)?;
     let simulated = start.elapsed().as_secs_f64();
-    let common = Common {
-        json: args.json,
-        engine: args.engine.clone(),
-        talk: args.talk,
-        ..Common::default()
-    };
+    let common =
+        Common { json: args.json, engine: args.engine.clone(), talk: args.talk, ..Common::default() };
     let night = args.dir.join("night");
     let select = Select { force: true, ..Select::default() };
     let (plan, output) = reduce::planned(&night, &common, &select, &Families::default())?;
@@ -242,8 +238,10 @@ impl Report {
         let mut text = self.table().to_string();
         for row in self.rows.iter().filter(|r| r.last) {
             let others = row.score.iter().flat_map(|s| &s.figures);
-            let others: Vec<String> =
-                others.filter(|f| !FIGURES.contains(&f.name)).map(|f| format!("{} {}", f.name, digits(f.value))).collect();
+            let others: Vec<String> = others
+                .filter(|f| !FIGURES.contains(&f.name))
+                .map(|f| format!("{} {}", f.name, digits(f.value)))
+                .collect();
             if !others.is_empty() {
                 text += &format!("\n{}: {}\n", row.name(), others.join(", "));
             }
@@ -252,7 +250,13 @@ impl Report {
             .rows
             .iter()
             .filter_map(|r| r.fault().map(|f| format!("{}: {f}\n", r.name())))
-            .chain(self.pulls.figures().iter().filter(|f| !f.is_good()).map(|f| format!("all rates together: {f}\n")))
+            .chain(
+                self.pulls
+                    .figures()
+                    .iter()
+                    .filter(|f| !f.is_good())
+                    .map(|f| format!("all rates together: {f}\n")),
+            )
             .collect();
         if !faults.is_empty() {
             text += &format!("\nBad:\n  {}", faults.join("  "));

@@ -21,7 +21,14 @@ pub(super) fn devices(args: &Devices) -> Result<Exit> {
         print::json(&json!({"devices": rows, "why": why}))?;
     } else {
         let mut table = Table::new(&[
-            "", "DEVICE", "BACKEND", "KIND", ">LARGEST BUFFER", ">MEMORY BUDGET", "PCI", "DRIVER",
+            "",
+            "DEVICE",
+            "BACKEND",
+            "KIND",
+            ">LARGEST BUFFER",
+            ">MEMORY BUDGET",
+            "PCI",
+            "DRIVER",
         ]);
         for (i, l) in list.iter().enumerate() {
             let mark = if chosen.as_ref().is_ok_and(|c| *c == i) { "*" } else { "" };
@@ -95,6 +102,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!((size(u64::MAX), size(128 << 20), size(6 << 29)), ("any".into(), "128 MiB".into(), "3.0 GiB".into()));
+        assert_eq!(
+            (size(u64::MAX), size(128 << 20), size(6 << 29)),
+            ("any".into(), "128 MiB".into(), "3.0 GiB".into())
+        );
     }
 }

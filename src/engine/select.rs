@@ -119,11 +119,7 @@ pub fn choose(list: &[Listed], request: Option<&str>) -> Result<usize> {
         let names: Vec<&str> = gpus.map(|l| l.info.name.as_str()).collect();
         Error::NoDevice(format!(
             "{what} on this machine (it has {}); `irisgpu devices` lists them",
-            if names.is_empty() {
-                "only the CPU engine, 'cpu'".into()
-            } else {
-                names.join(", ") + ", cpu"
-            }
+            if names.is_empty() { "only the CPU engine, 'cpu'".into() } else { names.join(", ") + ", cpu" }
         ))
     })
 }
@@ -131,8 +127,7 @@ pub fn choose(list: &[Listed], request: Option<&str>) -> Result<usize> {
 /// Opens the device that [`choose`] takes. `memory` bounds its buffers, bytes.
 pub fn select(request: Option<&str>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
     // Asked for by name, the CPU engine needs no driver to be looked for.
-    let found =
-        if request.is_some_and(|r| r.eq_ignore_ascii_case("cpu")) { Vec::new() } else { adapters() };
+    let found = if request.is_some_and(|r| r.eq_ignore_ascii_case("cpu")) { Vec::new() } else { adapters() };
     match found.get(choose(&listed(&found), request)?) {
         Some((adapter, kind)) => Ok(Box::new(GpuEngine::new(adapter, *kind, memory.unwrap_or(GPU_MEMORY))?)),
         None => Ok(Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY)))),

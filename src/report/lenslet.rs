@@ -113,7 +113,8 @@ pub(super) fn cube(path: &Path, spectra: &[f32], layout: &Path) -> Result<Score>
             good[at] = edges[k][0] >= layout.wave[0] && edges[k][1] <= layout.wave[1];
         }
     }
-    let j = Judged { nx: cube.nx, value: &cube.data, err: &cube.err, dq: &cube.dq, truth: &truth, good: &good };
+    let j =
+        Judged { nx: cube.nx, value: &cube.data, err: &cube.err, dq: &cube.dq, truth: &truth, good: &good };
     Ok(score::cube(&j))
 }
 

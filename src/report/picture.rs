@@ -149,7 +149,8 @@ pub fn write(path: &Path, panels: &[Panel]) -> Result<PathBuf> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     }
-    let fail = |e: png::EncodingError| Error::Input { path: path.into(), message: format!("cannot be drawn: {e}") };
+    let fail =
+        |e: png::EncodingError| Error::Input { path: path.into(), message: format!("cannot be drawn: {e}") };
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(png::ColorType::Indexed);

@@ -13,7 +13,7 @@
 //! | `mean` | mean(d) / e | within ± (0.01 + 3 s) |
 //! | `beyond` | fraction with \|d\| > 6 ERR | ≤ 1e-5, or one pixel where n < 1e5 |
 //! | `chi2` | mean of CHI2, weighted by the degrees of freedom | 0.98 to 1.02 |
-//! | `blocks` | rms over 32 × 32-pixel blocks of mean(d) / (√ΣERR² / n) | 0.9 to 1.1 |
+//! | `blocks` | rms over 32 × 32-pixel blocks of (mean(d) − the frame's mean(d)) / (√ΣERR² / n) | 0.9 to 1.1 |
 //! | `rows` | the same over rows | 0.9 to 1.1 |
 //! | `voxels` | cubes: √mean((d / ERR)²) | 0.97 to 1.05 |
 //!
@@ -24,6 +24,10 @@
 //! by σ(rate from read noise)/√N: s = √(mean VAR_RNOISE / mean ERR² / N). Where a
 //! product does not say how much of its variance is read noise, all of it counts;
 //! sums and means of frames keep the ratio.
+//!
+//! Blocks and rows are taken about the frame's mean, which has its own limit: an
+//! offset that reference pixels allow (s = 0.011 for 8000 of them) is a third of a
+//! block mean's own error (1/32), and one of 3 s would by itself bring `blocks` to 1.5.
 //!
 //! An rms over m blocks scatters by 1/√(2m) though all is well. Where three times
 //! that is more than 0.1 (m < 450: a frame of 512² has 256 blocks), it replaces the
@@ -201,7 +205,7 @@ pub fn image(j: &Judged<'_>, reference_pixels: usize, var_rnoise: Option<&[f32]>
         Figure::new("mean", sum / n / e, -within, within),
         j.beyond(),
     ];
-    let pulls = pulls(j);
+    let pulls = pulls(j, sum / n);
     figures.extend(pulls.figures());
     Score { figures, pulls }
 }
@@ -229,18 +233,19 @@ pub fn cube(j: &Judged<'_>) -> Score {
         n += 1.0;
         square += (j.difference(i) / f64::from(j.err[i])).powi(2);
     }
-    let voxels = Figure::new("voxels", (square / n as f64).sqrt(), 0.97, 1.05);
+    let voxels = Figure::new("voxels", (square / n).sqrt(), 0.97, 1.05);
     Score { figures: vec![j.fraction_used(), voxels], pulls: Pulls::default() }
 }
 
-fn pulls(j: &Judged<'_>) -> Pulls {
+/// Of the means of blocks and rows less `offset`.
+fn pulls(j: &Judged<'_>, offset: f64) -> Pulls {
     let (nx, ny) = (j.nx, j.value.len() / j.nx.max(1));
     let of = |width: usize, height: usize| {
         let (columns, lines) = (nx.div_ceil(width), ny.div_ceil(height));
         let mut sums = vec![(0.0, 0.0, 0usize); columns * lines];
         for i in j.used() {
             let cell = &mut sums[i / nx / height * columns + i % nx / width];
-            *cell = (cell.0 + j.difference(i), cell.1 + f64::from(j.err[i]).powi(2), cell.2 + 1);
+            *cell = (cell.0 + j.difference(i) - offset, cell.1 + f64::from(j.err[i]).powi(2), cell.2 + 1);
         }
         let filled = FILLED * (width.min(nx) * height.min(ny)) as f64;
         let judged = sums.iter().filter(|c| c.2 as f64 >= filled);
