@@ -27,7 +27,7 @@ use crate::simulate::{NightConfig, night};
 /// The note in a demo's folder: its night, and whether that is complete.
 const NOTE: &str = "irisgpu-demo.json";
 /// Columns of the table that are figures.
-const FIGURES: [&str; 8] = ["used", "rms", "mean", "beyond", "chi2", "blocks", "rows", "voxels"];
+const FIGURES: [&str; 9] = ["used", "rms", "mean", "beyond", "hits", "chi2", "blocks", "rows", "voxels"];
 /// Side of a panel of a picture, pixels.
 const SIDE: usize = 256;
 

@@ -3,7 +3,7 @@
 //!
 //! A detector column holds the light between the wavelengths of its two edges,
 //! spread evenly over them; a channel takes what lies within its own. SPECTRA has
-//! the lenslets' throughput in it, a cube has not.
+//! the lenslets' throughput in it; in a cube the median lenslet's is 1.
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ impl Layout {
         Ok(Layout {
             ix: whole("IX")?,
             iy: whole("IY")?,
-            throughput: column("THRU")?,
+            throughput: relative(column("THRU")?),
             x: column("XCOEF")?.as_chunks::<3>().0.to_vec(),
             columns: first.into_iter().zip(last).collect(),
             wave: [number("WAVEMIN")?, number("WAVEMAX")?],
@@ -87,6 +87,18 @@ impl Layout {
     }
 }
 
+/// `values` over their median.
+fn relative(values: Vec<f64>) -> Vec<f64> {
+    let mut sorted = values.clone();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    let median = match sorted.get((n.max(1) - 1) / 2..n / 2 + 1) {
+        Some(middle) if n > 0 => middle.iter().sum::<f64>() / middle.len() as f64,
+        _ => 1.0,
+    };
+    values.into_iter().map(|v| v / median).collect()
+}
+
 /// Scores a cube against `spectra` (lenslets, nx) with throughput, of the layout in
 /// `layout`. Voxels are good whose whole channel lies within the band.
 pub(super) fn cube(path: &Path, spectra: &[f32], layout: &Path) -> Result<Score> {
@@ -113,8 +125,15 @@ pub(super) fn cube(path: &Path, spectra: &[f32], layout: &Path) -> Result<Score>
             good[at] = edges[k][0] >= layout.wave[0] && edges[k][1] <= layout.wave[1];
         }
     }
-    let j =
-        Judged { nx: cube.nx, value: &cube.data, err: &cube.err, dq: &cube.dq, truth: &truth, good: &good };
+    let j = Judged {
+        nx: cube.nx,
+        value: &cube.data,
+        err: &cube.err,
+        dq: &cube.dq,
+        truth: &truth,
+        good: &good,
+        hit: &[],
+    };
     Ok(score::cube(&j))
 }
 
@@ -193,6 +212,13 @@ mod tests {
         let sum = legendre(&[1.0, 2.0, 3.0, 4.0, 5.0], u);
         let direct = 1.0 + 2.0 * u + 3.0 * (3.0 * u * u - 1.0) / 2.0 + 4.0 * p3 + 5.0 * p4;
         assert!((sum - direct).abs() < 1e-12);
+    }
+
+    #[test]
+    fn medians() {
+        assert_eq!(relative(vec![3.0, 1.0, 2.0]), [1.5, 0.5, 1.0]);
+        assert_eq!(relative(vec![1.0, 3.0]), [0.5, 1.5]);
+        assert!(relative(Vec::new()).is_empty());
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //!
 //! A pixel is good where the truth's mask has neither DO_NOT_USE nor
 //! REFERENCE_PIXEL and at least two reads of a ramp are below saturation. Pixels
-//! that a cosmic ray hit are good: the reduction must cope with them.
+//! that a cosmic ray hit (JUMP_DET in the truth's mask) are good: the reduction must
+//! cope with them.
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,7 @@ pub struct Truth {
 struct Expected {
     values: Vec<f32>,
     good: Vec<bool>,
+    hit: Vec<bool>,
     references: usize,
 }
 
@@ -108,6 +110,7 @@ impl Truth {
             let one = Expected::of_exposure(&fits, read(&fits, "RATE")?)?;
             mean.values.iter_mut().zip(&one.values).for_each(|(m, v)| *m += v / skies.len() as f32);
             mean.good.iter_mut().zip(&one.good).for_each(|(m, g)| *m &= g);
+            mean.hit.iter_mut().zip(&one.hit).for_each(|(m, h)| *m |= h);
         }
         mean.values.iter_mut().zip(&dark.values).for_each(|(m, d)| *m -= d);
         Ok(mean)
@@ -171,6 +174,7 @@ impl Expected {
         Expected {
             values,
             good: mask.iter().map(|m| m & not_good == 0).collect(),
+            hit: mask.iter().map(|m| m & dq::JUMP_DET != 0).collect(),
             references: mask.iter().filter(reference).count(),
         }
     }
@@ -200,7 +204,7 @@ impl Expected {
                 format!("has {} pixels, the truth {}", value.len(), self.values.len()),
             ));
         }
-        Ok(Judged { nx, value, err, dq, truth: &self.values, good: &self.good })
+        Ok(Judged { nx, value, err, dq, truth: &self.values, good: &self.good, hit: &self.hit })
     }
 }
 
