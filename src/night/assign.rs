@@ -137,7 +137,9 @@ pub fn assign(
         }
         picked.push(found);
     }
-    let also = STAGE1.into_iter().filter(|t| picked.iter().all(|p| p.reftype != *t));
+    // Sky frames become level-2 images too, flat-fielded where there is a flat.
+    let flat = (recipe.name == "sky").then_some("flat");
+    let also = STAGE1.into_iter().chain(flat).filter(|t| picked.iter().all(|p| p.reftype != *t));
     let also = also.map(|t| pick(t, candidates)).filter(|p| p.path.is_some()).collect();
     let recipe = skip(recipe.clone(), &skipped)?;
     Ok(Assigned { recipe, picked, also, warnings })

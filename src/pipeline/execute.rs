@@ -176,7 +176,8 @@ impl Pipeline {
         let mut record = first.provenance.clone();
         record.inputs.clone_from(&job.inputs);
         let meta = first.meta.clone();
-        let rates: Vec<Rate> = frames.into_iter().map(|f| f.rate).collect();
+        let (level2, rates): (Vec<(Header, bool)>, Vec<Rate>) =
+            frames.into_iter().map(|f| ((f.header, f.fresh), f.rate)).unzip();
         let dark = self.dark(job, &frame, None)?;
         let kind = if job.recipe.steps.iter().any(|s| matches!(s, Step::Normalize(_))) {
             "flat"
@@ -202,6 +203,9 @@ impl Pipeline {
             .product
             .clone()
             .unwrap_or_else(|| job.masters.join(crate::datamodel::master_name(&meta, kind, "", VERSION)));
+        if kind == "sky" {
+            self.sky_images(job, &rates, &level2, dark.as_ref(), &record, &mut done)?;
+        }
         let unit = if kind == "flat" { "" } else { product::ELECTRONS };
         let about =
             About { input: &header, model: "", level: 2, unit, wcs: None, provenance: &record, extra: None };
@@ -209,6 +213,47 @@ impl Pipeline {
         let info = MasterInfo { reftype: kind, version: VERSION, description: &description };
         done.products.push(product::write_master(&path, &about, &info, &master.image)?);
         Ok(done)
+    }
+
+    /// The level-2 image of each sky frame: less the dark, and flat-fielded where the
+    /// job has a flat. `frames` are their headers, and whether they were made here.
+    fn sky_images(
+        &mut self,
+        job: &Job,
+        rates: &[Rate],
+        frames: &[(Header, bool)],
+        dark: Option<&Image>,
+        record: &Provenance,
+        done: &mut Done,
+    ) -> Result<()> {
+        for ((header, fresh), rate) in frames.iter().zip(rates) {
+            if !fresh {
+                continue;
+            }
+            let meta = Meta::from_header(header);
+            let frame = Frame::new(&meta, rate.ny, rate.nx);
+            let flat = job.references.get("flat").map(|p| refs::load_flat(p, &frame)).transpose()?;
+            let references = References { dark, flat: flat.as_ref(), sky: None };
+            let reduced = stage2::reduce(self.engine.as_mut(), rate, &references, &Background::default())?;
+            let mut record = record.clone();
+            let flat_step = Step::FlatField(crate::config::FlatField::default());
+            record.step(&flat_step, if flat.is_some() { Status::Complete } else { Status::Skipped });
+            note_references(&mut record, job, &["flat"], &mut self.checksums)?;
+            let grid = Grid::Detector(rate.ny, rate.nx);
+            let coordinates = wcs::assign(header, None, &job.instrument, grid).ok().flatten();
+            let about = About {
+                input: header,
+                model: product::image_model(&meta),
+                level: 2,
+                unit: product::ELECTRONS,
+                wcs: coordinates.as_ref().map(|s| &s.cards),
+                provenance: &record,
+                extra: None,
+            };
+            let path = job.output.join(product_name(&meta, 2, ""));
+            done.products.push(product::write_image(&path, &about, &reduced.image)?);
+        }
+        Ok(())
     }
 
     /// Level-2 images to one level-3 image.

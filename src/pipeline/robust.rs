@@ -43,6 +43,48 @@ fn centre_and_spread(values: &mut [f32], deviations: &mut Vec<f32>) -> Option<(f
     Some((centre, 1.4826 * median(deviations)?))
 }
 
+/// Pixels of an image (ny, nx) without visible sources: of `values`, in units of
+/// their σ and less their centre, means over boxes of 1, 5, 15 and 45 pixels must be
+/// insignificant (3 σ; both ways, so that noise is cut evenly). NaN is no background.
+pub fn background(values: &[f32], ny: usize, nx: usize) -> Vec<bool> {
+    let mut keep: Vec<bool> = values.iter().map(|v| v.is_finite() && v.abs() <= 3.0).collect();
+    for box_size in [5usize, 15, 45] {
+        let half = box_size / 2;
+        let (sums, counts) = (integral(values, &keep, nx, |v| v), integral(values, &keep, nx, |_| 1.0));
+        let mut next = keep.clone();
+        for y in 0..ny {
+            for x in 0..nx {
+                let rows = (y.saturating_sub(half), (y + half + 1).min(ny));
+                let columns = (x.saturating_sub(half), (x + half + 1).min(nx));
+                let within = |table: &[f64]| {
+                    let at = |y: usize, x: usize| table[y * (nx + 1) + x];
+                    at(rows.1, columns.1) - at(rows.0, columns.1) - at(rows.1, columns.0)
+                        + at(rows.0, columns.0)
+                };
+                let n = within(&counts);
+                next[y * nx + x] &= n > 0.0 && within(&sums).abs() <= 3.0 * n.sqrt();
+            }
+        }
+        keep = next;
+    }
+    keep
+}
+
+/// Summed-area table, (ny + 1, nx + 1), of the kept pixels.
+fn integral(values: &[f32], keep: &[bool], nx: usize, of: impl Fn(f64) -> f64) -> Vec<f64> {
+    let mut table = vec![0.0; nx + 1];
+    for (row, kept) in values.chunks(nx).zip(keep.chunks(nx)) {
+        let above = table.len() - (nx + 1);
+        table.push(0.0);
+        let mut sum = 0.0;
+        for x in 0..nx {
+            sum += if kept[x] { of(f64::from(row[x])) } else { 0.0 };
+            table.push(table[above + x + 1] + sum);
+        }
+    }
+    table
+}
+
 /// Median (the mean of the middle two of an even number), reordering `values`.
 pub fn median(values: &mut [f32]) -> Option<f64> {
     if values.is_empty() {
@@ -61,6 +103,25 @@ pub fn median(values: &mut [f32]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wings_of_sources_are_no_background() {
+        let (ny, nx) = (120usize, 130usize);
+        let mut random = crate::kernels::normal::Normal::new(5);
+        let mut values: Vec<f32> = (0..ny * nx).map(|_| random.next() as f32).collect();
+        let clean = background(&values, ny, nx).iter().filter(|k| **k).count();
+        assert!(clean as f64 > 0.97 * (ny * nx) as f64, "{clean}");
+        for i in 0..ny * nx {
+            let (x, y) = ((i % nx) as f32 - 60.0, (i / nx) as f32 - 50.0);
+            values[i] += 400.0 / (1.0 + x * x + y * y);
+        }
+        let keep = background(&values, ny, nx);
+        let nearest = (0..ny * nx)
+            .filter(|&i| keep[i])
+            .map(|i| ((i % nx) as f32 - 60.0).hypot((i / nx) as f32 - 50.0))
+            .fold(f32::MAX, f32::min);
+        assert!(nearest > 15.0, "{nearest}");
+    }
 
     #[test]
     fn outliers_do_not_move_the_median() {

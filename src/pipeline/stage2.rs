@@ -15,7 +15,7 @@
 //! value/flat counts below the terms kept).
 
 use super::frames::{self, Calibration, Frame, same_size};
-use super::robust::clipped_median;
+use super::robust::{background, clipped_median};
 use crate::config::{Background, CombineFrames, SkyScaling};
 use crate::datamodel::{Image, Rate};
 use crate::engine::Engine;
@@ -57,7 +57,7 @@ pub fn reduce(
     engine: &mut dyn Engine,
     rate: &Rate,
     references: &References<'_>,
-    background: &Background,
+    step: &Background,
 ) -> Result<Reduced> {
     let size = (rate.ny, rate.nx);
     let sky_image = references.sky.map(|s| s.image);
@@ -70,7 +70,7 @@ pub fn reduce(
     let science = Frame::from(rate);
     let dark = references.dark.map(Frame::from);
     let scale = references.sky.map(|sky| {
-        let (scale, warning) = sky_scale(science, dark, sky.image.into(), background);
+        let (scale, warning) = sky_scale(science, dark, sky.image.into(), size, step);
         warnings.extend(warning);
         if dark.is_none() && scale != 1.0 {
             warnings.push(format!(
@@ -93,31 +93,52 @@ pub fn reduce(
     Ok(Reduced { image: planes.image(rate.ny, rate.nx), sky_scale: scale, warnings })
 }
 
-/// s, and a warning where it could not be measured.
+/// s, and a warning where it could not be measured. The ratio of the levels is a
+/// start; then what is left of the sky in S − D − s K, where no source is seen, is
+/// brought to zero.
 fn sky_scale(
     science: Frame<'_>,
     dark: Option<Frame<'_>>,
     sky: Frame<'_>,
+    size: (usize, usize),
     step: &Background,
 ) -> (f64, Option<String>) {
     if step.scaling == SkyScaling::Fixed {
         return (step.scale, None);
     }
     let usable = |i: &usize| science.usable(*i) && sky.usable(*i) && dark.is_none_or(|d| d.usable(*i));
+    let object = |i: usize| science.data[i] - dark.map_or(0.0, |d| d.data[i]);
     let pixels: Vec<usize> = (0..science.len()).filter(usable).collect();
     let level = |of: &dyn Fn(usize) -> f32| clipped_median(pixels.iter().map(|i| of(*i)).collect());
-    let object = level(&|i| science.data[i] - dark.map_or(0.0, |d| d.data[i]));
-    let blank = level(&|i| sky.data[i]);
-    match (object, blank) {
-        (Some(o), Some(b)) if b.median > 5.0 * b.median_error() && o.median > 0.0 => {
-            (step.scale * o.median / b.median, None)
-        }
-        _ => {
-            let text = "the sky frame's level is not significantly above zero, so its scale cannot be measured: the \
-                        fixed scale is used";
-            (step.scale, Some(text.into()))
-        }
+    let unknown = || {
+        let text = "the sky frame's level is not significantly above zero, so its scale cannot be measured: the \
+                    fixed scale is used";
+        (step.scale, Some(text.to_owned()))
+    };
+    let (Some(bright), Some(blank)) = (level(&object), level(&|i| sky.data[i])) else { return unknown() };
+    if blank.median <= 5.0 * blank.median_error() || bright.median <= 0.0 {
+        return unknown();
     }
+    let mut scale = bright.median / blank.median;
+    for _ in 0..4 {
+        let mut left = vec![f32::NAN; science.len()];
+        pixels.iter().for_each(|&i| left[i] = object(i) - scale as f32 * sky.data[i]);
+        let Some(rest) = clipped_median(left.clone()) else { return unknown() };
+        let normal: Vec<f32> = left
+            .iter()
+            .map(|v| (f64::from(*v) - rest.median) as f32 / rest.sigma.max(1e-30) as f32)
+            .collect();
+        let keep = background(&normal, size.0, size.1);
+        let kept = |plane: &dyn Fn(usize) -> f32| {
+            let values: Vec<f32> = pixels.iter().filter(|i| keep[**i]).map(|i| plane(*i)).collect();
+            clipped_median(values)
+        };
+        let (Some(rest), Some(blank)) = (kept(&|i| left[i]), kept(&|i| sky.data[i])) else {
+            return unknown();
+        };
+        scale += rest.median / blank.median;
+    }
+    (step.scale * scale, None)
 }
 
 /// Combines images pixel by pixel. `shared`: all were calibrated with the same
