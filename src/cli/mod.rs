@@ -6,6 +6,8 @@
 
 mod args;
 mod config;
+mod demo;
+mod devices;
 mod engine;
 mod exit;
 mod families;
@@ -16,6 +18,7 @@ mod print;
 mod progress;
 mod reduce;
 mod run;
+mod simulate;
 mod summary;
 
 use std::ffi::OsString;
@@ -25,7 +28,7 @@ use clap::Parser;
 pub use engine::EngineOptions;
 pub use exit::Exit;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use args::{Cli, Verb};
 
 /// Runs what was typed (`args` with the program's name first). Errors have been
@@ -45,8 +48,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Run(a) => run::run(&a, &families),
         Verb::Plan(a) => plan::plan(&a, &families),
         Verb::Config(a) => config::config(&a, &families),
-        Verb::Demo(_) | Verb::Simulate(_) | Verb::Devices(_) => {
-            Err(Error::Usage("this verb is not part of this build yet".into()))
-        }
+        Verb::Demo(a) => demo::demo(&a),
+        Verb::Simulate(a) => simulate::simulate(&a),
+        Verb::Devices(a) => devices::devices(&a),
     }
 }

@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::families::Families;
 use super::{engine, interrupt, options, print, progress, summary};
 use crate::error::Result;
-use crate::night::{self, Lock, Plan};
+use crate::night::{self, Lock, Outcome, Plan};
 
 /// Runs `reduce`.
 pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
@@ -44,15 +44,7 @@ pub(super) fn planned(
 /// Runs a plan and prints what became of it.
 pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit> {
     let start = Instant::now();
-    let stop = interrupt::stop();
-    let options = options::engine(&common.engine)?;
-    let mut executor = if idle { None } else { Some(engine::executor(&options)?) };
-    let watch = progress::Progress::new(plan, common.talk.quiet);
-    let (name, outcomes) = match &mut executor {
-        Some(e) => (e.name(), night::run(plan, e.as_mut(), &watch, stop)),
-        None => (String::new(), night::run(plan, &mut summary::Nobody, &watch, stop)),
-    };
-    watch.finish();
+    let (name, outcomes) = outcomes(plan, common, idle)?;
     let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64());
     if common.json {
         print::json(&summary.json())?;
@@ -60,4 +52,18 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit
         print::out(&summary.to_string())?;
     }
     Ok(summary.exit())
+}
+
+/// Runs a plan, showing its progress; the engine's name and what became of each task.
+pub(super) fn outcomes(plan: &Plan, common: &Common, idle: bool) -> Result<(String, Vec<Outcome>)> {
+    let stop = interrupt::stop();
+    let options = options::engine(&common.engine)?;
+    let mut executor = if idle { None } else { Some(engine::executor(&options)?) };
+    let watch = progress::Progress::new(plan, common.talk.quiet);
+    let ended = match &mut executor {
+        Some(e) => (e.name(), night::run(plan, e.as_mut(), &watch, stop)),
+        None => (String::new(), night::run(plan, &mut summary::Nobody, &watch, stop)),
+    };
+    watch.finish();
+    Ok(ended)
 }

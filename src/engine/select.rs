@@ -66,7 +66,11 @@ fn describe(adapter: &wgpu::Adapter, kind: DeviceKind) -> DeviceInfo {
 
 /// Every device of this machine, best first, the CPU engine last.
 pub fn devices() -> Vec<Listed> {
-    let mut list: Vec<Listed> = adapters()
+    listed(&adapters())
+}
+
+fn listed(found: &[(wgpu::Adapter, DeviceKind)]) -> Vec<Listed> {
+    let mut list: Vec<Listed> = found
         .iter()
         .map(|(adapter, kind)| {
             let about = adapter.get_info();
@@ -85,49 +89,78 @@ pub fn devices() -> Vec<Listed> {
         driver: String::new(),
         default: false,
     });
-    let chosen = list.iter().position(|l| l.info.kind == DeviceKind::Gpu).unwrap_or(list.len() - 1);
-    list[chosen].default = true;
+    if let Ok(chosen) = choose(&list, None) {
+        list[chosen].default = true;
+    }
     list
 }
 
-/// Opens a device: `None` takes the best hardware GPU, else the CPU engine; `cpu`
-/// the CPU engine; `gpu` a hardware GPU; `pci:…` the device at that address; any
-/// other text the first device whose name contains it (in any case). `memory`
-/// bounds its buffers, bytes.
-pub fn select(request: Option<&str>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
-    let cpu = || -> Result<Box<dyn Engine>> { Ok(Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY)))) };
+/// Which device of `list` (see [`devices`]) a request means: `None` the best hardware
+/// GPU, else the CPU engine; `cpu` the CPU engine; `gpu` a hardware GPU; `pci:…` the
+/// device at that address; any other text the first device whose name contains it (in
+/// any case).
+pub fn choose(list: &[Listed], request: Option<&str>) -> Result<usize> {
     let wanted = request.map(str::to_ascii_lowercase);
-    if wanted.as_deref() == Some("cpu") {
-        return cpu();
+    let fits = |l: &Listed| match wanted.as_deref() {
+        None | Some("gpu") => l.info.kind == DeviceKind::Gpu,
+        Some("cpu") => l.info.kind == DeviceKind::Cpu,
+        Some(text) => match text.strip_prefix("pci:") {
+            Some(address) => l.pci.eq_ignore_ascii_case(address),
+            None => l.info.kind != DeviceKind::Cpu && l.info.name.to_ascii_lowercase().contains(text),
+        },
+    };
+    let cpu = || list.iter().position(|l| l.info.kind == DeviceKind::Cpu);
+    let found = list.iter().position(fits).or_else(|| if wanted.is_none() { cpu() } else { None });
+    found.ok_or_else(|| {
+        let wanted = wanted.unwrap_or_default();
+        let what =
+            if wanted == "gpu" { "no hardware GPU".to_owned() } else { format!("no device '{wanted}'") };
+        let gpus = list.iter().filter(|l| l.info.kind != DeviceKind::Cpu);
+        let names: Vec<&str> = gpus.map(|l| l.info.name.as_str()).collect();
+        Error::NoDevice(format!(
+            "{what} on this machine (it has {}); `irisgpu devices` lists them",
+            if names.is_empty() { "only the CPU engine, 'cpu'".into() } else { names.join(", ") + ", cpu" }
+        ))
+    })
+}
+
+/// Opens the device that [`choose`] takes. `memory` bounds its buffers, bytes.
+pub fn select(request: Option<&str>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
+    // Asked for by name, the CPU engine needs no driver to be looked for.
+    let found = if request.is_some_and(|r| r.eq_ignore_ascii_case("cpu")) { Vec::new() } else { adapters() };
+    match found.get(choose(&listed(&found), request)?) {
+        Some((adapter, kind)) => Ok(Box::new(GpuEngine::new(adapter, *kind, memory.unwrap_or(GPU_MEMORY))?)),
+        None => Ok(Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY)))),
     }
-    let found = adapters();
-    let chosen = found.iter().find(|(adapter, kind)| {
-        let about = adapter.get_info();
-        match wanted.as_deref() {
-            None | Some("gpu") => *kind == DeviceKind::Gpu,
-            Some(text) => match text.strip_prefix("pci:") {
-                Some(address) => about.device_pci_bus_id.eq_ignore_ascii_case(address),
-                None => about.name.to_ascii_lowercase().contains(text),
-            },
-        }
-    });
-    match (chosen, wanted) {
-        (Some((adapter, kind)), _) => {
-            Ok(Box::new(GpuEngine::new(adapter, *kind, memory.unwrap_or(GPU_MEMORY))?))
-        }
-        (None, None) => cpu(),
-        (None, Some(text)) => {
-            let names: Vec<String> = found.iter().map(|(a, _)| a.get_info().name).collect();
-            let what =
-                if text == "gpu" { "no hardware GPU".to_owned() } else { format!("no device '{text}'") };
-            Err(Error::NoDevice(format!(
-                "{what} on this machine (it has {}); `irisgpu devices` lists them",
-                if names.is_empty() {
-                    "only the CPU engine, 'cpu'".into()
-                } else {
-                    names.join(", ") + ", cpu"
-                }
-            )))
-        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str, kind: DeviceKind, pci: &str) -> Listed {
+        let info =
+            DeviceInfo { name: name.into(), backend: "vulkan".into(), kind, max_binding: 1, memory: 1 };
+        Listed { info, pci: pci.into(), driver: String::new(), default: false }
+    }
+
+    #[test]
+    fn requests_are_understood() {
+        let hall = [
+            device("NVIDIA H200", DeviceKind::Gpu, "0000:41:00.0"),
+            device("llvmpipe (LLVM 19)", DeviceKind::Software, ""),
+            device("CPU (2 threads)", DeviceKind::Cpu, ""),
+        ];
+        let chosen = |request| choose(&hall, request).ok();
+        assert_eq!(chosen(None), Some(0));
+        assert_eq!(chosen(Some("GPU")), Some(0));
+        assert_eq!(chosen(Some("cpu")), Some(2));
+        assert_eq!(chosen(Some("LLVMpipe")), Some(1));
+        assert_eq!(chosen(Some("pci:0000:41:00.0")), Some(0));
+        assert_eq!(chosen(Some("threads")), None);
+        // Without hardware the CPU engine is taken, but not for a GPU.
+        assert_eq!(choose(&hall[1..], None).ok(), Some(1));
+        let sentence = choose(&hall[1..], Some("gpu")).expect_err("no GPU").to_string();
+        assert!(sentence.contains("no hardware GPU") && sentence.contains("llvmpipe"), "{sentence}");
     }
 }

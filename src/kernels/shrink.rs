@@ -6,7 +6,12 @@
 //! is estimated from all times as the excess of their mean square over the noise,
 //! and the level is multiplied by signal/(signal + noise) (James–Stein shrinkage;
 //! Donoho & Johnstone 1995 for the wavelet form). A level whose excess could be
-//! chance (3 σ of a χ² variable) is dropped.
+//! chance is dropped: a night tries thousands of levels, so it must stand out by
+//! 4.5 σ of χ² made normal by its cube root (Wilson & Hilferty 1931; χ²
+//! of few degrees of freedom has a long tail).
+
+/// Least significance of a level's excess, σ.
+const SIGNIFICANCE: f64 = 4.5;
 
 /// Shrinks `values` (`[time][n]`) whose noise variance is `noise`, in place. The
 /// mean over n is part of the pattern (its level has one coefficient).
@@ -27,8 +32,9 @@ pub fn shrink(values: &mut [f64], n: usize, noise: f64, independent: f64) {
         }
         let power = power / count as f64;
         let expected = noise * lost;
-        let spread = 3.0 * (2.0 / (count as f64 * lost).max(1.0)).sqrt();
-        let keep = if power > expected * (1.0 + spread) { 1.0 - expected / power } else { 0.0 };
+        let narrow = 2.0 / 9.0 / (count as f64 * lost).max(1.0);
+        let excess = ((power / expected).cbrt() - (1.0 - narrow)) / narrow.sqrt();
+        let keep = if excess > SIGNIFICANCE { 1.0 - expected / power } else { 0.0 };
         for row in values.chunks_mut(n) {
             row[start..end].iter_mut().for_each(|v| *v *= keep);
         }
@@ -119,6 +125,16 @@ mod tests {
             assert!((power - original.iter().map(|v| v * v).sum::<f64>()).abs() < 1e-9);
             inverse(&mut row);
             assert!(row.iter().zip(&original).all(|(a, b)| (a - b).abs() < 1e-12));
+        }
+    }
+
+    #[test]
+    fn chance_is_not_taken_for_a_pattern() {
+        // As many levels as some nights have.
+        for trial in 0..400 {
+            let mut field: Vec<f64> = (0..64 * 8).map(|i| noise(i + 100_000 * (trial + 1))).collect();
+            shrink(&mut field, 64, 1.0, 8.0);
+            assert!(field.iter().all(|v| *v == 0.0), "trial {trial}");
         }
     }
 

@@ -1,5 +1,10 @@
-//! Tables and pictures from finished products.
+//! Tables, pictures and scores from finished products.
 
+mod lenslet;
+pub mod picture;
+pub mod score;
 mod table;
+mod truth;
 
 pub use table::Table;
+pub use truth::Truth;
