@@ -44,6 +44,22 @@ pub fn shrink(values: &mut [f64], n: usize, noise: f64, independent: f64) {
     }
 }
 
+/// Like [`shrink`], for a pattern that varies smoothly along n: the mean over eight
+/// circular shifts of the basis (cycle spinning, Coifman & Donoho 1995), so that the
+/// steps of one basis do not show.
+pub fn shrink_smooth(values: &mut [f64], n: usize, noise: f64, independent: f64) {
+    const SHIFTS: [usize; 8] = [0, 1, 3, 7, 13, 26, 51, 102];
+    let mut mean = vec![0.0; values.len()];
+    for shift in SHIFTS.map(|s| s % n.max(1)) {
+        let mut turned = values.to_vec();
+        turned.chunks_mut(n.max(1)).for_each(|row| row.rotate_left(shift));
+        shrink(&mut turned, n, noise, independent);
+        turned.chunks_mut(n.max(1)).for_each(|row| row.rotate_right(shift));
+        mean.iter_mut().zip(turned).for_each(|(m, t)| *m += t / SHIFTS.len() as f64);
+    }
+    values.copy_from_slice(&mean);
+}
+
 /// Transforms every row; returns the range of coefficients of each level, the
 /// mean first.
 fn forward_all(values: &mut [f64], n: usize) -> Vec<(usize, usize)> {

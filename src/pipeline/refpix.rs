@@ -17,7 +17,7 @@ use crate::config;
 use crate::datamodel::dq;
 use crate::error::Result;
 use crate::input::{Encoding, Ramp};
-use crate::kernels::shrink::shrink;
+use crate::kernels::shrink::{shrink, shrink_smooth};
 
 /// Where the reference pixels are and how the channels lie.
 #[derive(Debug, Clone, PartialEq)]
@@ -313,6 +313,6 @@ fn line_pattern(samples: &[Sample], lines: usize, reads: usize, variance: f64, i
         row.iter_mut().zip(&counts).for_each(|(s, c)| *s /= c.max(1.0));
     }
     let noise = variance * reads as f64 / independent.max(1.0) / typical;
-    shrink(&mut sums, lines, noise, independent);
+    shrink_smooth(&mut sums, lines, noise, independent);
     sums
 }
