@@ -41,9 +41,9 @@ pub struct Dispatch {
     pub buffers: Vec<Buffer>,
     /// Number of items.
     pub items: usize,
-    /// The parameter block (at most 256 words), laid out as the WGSL struct.
+    /// The parameter block, laid out as [`Kernel::params`].
     pub params: Vec<u32>,
-    /// Compile-time constants of the WGSL source.
+    /// The values of [`Kernel::constants`].
     pub constants: Vec<(&'static str, u32)>,
 }
 
@@ -158,6 +158,16 @@ fn check(dispatch: &Dispatch, device: &DeviceInfo) -> Result<()> {
             dispatch.kernel.access.len(),
             dispatch.buffers.len()
         ));
+    }
+    if dispatch.params.len() * 4 != dispatch.kernel.params.size {
+        return fail(format!(
+            "takes {} bytes of parameters, was given {}",
+            dispatch.kernel.params.size,
+            dispatch.params.len() * 4
+        ));
+    }
+    if !dispatch.kernel.constants.iter().map(|c| c.0).eq(dispatch.constants.iter().map(|c| c.0)) {
+        return fail(format!("needs the constants {:?}", dispatch.kernel.constants));
     }
     for (i, a) in dispatch.buffers.iter().enumerate() {
         let written = |j: usize| dispatch.kernel.access[j] == crate::kernels::Access::Write;

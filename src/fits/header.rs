@@ -246,18 +246,18 @@ impl Header {
             if keyword == "END" && line[8..].trim().is_empty() {
                 return Some((Header { cards }, (n + 1) * 80));
             }
-            if keyword == "CONTINUE" {
-                if let Some(last) = cards.last_mut().filter(|c| continues(c)) {
-                    let (value, comment) = parse_value(&line[8..]);
-                    if let (Some(Value::Text(text)), Value::Text(more)) = (&mut last.value, value) {
-                        text.pop();
-                        text.push_str(&more);
-                        last.comment.push_str(&comment);
-                        if let Some(r) = &mut last.raw {
-                            r.extend_from_slice(raw);
-                        }
-                        continue;
+            if keyword == "CONTINUE"
+                && let Some(last) = cards.last_mut().filter(|c| continues(c))
+            {
+                let (value, comment) = parse_value(&line[8..]);
+                if let (Some(Value::Text(text)), Value::Text(more)) = (&mut last.value, value) {
+                    text.pop();
+                    text.push_str(&more);
+                    last.comment.push_str(&comment);
+                    if let Some(r) = &mut last.raw {
+                        r.extend_from_slice(raw);
                     }
+                    continue;
                 }
             }
             cards.push(parse_card(&line, raw));

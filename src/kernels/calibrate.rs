@@ -25,12 +25,15 @@
 
 use rayon::prelude::*;
 
+use super::layout::params;
 use super::{Access, Args, Kernel, Real};
 
 /// The kernel.
 pub static CALIBRATE: Kernel = Kernel {
     stem: "calibrate",
     wgsl: &[include_str!("../../shaders/calibrate.wgsl")],
+    constants: &[],
+    params: CalibrateParams::LAYOUT,
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
     cpu,
 };
@@ -42,30 +45,30 @@ pub const SKY: u32 = 2;
 /// Bit of [`CalibrateParams::steps`]: divide by the flat.
 pub const FLAT: u32 = 4;
 
-/// The parameter block; the same words as the WGSL struct.
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub struct CalibrateParams {
-    /// Pixels in the chunk.
-    pub pixels: u32,
-    /// [`DARK`], [`SKY`], [`FLAT`].
-    pub steps: u32,
-    /// s.
-    pub sky_scale: f32,
-    /// |c|: 1, or 1 − s where the sky had the same dark taken off.
-    pub dark_coefficient: f32,
-    /// g.
-    pub factor: f32,
-    /// Bits that make a pixel of any frame unusable, and the bit set in the result.
-    pub unusable: u32,
-    /// Bits that pass from a reference to the result.
-    pub inherit: u32,
-    /// Set where the dark is unusable.
-    pub dark_bad: u32,
-    /// Set where the sky is unusable.
-    pub sky_bad: u32,
-    /// Set where the flat is unusable.
-    pub flat_bad: u32,
+params! {
+    /// The parameter block; the same words as the WGSL struct.
+    pub struct CalibrateParams {
+        /// Pixels in the chunk.
+        pub pixels: u32,
+        /// [`DARK`], [`SKY`], [`FLAT`].
+        pub steps: u32,
+        /// s.
+        pub sky_scale: f32,
+        /// |c|: 1, or 1 − s where the sky had the same dark taken off.
+        pub dark_coefficient: f32,
+        /// g.
+        pub factor: f32,
+        /// Bits that make a pixel of any frame unusable, and the bit set in the result.
+        pub unusable: u32,
+        /// Bits that pass from a reference to the result.
+        pub inherit: u32,
+        /// Set where the dark is unusable.
+        pub dark_bad: u32,
+        /// Set where the sky is unusable.
+        pub sky_bad: u32,
+        /// Set where the flat is unusable.
+        pub flat_bad: u32,
+    }
 }
 
 /// A pixel of a frame.
@@ -127,13 +130,13 @@ pub fn calibrate<T: Real>(
     let mut common = T::of(0.0);
     if p.steps & DARK != 0 {
         let c = T::of(p.dark_coefficient);
-        value = value - dark.value;
-        common = common + c * c * dark.variance;
+        value -= dark.value;
+        common += c * c * dark.variance;
     }
     if p.steps & SKY != 0 {
         let s = T::of(p.sky_scale);
-        value = value - s * sky.value;
-        common = common + s * s * sky.variance;
+        value -= s * sky.value;
+        common += s * s * sky.variance;
     }
     value = value * g;
     common = common * (g * g);

@@ -33,12 +33,15 @@
 
 use rayon::prelude::*;
 
+use super::layout::params;
 use super::{Access, Args, Kernel, Real};
 
 /// The kernel; needs the constant `CAPACITY` ≥ `frames` (see [`capacity`]).
 pub static COMBINE: Kernel = Kernel {
     stem: "combine",
     wgsl: &[include_str!("../../shaders/combine.wgsl")],
+    constants: &[("CAPACITY", 16)],
+    params: CombineParams::LAYOUT,
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
     cpu,
 };
@@ -52,28 +55,28 @@ pub fn capacity(frames: usize) -> u32 {
     frames.clamp(4, MAX_FRAMES).next_power_of_two() as u32
 }
 
-/// The parameter block; the same words as the WGSL struct.
-#[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-pub struct CombineParams {
-    /// Pixels in the chunk.
-    pub pixels: u32,
-    /// N.
-    pub frames: u32,
-    /// 0: mean; 1: median.
-    pub median: u32,
-    /// Rounds of clipping at most; 0 for none.
-    pub maxiters: u32,
-    /// Clipping below, σ.
-    pub low: f32,
-    /// Clipping above, σ.
-    pub high: f32,
-    /// Bits that leave a sample out, and the bit set where none is left.
-    pub unusable: u32,
-    /// Whether there are common variances.
-    pub has_common: u32,
-    /// [`EFFICIENCY`].
-    pub efficiency: [f32; 64],
+params! {
+    /// The parameter block; the same words as the WGSL struct.
+    pub struct CombineParams {
+        /// Pixels in the chunk.
+        pub pixels: u32,
+        /// N.
+        pub frames: u32,
+        /// 0: mean; 1: median.
+        pub median: u32,
+        /// Rounds of clipping at most; 0 for none.
+        pub maxiters: u32,
+        /// Clipping below, σ.
+        pub low: f32,
+        /// Clipping above, σ.
+        pub high: f32,
+        /// Bits that leave a sample out, and the bit set where none is left.
+        pub unusable: u32,
+        /// Whether there are common variances.
+        pub has_common: u32,
+        /// [`EFFICIENCY`].
+        pub efficiency: [f32; 64],
+    }
 }
 
 /// n · Var(median of n standard normal samples), n = 1 … 64.
@@ -210,9 +213,9 @@ pub fn combine<T: Real>(
     for s in (0..frames).map(&sample) {
         if usable(&s) && s.value >= first && s.value <= last {
             // Differences from the centre, so that a sum of large values keeps its digits.
-            sum = sum + (s.value - centre);
-            own = own + s.variance;
-            common = common + s.common.sqrt();
+            sum += s.value - centre;
+            own += s.variance;
+            common += s.common.sqrt();
             dq &= s.dq;
             used += 1;
         }

@@ -9,12 +9,14 @@
 pub mod calibrate;
 pub mod combine;
 pub mod extract;
+mod layout;
 #[cfg(test)]
 pub(crate) mod normal;
 pub mod ramp;
 mod real;
 pub mod shrink;
 
+pub use layout::{Field, Layout};
 pub use real::Real;
 
 /// Whether a kernel reads or writes a buffer.
@@ -34,9 +36,13 @@ pub enum Access {
 pub struct Kernel {
     /// The name of both files.
     pub stem: &'static str,
-    /// WGSL sources, concatenated after [`WGSL_PRELUDE`]; names of constants that
-    /// a dispatch gives are declared in front.
+    /// WGSL sources, concatenated after [`WGSL_PRELUDE`]; the constants that a
+    /// dispatch gives are declared in front.
     pub wgsl: &'static [&'static str],
+    /// Those constants, each with a typical value.
+    pub constants: &'static [(&'static str, u32)],
+    /// The parameter block.
+    pub params: Layout,
     /// The buffers, in order.
     pub access: &'static [Access],
     /// The CPU form.

@@ -28,7 +28,7 @@ pub const CUBE: &str = "e-/s";
 /// What is written around the planes.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
-    /// Keywords of the input (or of [`super::blend`]).
+    /// Keywords of the input (or of [`super::blend()`]).
     pub input: &'a Header,
     /// DATAMODL.
     pub model: &'a str,

@@ -101,6 +101,7 @@ fn products_hold_what_was_written() {
         nw: 6,
         data: vec![1.0; 72],
         err: vec![1.0; 72],
+        var_common: vec![],
         dq: vec![0; 72],
         wavelength: (0..6).map(|i| 1.5 + 0.01 * f64::from(i)).collect(),
     };

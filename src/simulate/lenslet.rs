@@ -102,9 +102,9 @@ pub struct Lenslet {
     pub ix: usize,
     /// Row of the array, from 0.
     pub iy: usize,
-    /// x(λ) = Σ x[k] uᵏ.
+    /// `x(λ) = Σ x[k] uᵏ`.
     pub x: [f64; 3],
-    /// y(x) = Σ y[k] (x − x_ref)ᵏ.
+    /// `y(x) = Σ y[k] (x − x_ref)ᵏ`.
     pub y: [f64; 3],
     /// Where `y` is expanded.
     pub x_ref: f64,

@@ -37,11 +37,11 @@ mod column;
 #[cfg(test)]
 mod tests;
 
-use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 pub use column::{Problem, Real, Summary, Work, solve};
 
+use super::layout::params;
 use super::{Access, Args, Kernel};
 
 /// Words a pixel.
@@ -62,30 +62,32 @@ const OUTLIER: u32 = 1 << 4;
 pub static EXTRACT: Kernel = Kernel {
     stem: "extract",
     wgsl: &[include_str!("../../../shaders/extract.wgsl")],
+    constants: &[],
+    params: Params::LAYOUT,
     access: &[Access::Read, Access::Read, Access::Read, Access::Write, Access::Write, Access::Write],
     cpu,
 };
 
-/// The parameter block.
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[repr(C)]
-pub struct Params {
-    /// Columns.
-    pub ncols: u32,
-    /// Rows.
-    pub ny: u32,
-    /// Rows of a profile, at most [`MAX_ROWS`].
-    pub ky: u32,
-    /// Half-bandwidth, at most [`MAX_BAND`]; 0 fits each spectrum alone.
-    pub hb: u32,
-    /// Most entries in a column.
-    pub nmax: u32,
-    /// Photon variance per unit rate.
-    pub factor: f32,
-    /// Rejection, σ; 0 for none.
-    pub threshold: f32,
-    /// Least fraction of a profile on good pixels.
-    pub min_fraction: f32,
+params! {
+    /// The parameter block.
+    pub struct Params {
+        /// Columns.
+        pub ncols: u32,
+        /// Rows.
+        pub ny: u32,
+        /// Rows of a profile, at most [`MAX_ROWS`].
+        pub ky: u32,
+        /// Half-bandwidth, at most [`MAX_BAND`]; 0 fits each spectrum alone.
+        pub hb: u32,
+        /// Most entries in a column.
+        pub nmax: u32,
+        /// Photon variance per unit rate.
+        pub factor: f32,
+        /// Rejection, σ; 0 for none.
+        pub threshold: f32,
+        /// Least fraction of a profile on good pixels.
+        pub min_fraction: f32,
+    }
 }
 
 /// Words of the scratch buffer.

@@ -16,9 +16,10 @@ mod likelihood;
 mod lines;
 mod tables;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 
+use super::layout::params;
 use super::real::Real;
 use super::{Access, Args, Bound, Kernel};
 pub use decode::Encoding;
@@ -35,6 +36,8 @@ pub static RAMP: Kernel = Kernel {
         include_str!("../../../shaders/lib/lines.wgsl"),
         include_str!("../../../shaders/ramp.wgsl"),
     ],
+    constants: &[("NREADS", 16)],
+    params: Params::LAYOUT,
     access: &[
         Access::Read,
         Access::Read,
@@ -47,60 +50,61 @@ pub static RAMP: Kernel = Kernel {
     cpu,
 };
 
-/// The parameter block; the WGSL struct has the same fields in the same order.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
-pub struct Params {
-    /// Items to do.
-    pub items: u32,
-    /// Columns of the chunk.
-    pub nx: u32,
-    /// Rows of the chunk.
-    pub rows: u32,
-    /// Detector row of the chunk's first row.
-    pub row0: u32,
-    /// Ramps.
-    pub ramps: u32,
-    /// Reads a ramp.
-    pub reads: u32,
-    /// Elements from ramp to ramp.
-    pub stride_ramp: u32,
-    /// Elements from read to read.
-    pub stride_read: u32,
-    /// Elements from row to row.
-    pub stride_y: u32,
-    /// Elements from column to column.
-    pub stride_x: u32,
-    /// [`Encoding`].
-    pub encoding: u32,
-    /// 1 where items are the list's pixels.
-    pub listed: u32,
-    /// Bits of [`stage`].
-    pub stages: u32,
-    /// Pixels around a saturated one that saturate with it.
-    pub grow: u32,
-    /// Coefficients of the linearity polynomial.
-    pub ncoef: u32,
-    /// [`zero`]: what the polynomial's argument is measured from.
-    pub zero_point: u32,
-    /// [`algorithm`].
-    pub algorithm: u32,
-    /// Reads averaged by MCDS.
-    pub num_coadd: u32,
-    /// Entries of a read in the first offset table.
-    pub across: u32,
-    /// 1 where that table runs along y (channels are blocks of rows).
-    pub along_y: u32,
-    /// Entries of a read in the second offset table.
-    pub lines: u32,
-    /// Most omissions a pixel.
-    pub max_jumps: u32,
-    /// Gain in χ² from which a single difference is dropped.
-    pub threshold_one: f32,
-    /// Gain in χ² from which two neighbours are dropped.
-    pub threshold_two: f32,
-    /// 1 for rates in DN/s.
-    pub counts: u32,
+params! {
+    /// The parameter block; the WGSL struct has the same fields in the same order.
+    #[derive(Default)]
+    pub struct Params {
+        /// Items to do.
+        pub items: u32,
+        /// Columns of the chunk.
+        pub nx: u32,
+        /// Rows of the chunk.
+        pub rows: u32,
+        /// Detector row of the chunk's first row.
+        pub row0: u32,
+        /// Ramps.
+        pub ramps: u32,
+        /// Reads a ramp.
+        pub reads: u32,
+        /// Elements from ramp to ramp.
+        pub stride_ramp: u32,
+        /// Elements from read to read.
+        pub stride_read: u32,
+        /// Elements from row to row.
+        pub stride_y: u32,
+        /// Elements from column to column.
+        pub stride_x: u32,
+        /// [`Encoding`].
+        pub encoding: u32,
+        /// 1 where items are the list's pixels.
+        pub listed: u32,
+        /// Bits of [`stage`].
+        pub stages: u32,
+        /// Pixels around a saturated one that saturate with it.
+        pub grow: u32,
+        /// Coefficients of the linearity polynomial.
+        pub ncoef: u32,
+        /// [`zero`]: what the polynomial's argument is measured from.
+        pub zero_point: u32,
+        /// [`algorithm`].
+        pub algorithm: u32,
+        /// Reads averaged by MCDS.
+        pub num_coadd: u32,
+        /// Entries of a read in the first offset table.
+        pub across: u32,
+        /// 1 where that table runs along y (channels are blocks of rows).
+        pub along_y: u32,
+        /// Entries of a read in the second offset table.
+        pub lines: u32,
+        /// Most omissions a pixel.
+        pub max_jumps: u32,
+        /// Gain in χ² from which a single difference is dropped.
+        pub threshold_one: f32,
+        /// Gain in χ² from which two neighbours are dropped.
+        pub threshold_two: f32,
+        /// 1 for rates in DN/s.
+        pub counts: u32,
+    }
 }
 
 /// Bits of [`Params::stages`].
