@@ -26,8 +26,6 @@ use crate::simulate::{NightConfig, night};
 
 /// The note in a demo's folder: its night, and whether that is complete.
 const NOTE: &str = "irisgpu-demo.json";
-/// Columns of the table that are figures.
-const FIGURES: [&str; 9] = ["used", "rms", "mean", "beyond", "hits", "chi2", "blocks", "rows", "voxels"];
 /// Side of a panel of a picture, pixels.
 const SIDE: usize = 256;
 
@@ -144,4 +142,21 @@ fn last_read(path: &Path) -> Result<Panel> {
     let nx = hdu.shape.last().copied().unwrap_or(1);
     let pixels = nx * hdu.shape.iter().rev().nth(1).copied().unwrap_or(1);
     Ok(Panel::new(nx, fits.pixels_f32(hdu, hdu.len() - pixels, pixels)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_something_else_is_left_alone() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join("thesis.tex"), "x").expect("write");
+        let sentence = simulate(dir.path(), true).expect_err("not ours").to_string();
+        assert!(sentence.contains("not a demo's folder"), "{sentence}");
+        std::fs::write(dir.path().join(NOTE), r#"{"night": "another", "complete": true}"#).expect("write");
+        let sentence = simulate(dir.path(), true).expect_err("another's").to_string();
+        assert!(sentence.contains("another version"), "{sentence}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("folder").count(), 2);
+    }
 }

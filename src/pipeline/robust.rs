@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn wings_of_sources_are_no_background() {
         let (ny, nx) = (120usize, 130usize);
-        let mut random = crate::kernels::normal::Normal::new(5);
+        let mut random = crate::kernels::normal::Normal(5);
         let mut values: Vec<f32> = (0..ny * nx).map(|_| random.next() as f32).collect();
         let clean = background(&values, ny, nx).iter().filter(|k| **k).count();
         assert!(clean as f64 > 0.97 * (ny * nx) as f64, "{clean}");
