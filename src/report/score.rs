@@ -344,7 +344,7 @@ mod tests {
         f.hit.iter_mut().step_by(7777).for_each(|h| *h = true);
         f.hit[1..97].fill(true);
         assert_eq!(f.faults(), Vec::<&str>::new(), "four of 100 cosmic rays unseen");
-        (10..20).for_each(|i| f.value[i] += 20.0);
+        (1..11).for_each(|i| f.value[9 * i] += 6.0);
         assert_eq!(f.faults(), ["hits"]);
         let mut f = frame();
         (0..NX * NX).for_each(|i| f.value[i] += 0.05 * ((i / NX % 2) as f32 * 2.0 - 1.0));
