@@ -91,11 +91,15 @@ impl Fits {
     /// Opens `path` and reads every header. Data may be cut short by the end of
     /// the file (see [`Fits::available`]); a header may not.
     pub fn open(path: &Path) -> Result<Fits> {
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
-        let meta = file.metadata().map_err(Error::io("read", path))?;
+        // Asked before opening: a pipe would keep us waiting for somebody to write.
+        let meta = std::fs::metadata(path).map_err(Error::io("read", path))?;
         if meta.is_dir() {
             return Err(Error::fits(path, "", "is a folder, not a FITS file"));
         }
+        if !meta.is_file() {
+            return Err(Error::fits(path, "", "is not a regular file"));
+        }
+        let mut file = File::open(path).map_err(Error::io("open", path))?;
         let len = meta.len();
         if len == 0 {
             return Err(Error::fits(path, "", "is empty (0 bytes): not a FITS file"));

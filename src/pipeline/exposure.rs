@@ -202,6 +202,9 @@ fn from_ramp(
         record.step(step, if step.skip() || left.is_some() { Status::Skipped } else { Status::Complete });
     }
     note_references(&mut record, job, &needed, checksums)?;
+    if plan.fits() && ramp.reads < 2 {
+        return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
+    }
     if !plan.fits() {
         let Some(path) = ramp_product else {
             return Err(Error::Config(format!(
