@@ -120,15 +120,14 @@ fn sky_scale(
         return unknown();
     }
     let mut scale = bright.median / blank.median;
-    for round in 0..12 {
+    for _ in 0..4 {
         let mut left = vec![f32::NAN; science.len()];
         pixels.iter().for_each(|&i| left[i] = object(i) - scale as f32 * sky.data[i]);
         let Some(rest) = clipped_median(left.clone()) else { return unknown() };
-        // The whole frame's median has sources in it and would let their wings pass for
-        // sky, round after round; the last round's background is centred on zero.
-        let centre = if round == 0 { rest.median } else { 0.0 };
-        let normal: Vec<f32> =
-            left.iter().map(|v| (f64::from(*v) - centre) as f32 / rest.sigma.max(1e-30) as f32).collect();
+        let normal: Vec<f32> = left
+            .iter()
+            .map(|v| (f64::from(*v) - rest.median) as f32 / rest.sigma.max(1e-30) as f32)
+            .collect();
         let keep = background(&normal, size.0, size.1);
         let kept = |plane: &dyn Fn(usize) -> f32| {
             let values: Vec<f32> = pixels.iter().filter(|i| keep[**i]).map(|i| plane(*i)).collect();
@@ -137,11 +136,7 @@ fn sky_scale(
         let (Some(rest), Some(blank)) = (kept(&|i| left[i]), kept(&|i| sky.data[i])) else {
             return unknown();
         };
-        let change = rest.median / blank.median;
-        scale += change;
-        if round > 0 && change.abs() < 0.1 * rest.median_error() / blank.median {
-            break;
-        }
+        scale += rest.median / blank.median;
     }
     (step.scale * scale, None)
 }
