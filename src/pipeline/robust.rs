@@ -43,9 +43,11 @@ fn centre_and_spread(values: &mut [f32], deviations: &mut Vec<f32>) -> Option<(f
     Some((centre, 1.4826 * median(deviations)?))
 }
 
-/// Pixels of an image (ny, nx) without visible sources: of `values`, in units of
-/// their σ and less their centre, means over boxes of 1, 5, 15 and 45 pixels must be
-/// insignificant (3 σ; both ways, so that noise is cut evenly). NaN is no background.
+/// Pixels of an image (ny, nx) without visible sources: `values`, in units of their
+/// σ and less their centre, must themselves be within 3 σ, and their means over boxes
+/// of 5, 15 and 45 pixels not more than 3 σ above. (Not below: sources only add, and a
+/// centre that they have raised would put the true background there.) NaN is no
+/// background.
 pub fn background(values: &[f32], ny: usize, nx: usize) -> Vec<bool> {
     let mut keep: Vec<bool> = values.iter().map(|v| v.is_finite() && v.abs() <= 3.0).collect();
     for box_size in [5usize, 15, 45] {
@@ -62,12 +64,38 @@ pub fn background(values: &[f32], ny: usize, nx: usize) -> Vec<bool> {
                         + at(rows.0, columns.0)
                 };
                 let n = within(&counts);
-                next[y * nx + x] &= n > 0.0 && within(&sums).abs() <= 3.0 * n.sqrt();
+                next[y * nx + x] &= n > 0.0 && within(&sums) <= 3.0 * n.sqrt();
             }
         }
         keep = next;
     }
     keep
+}
+
+/// The level of a background on which only light can lie: `values` (of unit noise,
+/// rows of `nx`) are averaged over blocks of 16 × 16 kept pixels; light that is too
+/// faint to be seen raises some of the block means and lowers none, so the level is
+/// taken from their first decile, where noise alone would put it 1.2816 σ low. `None`
+/// where hardly any block is half kept.
+pub fn darkest_level(values: &[f32], keep: &[bool], nx: usize) -> Option<f64> {
+    const BLOCK: usize = 16;
+    const DECILE: f64 = 1.281_551_6;
+    let across = nx.div_ceil(BLOCK);
+    let mut blocks = vec![(0.0f64, 0.0f64); values.len().div_ceil(nx).div_ceil(BLOCK) * across];
+    for (i, v) in values.iter().enumerate().filter(|(i, _)| keep[*i]) {
+        let block = &mut blocks[i / nx / BLOCK * across + i % nx / BLOCK];
+        *block = (block.0 + f64::from(*v), block.1 + 1.0);
+    }
+    blocks.retain(|b| b.1 >= (BLOCK * BLOCK / 2) as f64);
+    if blocks.len() < 10 {
+        return clipped_median(values.iter().zip(keep).filter(|(_, k)| **k).map(|(v, _)| *v).collect())
+            .map(|c| c.median);
+    }
+    let mut means: Vec<f64> = blocks.iter().map(|(sum, n)| sum / n + DECILE / n.sqrt()).collect();
+    means.sort_by(f64::total_cmp);
+    let at = 0.1 * (means.len() - 1) as f64;
+    let (low, part) = (means[at as usize], at.fract());
+    Some(low + part * (means[(at as usize + 1).min(means.len() - 1)] - low))
 }
 
 /// Summed-area table, (ny + 1, nx + 1), of the kept pixels.

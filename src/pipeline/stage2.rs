@@ -15,7 +15,7 @@
 //! value/flat counts below the terms kept).
 
 use super::frames::{self, Calibration, Frame, same_size};
-use super::robust::{background, clipped_median};
+use super::robust::{background, clipped_median, darkest_level};
 use crate::config::{Background, CombineFrames, SkyScaling};
 use crate::datamodel::{Image, Rate};
 use crate::engine::Engine;
@@ -129,14 +129,8 @@ fn sky_scale(
             .map(|v| (f64::from(*v) - rest.median) as f32 / rest.sigma.max(1e-30) as f32)
             .collect();
         let keep = background(&normal, size.0, size.1);
-        let kept = |plane: &dyn Fn(usize) -> f32| {
-            let values: Vec<f32> = pixels.iter().filter(|i| keep[**i]).map(|i| plane(*i)).collect();
-            clipped_median(values)
-        };
-        let (Some(rest), Some(blank)) = (kept(&|i| left[i]), kept(&|i| sky.data[i])) else {
-            return unknown();
-        };
-        scale += rest.median / blank.median;
+        let Some(level) = darkest_level(&normal, &keep, size.1) else { return unknown() };
+        scale += (rest.median + level * rest.sigma) / blank.median;
     }
     (step.scale * scale, None)
 }
