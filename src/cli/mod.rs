@@ -18,6 +18,7 @@ mod print;
 mod progress;
 mod reduce;
 mod run;
+mod scores;
 mod simulate;
 mod summary;
 
