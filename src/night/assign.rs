@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::config::{Overrides, Recipe, SkyScaling, Step, Takes};
+use crate::config::{Overrides, Recipe, Step, Takes};
 use crate::datamodel::Meta;
 use crate::refs::{Candidate, choose, why_none};
 
@@ -141,7 +141,12 @@ pub fn assign(
     let flat = (recipe.name == "sky").then_some("flat");
     let also = STAGE1.into_iter().chain(flat).filter(|t| picked.iter().all(|p| p.reftype != *t));
     let also = also.map(|t| pick(t, candidates)).filter(|p| p.path.is_some()).collect();
-    let recipe = skip(recipe.clone(), &skipped)?;
+    let mut recipe = skip(recipe.clone(), &skipped)?;
+    if skipped.contains("dark_sub") && recipe.takes == Takes::One {
+        let fixed = BTreeMap::from([("scaling".to_owned(), "fixed".to_owned())]);
+        recipe =
+            recipe.with(&Overrides::from([("background".to_owned(), fixed)])).map_err(|e| e.to_string())?;
+    }
     Ok(Assigned { recipe, picked, also, warnings })
 }
 
@@ -182,7 +187,8 @@ fn without_dark(
         return Ok("the dark current stays in");
     }
     let subtracts_whole_sky = recipe.steps.iter().filter(|s| !s.skip()).any(|s| match s {
-        Step::Background(b) => b.scaling == SkyScaling::Fixed && b.scale == 1.0,
+        // Its level is then not measured: only a sky subtracted whole takes the dark away.
+        Step::Background(b) => b.scale == 1.0,
         Step::SkySub(s) => s.scale == 1.0,
         _ => false,
     });

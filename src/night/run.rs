@@ -183,11 +183,12 @@ mod tests {
         let (_, outcomes) = go(dir.path(), &mut again);
         assert!(again.jobs.is_empty());
         assert_eq!(stems(&outcomes, |s| matches!(s, Status::UpToDate(_))), 5);
-        // A new flat makes the flat, and what is divided by it, again; not the dark.
+        // A new flat makes the flat, and what is divided by it, again (the sky frames,
+        // too); not the dark.
         write(&dir.path().join("f2.fits"), &frame("IMG1-NFF", 9));
         go(dir.path(), &mut again);
         let recipes: Vec<_> = again.jobs.iter().map(|j| j.recipe.name.as_str()).collect();
-        assert_eq!(recipes, ["flat", "imager", "imager"]);
+        assert_eq!(recipes, ["flat", "sky", "imager", "imager"]);
     }
 
     #[test]
@@ -198,7 +199,7 @@ mod tests {
             ("s1", "is bad", 1),
             ("s1", "panic", 1),
             ("s2", "nothing", 1),
-            ("f1", "is bad", 3),
+            ("f1", "is bad", 4),
             ("d2", "panic", 5),
         ] {
             let _ = std::fs::remove_dir_all(dir.path().join("reduced"));

@@ -22,6 +22,7 @@ fn iris(parity: f64) -> Instrument {
     let mut i = Instrument::iris().unwrap();
     i.imager.parity = parity;
     i.lenslet.parity = parity;
+    i.imager.offsets.insert("IMG1".into(), [9.2, 9.2]);
     i
 }
 
