@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::headers::merged;
 use super::layout::{Family, Layout, recognise, squeezed};
 use super::pixels::{Encoding, Stored};
@@ -246,13 +248,13 @@ impl Ramp {
         let plane = rows.len() * self.nx * self.encoding.bytes();
         match &self.source {
             Source::Reads(files) => into
-                .chunks_mut(plane)
+                .par_chunks_mut(plane)
                 .zip(files)
                 .try_for_each(|(part, file)| file.read(rows.start * self.nx, part)),
             Source::Array(a) if a.layout.family == Family::Liger => {
                 a.stored.read(&a.fits, &a.hdu, rows.start * self.nx * self.ramps * self.reads, into)
             }
-            Source::Array(a) => into.chunks_mut(plane).enumerate().try_for_each(|(i, part)| {
+            Source::Array(a) => into.par_chunks_mut(plane).enumerate().try_for_each(|(i, part)| {
                 a.stored.read(&a.fits, &a.hdu, self.plane_start(&a.layout, i, rows.start), part)
             }),
         }

@@ -32,6 +32,14 @@ fn words(values: Vec<f32>) -> Vec<u32> {
     bytemuck::cast_vec(values)
 }
 
+/// The number for a missing reference, and where it is from.
+fn stand_in(ramp: &Ramp, key: &str, default: f64) -> (f64, String) {
+    match ramp.header.number(key).filter(|v| *v > 0.0) {
+        Some(v) => (v, format!("the header's {key}")),
+        None => (default, "the instrument file".to_owned()),
+    }
+}
+
 impl Calibration {
     /// Loads what `references` names; what is missing gets the instrument's numbers
     /// and a warning. `integer` says that the ramp holds whole numbers, whose
@@ -45,68 +53,77 @@ impl Calibration {
         let frame = Frame::new(&ramp.meta, ramp.ny, ramp.nx);
         let n = ramp.ny * ramp.nx;
         let path = |reftype: &str| references.get(reftype).map(PathBuf::as_path);
+        // Reading and checking the planes costs more than the disk: two halves at once.
+        let ((mask, gain, noise), (saturation, (bias, nonlin))) = rayon::join(
+            || {
+                let mask = path("mask").map(|p| refs::load_mask(p, &frame)).transpose();
+                let gain = path("gain").map(|p| refs::load_gain(p, &frame)).transpose();
+                let noise = path("readnoise").map(|p| {
+                    let default;
+                    let gain = match &gain {
+                        Ok(Some((g, _))) => g.as_slice(),
+                        _ => {
+                            default = vec![stand_in(ramp, "GAIN", detector.gain).0 as f32; n];
+                            &default
+                        }
+                    };
+                    refs::load_readnoise(p, &frame, gain)
+                });
+                (mask, gain, noise.transpose())
+            },
+            || {
+                let saturation = path("saturation").map(|p| refs::load_saturation(p, &frame)).transpose();
+                let rest = rayon::join(
+                    || path("bias").map(|p| refs::load_bias(p, &frame)).transpose(),
+                    || path("nonlin").map(|p| refs::load_nonlin(p, &frame)).transpose(),
+                );
+                (saturation, rest)
+            },
+        );
+        let (gain, noise, saturation, bias, nonlin) = (gain?, noise?, saturation?, bias?, nonlin?);
         let mut warnings = Vec::new();
         let mut defaults = Vec::new();
-        let mut bits = match path("mask") {
-            Some(p) => refs::load_mask(p, &frame)?,
-            None => {
-                warnings.push("no mask reference: no pixel is known to be bad".to_owned());
-                vec![0; n]
-            }
-        };
+        let mut bits = mask?.unwrap_or_else(|| {
+            warnings.push("no mask reference: no pixel is known to be bad".to_owned());
+            vec![0; n]
+        });
         let mut merge = |extra: &[u32]| bits.iter_mut().zip(extra).for_each(|(b, e)| *b |= e);
         if let Some(own) = &ramp.pixeldq {
             merge(own);
         }
-        let mut scalar = |reftype: &'static str, header: &str, default: f64, unit: &str| {
-            let (value, whence) = match ramp.header.number(header).filter(|v| *v > 0.0) {
-                Some(v) => (v, format!("the header's {header}")),
-                None => (default, "the instrument file".to_owned()),
+        // A plane and its flags, or the number that stands in for it.
+        let mut plane =
+            |loaded: Option<(Vec<f32>, Vec<u32>)>, name: &'static str, key: &str, value: f64, unit: &str| {
+                if let Some((plane, flags)) = loaded {
+                    merge(&flags);
+                    return plane;
+                }
+                let (value, whence) = stand_in(ramp, key, value);
+                warnings.push(format!("no {name} reference: {value} {unit} from {whence}"));
+                defaults.push((name, value));
+                vec![value as f32; n]
             };
-            warnings.push(format!("no {reftype} reference: {value} {unit} from {whence}"));
-            defaults.push((reftype, value));
-            vec![value as f32; n]
-        };
-        let (gain, flags) = match path("gain") {
-            Some(p) => refs::load_gain(p, &frame)?,
-            None => (scalar("gain", "GAIN", detector.gain, "e-/DN"), vec![]),
-        };
-        merge(&flags);
-        let (noise, flags) = match path("readnoise") {
-            Some(p) => refs::load_readnoise(p, &frame, &gain)?,
-            None => (scalar("readnoise", "READNOIS", detector.read_noise, "e- a read"), vec![]),
-        };
-        merge(&flags);
-        let (saturation, flags) = match path("saturation") {
-            Some(p) => refs::load_saturation(p, &frame)?,
-            None => (scalar("saturation", "SATURATE", detector.saturation, "DN"), vec![]),
-        };
-        merge(&flags);
-        let bias = match path("bias") {
-            Some(p) => {
-                let (bias, flags) = refs::load_bias(p, &frame)?;
-                merge(&flags);
-                Some(bias)
-            }
-            None => None,
-        };
-        let nonlin = match path("nonlin") {
-            Some(p) => Some(refs::load_nonlin(p, &frame)?),
-            None => {
-                warnings.push("no nonlin reference: counts are taken to be linear".to_owned());
-                None
-            }
-        };
-        if let Some(nonlin) = &nonlin {
-            merge(&nonlin.dq);
-            if nonlin.zero_point == ZeroPoint::Bias && bias.is_none() {
-                let path = path("nonlin").unwrap_or(Path::new("nonlin"));
-                return Err(crate::Error::input(
-                    path,
-                    "COEFFZP = BIAS needs counts above the bias, and there is no bias reference: give one \
-                     (--override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
-                ));
-            }
+        let gain = plane(gain, "gain", "GAIN", detector.gain, "e-/DN");
+        let noise = plane(noise, "readnoise", "READNOIS", detector.read_noise, "e- a read");
+        let saturation = plane(saturation, "saturation", "SATURATE", detector.saturation, "DN");
+        let bias = bias.map(|(bias, flags)| {
+            merge(&flags);
+            bias
+        });
+        match &nonlin {
+            Some(nonlin) => merge(&nonlin.dq),
+            None => warnings.push("no nonlin reference: counts are taken to be linear".to_owned()),
+        }
+        if let Some(nonlin) = &nonlin
+            && nonlin.zero_point == ZeroPoint::Bias
+            && bias.is_none()
+        {
+            let path = path("nonlin").unwrap_or(Path::new("nonlin"));
+            return Err(crate::Error::input(
+                path,
+                "COEFFZP = BIAS needs counts above the bias, and there is no bias reference: give one \
+                 (--override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
+            ));
         }
         let rounding = if integer { 1.0 / 12.0 } else { 0.0 };
         let variance: Vec<f32> = noise.iter().zip(&gain).map(|(r, g)| r * r + g * g * rounding).collect();
@@ -132,7 +149,8 @@ impl Calibration {
         debug_assert_eq!(planes.len(), Plane::Coefficients as usize);
         let has_nonlin = nonlin.is_some();
         if let Some(c) = nonlin {
-            planes.extend(c.coeffs.chunks(n).map(|plane| words(plane.to_vec())));
+            use rayon::prelude::*;
+            planes.par_extend(c.coeffs.par_chunks(n).map(|plane| words(plane.to_vec())));
         }
         Ok(Calibration { planes, ncoef, zero_point, has_bias, has_nonlin, warnings, defaults })
     }

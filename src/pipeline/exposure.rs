@@ -53,15 +53,17 @@ pub(super) fn note_references(
     types: &[&str],
     checksums: &mut Checksums,
 ) -> Result<()> {
+    use rayon::prelude::*;
+    let unknown: Vec<&PathBuf> =
+        types.iter().filter_map(|t| job.references.get(*t)).filter(|p| !checksums.contains_key(*p)).collect();
+    let sums =
+        unknown.par_iter().map(|p| Ok(((*p).clone(), refs::checksum(p)?))).collect::<Result<Vec<_>>>()?;
+    checksums.extend(sums);
     for reftype in types {
         let Some(path) = job.references.get(*reftype) else { continue };
-        if provenance.references.iter().any(|r| r.reftype == *reftype) {
-            continue;
+        if provenance.references.iter().all(|r| r.reftype != *reftype) {
+            provenance.reference(reftype, path, checksums.get(path).map_or("", String::as_str));
         }
-        if !checksums.contains_key(path) {
-            checksums.insert(path.clone(), refs::checksum(path)?);
-        }
-        provenance.reference(reftype, path, checksums.get(path).map_or("", String::as_str));
     }
     Ok(())
 }

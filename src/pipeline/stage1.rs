@@ -284,7 +284,7 @@ impl<'a> Stream<'a> {
                 let rows = chunks[i - 1].clone();
                 let pixels = rows.start * nx..rows.end * nx;
                 engine.download_with(slots[(i - 1) % 2].out, &mut |w| {
-                    scatter(w, pixels.len(), &mut rate, pixels.clone());
+                    place(w, &mut rate, pixels.clone());
                 })?;
                 progress(i as f64 / chunks.len() as f64 * 0.95);
             }
@@ -344,7 +344,30 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Copies a chunk's output planes into the frame at `pixels`.
+/// Copies a chunk's output planes into the frame's run of `pixels`.
+fn place(words: &[u32], rate: &mut Rate, pixels: Range<usize>) {
+    let n = pixels.len();
+    let plane = |plane: Out| &words[plane as usize * n..][..n];
+    let Rate { data, err, var_poisson, var_rnoise, chi2, dq, nreads, .. } = rate;
+    rayon::scope(|s| {
+        for (which, to) in [
+            (Out::Rate, data),
+            (Out::Err, err),
+            (Out::VarPoisson, var_poisson),
+            (Out::VarRnoise, var_rnoise),
+            (Out::Chi2, chi2),
+        ] {
+            let (to, from) = (&mut to[pixels.clone()], plane(which));
+            s.spawn(move |_| to.copy_from_slice(bytemuck::cast_slice(from)));
+        }
+        let to = &mut dq[pixels.clone()];
+        s.spawn(move |_| to.copy_from_slice(plane(Out::Dq)));
+        let to = &mut nreads[pixels.clone()];
+        s.spawn(move |_| to.iter_mut().zip(plane(Out::Reads)).for_each(|(t, w)| *t = *w as u16));
+    });
+}
+
+/// Copies the output planes of listed items into the frame at `pixels`.
 fn scatter(words: &[u32], items: usize, rate: &mut Rate, pixels: impl Iterator<Item = usize> + Clone) {
     let float = |plane: Out| &words[plane as usize * items..][..items];
     for (plane, to) in [

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::load::{Frame, Reference, cut};
 use crate::datamodel::dq;
 use crate::error::Result;
@@ -73,12 +75,19 @@ pub fn load_nonlin(path: &Path, frame: &Frame) -> Result<Nonlin> {
         );
     }
     let mut dq = r.dq(frame)?;
-    for (i, q) in dq.iter_mut().enumerate() {
-        let usable = (0..ncoef).all(|k| coeffs[k * n + i].is_finite()) && coeffs[n + i] != 0.0;
-        if !usable || *q & dq::NO_LIN_CORR != 0 {
-            *q |= dq::NO_LIN_CORR;
-            (0..ncoef).for_each(|k| coeffs[k * n + i] = if k == 1 { 1.0 } else { 0.0 });
-        }
+    // Plane by plane: pixel by pixel would stride through them all.
+    for (k, plane) in coeffs.chunks(n).enumerate() {
+        dq.par_iter_mut().zip(plane).for_each(|(q, c)| {
+            *q |= if !c.is_finite() || k == 1 && *c == 0.0 { dq::NO_LIN_CORR } else { 0 };
+        });
+    }
+    for (k, plane) in coeffs.chunks_mut(n).enumerate() {
+        let identity = if k == 1 { 1.0 } else { 0.0 };
+        plane
+            .par_iter_mut()
+            .zip(&dq)
+            .filter(|(_, q)| **q & dq::NO_LIN_CORR != 0)
+            .for_each(|(c, _)| *c = identity);
     }
     Ok(Nonlin { ncoef, coeffs, dq, zero_point })
 }
