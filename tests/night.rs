@@ -1,0 +1,178 @@
+//! A small night through the public command line: reduced, killed, taken step by
+//! step, and on a GPU.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use irisgpu::fits::Fits;
+
+fn irisgpu() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    irisgpu().args(args).output().expect("run")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// The night and its reduction on the CPU engine, made once.
+fn night() -> &'static Path {
+    static NIGHT: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = NIGHT.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/small-night.yaml");
+        let made = run(&["simulate", config, text(dir.path())]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let reduced = reduce(&dir.path().join("night"), &dir.path().join("whole"), "cpu");
+        assert!(reduced.status.success(), "{}", String::from_utf8_lossy(&reduced.stderr));
+        dir
+    });
+    dir.path()
+}
+
+fn reduce(night: &Path, output: &Path, device: &str) -> Output {
+    run(&["reduce", text(night), "-o", text(output), "--device", device])
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            out.extend(files(&path));
+        } else {
+            out.push(path);
+        }
+    }
+    out.sort();
+    out
+}
+
+/// DATASUM of every HDU of every product, by file name.
+fn sums(folder: &Path) -> BTreeMap<String, Vec<String>> {
+    let products = files(folder).into_iter().filter(|p| p.extension().is_some_and(|e| e == "fits"));
+    products
+        .map(|p| {
+            let fits = Fits::open(&p).expect("a whole product");
+            let sums = fits.hdus.iter().map(|h| h.header.text("DATASUM").expect("DATASUM")).collect();
+            (p.file_name().expect("name").to_string_lossy().into_owned(), sums)
+        })
+        .collect()
+}
+
+#[test]
+fn a_second_run_has_nothing_to_do() {
+    let again = reduce(&night().join("night"), &night().join("whole"), "cpu");
+    assert!(again.status.success());
+    let said = String::from_utf8_lossy(&again.stdout);
+    assert!(said.contains("up to date") && !said.contains(" failed\n"), "{said}");
+    let names: Vec<String> = sums(&night().join("whole")).into_keys().collect();
+    assert_eq!(names.iter().filter(|n| n.contains("_SCI_LVL2_")).count(), 3, "{names:?}");
+    assert_eq!(names.iter().filter(|n| n.contains("_LVL1_")).count(), 10, "{names:?}");
+}
+
+#[test]
+fn killed_and_run_again_it_leaves_the_same_bits() {
+    let output = night().join("killed");
+    let mut delay = Duration::from_millis(20);
+    for _ in 0..8 {
+        let mut child = irisgpu()
+            .args(["reduce", text(&night().join("night")), "-o", text(&output), "--device", "cpu"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("spawn");
+        std::thread::sleep(delay);
+        let _ = child.kill();
+        child.wait().expect("wait");
+        // Whatever has a final name is whole, at any moment.
+        sums(&output);
+        delay = delay * 5 / 4;
+    }
+    let last = reduce(&night().join("night"), &output, "cpu");
+    assert!(last.status.success(), "{}", String::from_utf8_lossy(&last.stdout));
+    assert_eq!(sums(&output), sums(&night().join("whole")));
+    assert!(files(&output).iter().all(|p| p.extension().is_none_or(|e| e != "part")));
+}
+
+#[test]
+fn step_by_step_is_the_same_as_fused() {
+    let raw = files(&night().join("night")).into_iter().find(|p| text(p).contains("_SCI_LVL0_")).expect("a raw frame");
+    let refs = night().join("night/refs");
+    let step = |step: &str, input: &Path| -> PathBuf {
+        let output = night().join(format!("steps/{step}"));
+        let done = run(&["run", step, text(input), "-o", text(&output), "--refs", text(&refs), "--device", "cpu"]);
+        assert!(done.status.success(), "{step}: {}", String::from_utf8_lossy(&done.stdout));
+        files(&output).into_iter().find(|p| p.extension().is_some_and(|e| e == "fits")).expect("a product")
+    };
+    let mut ramp = raw.clone();
+    for name in ["dq_init", "saturation", "bias", "refpix", "linearity", "jump"] {
+        ramp = step(name, &ramp);
+    }
+    let (slow, fused) = (step("ramp_fit", &ramp), step("stage1", &raw));
+    let (slow, fused) = (Fits::open(&slow).expect("steps"), Fits::open(&fused).expect("fused"));
+    for name in ["DATA", "ERR", "DQ", "NREADS"] {
+        let plane = |f: &Fits| f.f64(f.hdu(name).expect(name)).expect(name);
+        let (a, b) = (plane(&slow), plane(&fused));
+        let differ = a.iter().zip(&b).filter(|(a, b)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan()));
+        // The rounding of whole numbers counts in the noise of raw reads only.
+        let close = |(a, b): &(&f64, &f64)| (*a - *b).abs() <= 2e-3 * b.abs().max(1e-3);
+        let far = differ.filter(|p| !close(p)).count();
+        assert!(far == 0, "{name}: {far} pixels differ");
+    }
+}
+
+#[test]
+fn a_gpu_reduces_the_night_as_the_cpu_does() {
+    let Some(gpu) = irisgpu::engine::testing::gpu() else { return };
+    let output = night().join("gpu");
+    let name = gpu.device().name.clone();
+    drop(gpu);
+    let done = reduce(&night().join("night"), &output, &name);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    for path in files(&night().join("whole")).iter().filter(|p| text(p).contains("_SCI_LVL2_")) {
+        let other = output.join(path.file_name().expect("name"));
+        let read = |p: &Path, name: &str| {
+            let f = Fits::open(p).expect("product");
+            f.f32(f.hdu(name).expect(name)).expect(name)
+        };
+        let (cpu, gpu, err) = (read(path, "DATA"), read(&other, "DATA"), read(path, "ERR"));
+        let apart = |i: usize| cpu[i].is_nan() != gpu[i].is_nan() || (cpu[i] - gpu[i]).abs() > 0.01 * err[i];
+        let far = (0..cpu.len()).filter(|&i| apart(i)).count();
+        assert!(far <= 3, "{}: {far} pixels differ by more than 0.01 σ", path.display());
+    }
+}
+
+#[test]
+fn what_cannot_be_written_or_read_is_one_sentence() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let empty = run(&["reduce", text(dir.path())]);
+    assert_eq!(empty.status.code(), Some(64), "{}", String::from_utf8_lossy(&empty.stderr));
+    std::fs::write(dir.path().join("file"), b"").expect("write");
+    let into = reduce(&night().join("night"), &dir.path().join("file/x"), "cpu");
+    assert!(matches!(into.status.code(), Some(1 | 2)));
+    let none = run(&["devices", "--device", "no such device"]);
+    assert_eq!(none.status.code(), Some(3));
+    // One bad frame stops nothing.
+    let mixed = dir.path().join("night");
+    std::fs::create_dir_all(&mixed).expect("folder");
+    for path in files(&night().join("night")) {
+        let to = mixed.join(path.strip_prefix(night().join("night")).expect("inside"));
+        std::fs::create_dir_all(to.parent().expect("parent")).expect("folder");
+        std::fs::copy(&path, to).expect("copy");
+    }
+    std::fs::write(mixed.join("junk.fits"), b"not a FITS file").expect("write");
+    let done = run(&["reduce", text(&mixed), "--device", "cpu"]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(said.contains("junk.fits") && said.contains("1 failed"), "{said}");
+}
