@@ -106,11 +106,15 @@ fn killed_and_run_again_it_leaves_the_same_bits() {
 
 #[test]
 fn step_by_step_is_the_same_as_fused() {
-    let raw = files(&night().join("night")).into_iter().find(|p| text(p).contains("_SCI_LVL0_")).expect("a raw frame");
+    let raw = files(&night().join("night"))
+        .into_iter()
+        .find(|p| text(p).contains("_SCI_LVL0_"))
+        .expect("a raw frame");
     let refs = night().join("night/refs");
     let step = |step: &str, input: &Path| -> PathBuf {
         let output = night().join(format!("steps/{step}"));
-        let done = run(&["run", step, text(input), "-o", text(&output), "--refs", text(&refs), "--device", "cpu"]);
+        let done =
+            run(&["run", step, text(input), "-o", text(&output), "--refs", text(&refs), "--device", "cpu"]);
         assert!(done.status.success(), "{step}: {}", String::from_utf8_lossy(&done.stdout));
         files(&output).into_iter().find(|p| p.extension().is_some_and(|e| e == "fits")).expect("a product")
     };
@@ -123,7 +127,8 @@ fn step_by_step_is_the_same_as_fused() {
     for name in ["DATA", "ERR", "DQ", "NREADS"] {
         let plane = |f: &Fits| f.f64(f.hdu(name).expect(name)).expect(name);
         let (a, b) = (plane(&slow), plane(&fused));
-        let differ = a.iter().zip(&b).filter(|(a, b)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan()));
+        let differ =
+            a.iter().zip(&b).filter(|(a, b)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan()));
         // The rounding of whole numbers counts in the noise of raw reads only.
         let close = |(a, b): &(&f64, &f64)| (*a - *b).abs() <= 2e-3 * b.abs().max(1e-3);
         let far = differ.filter(|p| !close(p)).count();

@@ -55,9 +55,6 @@ pub(super) struct Common {
     /// Suffix of product names
     #[arg(long)]
     pub(super) suffix: Option<String>,
-    /// Also write the rates of single ramps
-    #[arg(long)]
-    pub(super) save_ramps: bool,
     /// Result as JSON
     #[arg(long)]
     pub(super) json: bool,

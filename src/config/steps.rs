@@ -149,8 +149,6 @@ steps! {
     Refpix "refpix S_REFPIX" {
         /// Use the reference columns at the sides for row offsets.
         use_side_ref_pixels: bool = true,
-        /// Rows averaged for a side offset.
-        side_smoothing_length: u32 = 11,
         /// Separate offsets for odd and even columns.
         odd_even_columns: bool = true,
     }

@@ -79,8 +79,7 @@ pub fn open(path: &Path, instrument: &Instrument, options: &OpenOptions) -> Resu
     }
     if !image {
         if product && shape.len() == 3 {
-            let message =
-                "holds one rate a ramp (--save_ramps), not raw reads; give the exposure's rate or raw file";
+            let message = "holds one rate a ramp, not raw reads; give the exposure's rate or raw file";
             return Err(Error::input(path, message));
         }
         return ramp::open(fits, hdu, options).map(Raw::Ramp);

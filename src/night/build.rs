@@ -195,7 +195,6 @@ impl<'a> Builder<'a> {
             product: Some(draft.product),
             suffix: self.settings.suffix.clone(),
             read_time: self.settings.read_time,
-            save_ramps: self.settings.save_ramps,
             plan_hash: hash,
         };
         self.tasks.push(Task {
@@ -221,7 +220,7 @@ impl<'a> Builder<'a> {
             format!("irisgpu {}", env!("CARGO_PKG_VERSION")),
             json(serde_json::to_string(&assigned.recipe)),
             json(serde_json::to_string(&s.instrument)),
-            format!("{:?} {:?} {}", s.suffix, s.read_time, s.save_ramps),
+            format!("{:?} {:?}", s.suffix, s.read_time),
             draft.product.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         ];
         parts.extend(draft.exposures.iter().map(|e| e.identity.clone()));

@@ -21,8 +21,6 @@ pub struct Settings {
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say.
     pub read_time: Option<f64>,
-    /// Also write the rates of single ramps.
-    pub save_ramps: bool,
     /// Do again what is up to date.
     pub force: bool,
     /// Do only what matches one of these (a part of, or a `*` pattern for, a file

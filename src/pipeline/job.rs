@@ -27,8 +27,6 @@ pub struct Job {
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say (`--read-time`).
     pub read_time: Option<f64>,
-    /// Also write the rates of single ramps.
-    pub save_ramps: bool,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.
     pub plan_hash: String,
 }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{CpuEngine, Dispatch, Engine, testing};
+use crate::kernels::{Args, Bound};
 
 /// A small deterministic generator (splitmix64) for test data.
 struct Random(u64);

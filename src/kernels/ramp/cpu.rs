@@ -1,0 +1,155 @@
+//! The CPU form: bands of items on rayon, each through the widest vectors that the
+//! machine has.
+
+use bytemuck::Zeroable;
+use rayon::prelude::*;
+
+use super::super::{Args, Bound};
+use super::rates::Rates;
+use super::reads::{Source, Work};
+use super::{LANES, OUT_PLANES, Params, stage};
+
+/// Items that a thread takes at a time.
+const BAND: usize = 4096;
+
+/// Runs the kernel.
+pub(super) fn run(args: &mut Args<'_>) {
+    let mut p = Params::zeroed();
+    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let [.., out, flags] = args.buffers.as_mut_slice() else { return };
+    let (out, flags) = (detach(out), detach(flags));
+    let source = Source::<f32>::new(p, args);
+    if source.p.items == 0 {
+        return;
+    }
+    if source.on(stage::STORE) {
+        store(&source, out, flags);
+    } else {
+        rates(&source, out);
+    }
+}
+
+/// A writable binding taken out of the arguments, so that the rest can be read.
+fn detach<'a>(bound: &mut Bound<'a>) -> &'a mut [u32] {
+    match std::mem::replace(bound, Bound::Read(&[])) {
+        Bound::Write(words) => words,
+        Bound::Read(_) => &mut [],
+    }
+}
+
+/// Rate, error, photon and read variance and reduced χ² of every item in f64: the
+/// reference of both engines. NaN where the kernel writes NaN.
+pub fn reference(args: &Args<'_>) -> Vec<[f64; 5]> {
+    let mut p = Params::zeroed();
+    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let source = Source::<f64>::new(p, args);
+    let mut work = Work::<f64, 1>::new(source.reads(), p.ncoef as usize);
+    let value = |r: &Rates<f64, 1>, plane: usize| {
+        if r.nan[0] >> plane & 1 != 0 { f64::NAN } else { r.values[plane][0] }
+    };
+    (0..p.items as usize)
+        .map(|item| match source.run(item, &mut work) {
+            Some(r) => std::array::from_fn(|plane| value(&r, plane)),
+            None => [f64::NAN; 5],
+        })
+        .collect()
+}
+
+fn rates(source: &Source<'_, f32>, out: &mut [u32]) {
+    let items = source.p.items as usize;
+    let mut planes = out.chunks_mut(items);
+    let mut next = || planes.next().unwrap_or_default().par_chunks_mut(BAND);
+    let bands = (next(), next(), next(), next(), next(), next(), next());
+    let run = select();
+    bands.into_par_iter().enumerate().for_each_init(
+        || Work::new(source.reads(), source.p.ncoef as usize),
+        |work, (band, (a, b, c, d, e, f, g))| {
+            run(source, band * BAND, &mut [a, b, c, d, e, f, g], work);
+        },
+    );
+}
+
+type BandFn = fn(&Source<'_, f32>, usize, &mut [&mut [u32]; OUT_PLANES], &mut Work<f32, LANES>);
+
+/// The band function for the instruction set of this machine. All give the same bits.
+fn select() -> BandFn {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+        {
+            // SAFETY: the features were detected.
+            return |s, i, o, w| unsafe { band_avx512(s, i, o, w) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was detected.
+            return |s, i, o, w| unsafe { band_avx2(s, i, o, w) };
+        }
+    }
+    band
+}
+
+#[inline(always)]
+fn band(s: &Source<'_, f32>, first: usize, out: &mut [&mut [u32]; OUT_PLANES], w: &mut Work<f32, LANES>) {
+    let n = out[0].len();
+    for start in (0..n).step_by(LANES) {
+        let Some(rates) = s.run(first + start, w) else { return };
+        let values = rates.words();
+        let width = LANES.min(n - start);
+        for (plane, value) in out.iter_mut().zip(&values) {
+            plane[start..start + width].copy_from_slice(&value[..width]);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+fn band_avx512(
+    s: &Source<'_, f32>,
+    first: usize,
+    out: &mut [&mut [u32]; OUT_PLANES],
+    w: &mut Work<f32, LANES>,
+) {
+    band(s, first, out, w);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn band_avx2(
+    s: &Source<'_, f32>,
+    first: usize,
+    out: &mut [&mut [u32]; OUT_PLANES],
+    w: &mut Work<f32, LANES>,
+) {
+    band(s, first, out, w);
+}
+
+/// Stores the ramps and flags after the stages, `[read][item]`.
+fn store(source: &Source<'_, f32>, out: &mut [u32], flags: &mut [u32]) {
+    let (items, reads) = (source.p.items as usize, source.reads());
+    let bands: Vec<(usize, Vec<Work<f32, LANES>>)> = (0..items.div_ceil(BAND))
+        .into_par_iter()
+        .map(|band| {
+            let first = band * BAND;
+            let blocks = (first..(first + BAND).min(items)).step_by(LANES).map(|item| {
+                let mut work = Work::new(reads, source.p.ncoef as usize);
+                source.run(item, &mut work);
+                work
+            });
+            (first, blocks.collect())
+        })
+        .collect();
+    for (first, blocks) in bands {
+        for (b, work) in blocks.iter().enumerate() {
+            let item = first + b * LANES;
+            for k in 0..reads {
+                for l in 0..LANES.min(items - item) {
+                    out[k * items + item + l] = work.y[k][l].to_bits();
+                    flags[k * items + item + l] = work.flags[k][l];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The rate of a block of pixels: differences, jumps, fit.
+
+use super::super::real::Real;
+use super::lines::{self, Line};
+use super::reads::{Source, Work};
+use super::{NAN, OUT_PLANES, Out, Plane, algorithm, flag, stage};
+
+impl<T: Real> Source<'_, T> {
+    /// Differences in e-/s, and which are usable.
+    #[inline(always)]
+    pub(super) fn differences<const L: usize>(&self, w: &mut Work<T, L>) {
+        const LOST: u32 = flag::DO_NOT_USE | flag::SATURATED;
+        let gain = self.lanes(Plane::Gain as usize, w);
+        for i in 0..w.block.d.len() {
+            let inv = self.tables.inv_dt[i];
+            let gap = u32::from(inv == T::ZERO);
+            let (y0, y1, f0, f1) = (w.y[i], w.y[i + 1], w.flags[i], w.flags[i + 1]);
+            let (mut d, mut used) = ([T::ZERO; L], [T::ZERO; L]);
+            for l in 0..L {
+                let lost = (f0[l] | f1[l]) & LOST | f1[l] & flag::JUMP_DET | gap;
+                let value = gain[l] * ((y1[l] - y0[l]) * inv);
+                d[l] = if lost == 0 { value } else { T::ZERO };
+                used[l] = if lost == 0 { T::ONE } else { T::ZERO };
+            }
+            w.block.d[i] = d;
+            w.block.used[i] = used;
+        }
+    }
+
+    /// Drops the differences that a hit spoils, best first, and flags the reads
+    /// after them. Returns the rate of the last fit.
+    #[inline(always)]
+    pub(super) fn jumps<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L]) -> [T; L] {
+        let (one_min, two_min) = (T::of(self.p.threshold_one), T::of(self.p.threshold_two));
+        let mut active = [true; L];
+        let mut rate = [T::ZERO; L];
+        for round in 0..=self.p.max_jumps {
+            let a0 = w.block.trimmed_mean();
+            let g = a0.map(|a| a.larger(T::ZERO));
+            let s = w.block.forward(&self.tables, &g, s2, &a0);
+            for l in 0..L {
+                rate[l] = a0[l] + s.s1[l] / s.s0[l].larger(T::ONE / T::HUGE);
+            }
+            if round == self.p.max_jumps {
+                break;
+            }
+            let (one, two) = w.block.omissions(&self.tables, &s);
+            let left = w.block.count();
+            let mut any = false;
+            for l in 0..L {
+                let single = one.gain[l] > one_min && left[l] > T::of(2.5);
+                let double = two.gain[l] > two_min && left[l] > T::of(3.5);
+                let prefer_double = double && !(one.gain[l] - one_min > two.gain[l] - two_min);
+                active[l] &= single || prefer_double;
+                any |= active[l];
+            }
+            if !any {
+                break;
+            }
+            for l in (0..L).filter(|&l| active[l]) {
+                let prefer_two = two.gain[l] > two_min
+                    && left[l] > T::of(3.5)
+                    && !(one.gain[l] - one_min > two.gain[l] - two_min);
+                let first = if prefer_two { two.at[l] } else { one.at[l] } as usize;
+                for i in first..=first + usize::from(prefer_two) {
+                    w.block.used[i][l] = T::ZERO;
+                    w.block.d[i][l] = T::ZERO;
+                    w.flags[i + 1][l] |= flag::JUMP_DET;
+                }
+            }
+        }
+        rate
+    }
+
+    /// The rate with its variances and χ²; `start` is a rate to begin from.
+    #[inline(always)]
+    pub(super) fn fit<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L], start: [T; L]) -> [[T; L]; 4] {
+        let t = &self.tables;
+        let tiny = T::ONE / T::HUGE;
+        if self.p.algorithm != algorithm::LIKELIHOOD {
+            return self.line(w, s2);
+        }
+        let mut a = start;
+        let mut s = w.block.forward(t, &a.map(|a| a.larger(T::ZERO)), s2, &a);
+        for l in 0..L {
+            a[l] += s.s1[l] / s.s0[l].larger(tiny);
+        }
+        let g = a.map(|a| a.larger(T::ZERO));
+        s = w.block.forward(t, &g, s2, &a);
+        let (photon, read) = w.block.parts(t);
+        let mut out = [[T::ZERO; L]; 4];
+        for l in 0..L {
+            let inv = T::ONE / s.s0[l].larger(tiny);
+            out[0][l] = a[l] + s.s1[l] * inv;
+            out[1][l] = g[l] * photon[l] * inv * inv;
+            out[2][l] = s2[l] * read[l] * inv * inv;
+            out[3][l] = s.s2[l] - s.s1[l] * s.s1[l] * inv;
+        }
+        out
+    }
+
+    /// Fixed-weight estimates, pixel by pixel.
+    pub(super) fn line<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L]) -> [[T; L]; 4] {
+        let line = match self.p.algorithm {
+            algorithm::OLS => Line::Ols,
+            _ => Line::Mcds { coadd: self.p.num_coadd as usize },
+        };
+        let mut out = [[T::ZERO; L]; 4];
+        for l in 0..L {
+            let used = |i: usize| i < w.block.used.len() && w.block.used[i][l] > T::ZERO;
+            if let Some(e) = lines::estimate(line, &self.tables, |i| w.block.d[i][l], used) {
+                out[0][l] = e.rate;
+                out[1][l] = e.photon * e.rate.larger(T::ZERO);
+                out[2][l] = e.read * s2[l];
+            }
+        }
+        let g = out[0].map(|a| a.larger(T::ZERO));
+        out[3] = w.block.forward(&self.tables, &g, s2, &out[0]).s2;
+        out
+    }
+
+    /// Everything that the stages ask for, for `L` pixels from `item` on; `None`
+    /// where no rate is asked for.
+    #[inline(always)]
+    pub(super) fn run<const L: usize>(&self, item: usize, w: &mut Work<T, L>) -> Option<Rates<T, L>> {
+        self.load(item, w);
+        if self.on(stage::SATURATION) {
+            self.saturation(w);
+        }
+        self.offsets(w);
+        if self.on(stage::LINEARITY) {
+            self.linearity(w);
+        }
+        if !self.on(stage::JUMP | stage::FIT) {
+            return None;
+        }
+        self.differences(w);
+        let s2 = self.lanes(Plane::ReadVariance as usize, w);
+        let start = if self.on(stage::JUMP) {
+            self.jumps(w, &s2)
+        } else {
+            let a0 = w.block.trimmed_mean();
+            let s = w.block.forward(&self.tables, &a0.map(|a| a.larger(T::ZERO)), &s2, &a0);
+            std::array::from_fn(|l| a0[l] + s.s1[l] / s.s0[l].larger(T::ONE / T::HUGE))
+        };
+        if !self.on(stage::FIT) {
+            return None;
+        }
+        let [rate, photon, read, chi2] = self.fit(w, &s2, start);
+        let used = w.block.count();
+        let gain = self.lanes(Plane::Gain as usize, w);
+        let mut out = Rates { values: [[T::ZERO; L]; 5], dq: [0; L], reads: [0; L], nan: [0; L] };
+        for f in &w.flags {
+            let f = *f;
+            for l in 0..L {
+                out.dq[l] |= f[l] & (flag::SATURATED | flag::JUMP_DET);
+                out.reads[l] += u32::from(f[l] & (flag::SATURATED | flag::DO_NOT_USE) == 0);
+            }
+        }
+        for l in 0..L {
+            out.dq[l] |= self.plane(Plane::Dq as usize, w.pixel[l]);
+            out.dq[l] |= if used[l] == T::ZERO { flag::DO_NOT_USE } else { 0 };
+            let unit = if self.p.counts != 0 { T::ONE / gain[l] } else { T::ONE };
+            let dof = used[l] - T::ONE;
+            out.values[0][l] = rate[l] * unit;
+            out.values[1][l] = (photon[l] + read[l]).sqrt() * unit;
+            out.values[2][l] = photon[l] * unit * unit;
+            out.values[3][l] = read[l] * unit * unit;
+            out.values[4][l] = chi2[l] / dof.larger(T::ONE);
+            let no_chi2 = u32::from(dof < T::ONE) << Out::Chi2 as u32;
+            out.nan[l] = if out.dq[l] & flag::DO_NOT_USE != 0 { 0b11111 } else { no_chi2 };
+        }
+        Some(out)
+    }
+}
+
+/// The rates of `L` pixels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates<T, const L: usize> {
+    /// The planes before [`Out::Dq`].
+    pub(super) values: [[T; L]; 5],
+    pub(super) dq: [u32; L],
+    pub(super) reads: [u32; L],
+    /// Bit p: plane p has no value.
+    pub(super) nan: [u32; L],
+}
+
+impl<T: Real, const L: usize> Rates<T, L> {
+    #[inline(always)]
+    pub(super) fn words(&self) -> [[u32; L]; OUT_PLANES] {
+        let mut out = [[0; L]; OUT_PLANES];
+        for plane in 0..5 {
+            for l in 0..L {
+                let nan = self.nan[l] >> plane & 1 != 0;
+                out[plane][l] = if nan { NAN } else { self.values[plane][l].to_f32().to_bits() };
+            }
+        }
+        out[Out::Dq as usize] = self.dq;
+        out[Out::Reads as usize] = self.reads;
+        out
+    }
+}

@@ -1,0 +1,264 @@
+//! The reads of a block of pixels: loaded, flagged where saturated, corrected.
+
+use super::super::Args;
+use super::super::real::Real;
+use super::likelihood::Block;
+use super::{Encoding, Params, Plane, TABLE_ARRAYS, Tables, decode, flag, stage, zero};
+
+/// The kernel's inputs, seen as slices.
+pub(super) struct Source<'a, T> {
+    pub(super) p: Params,
+    /// Pixels of the chunk.
+    pub(super) pixels: usize,
+    pub(super) ramp: &'a [u32],
+    pub(super) flags: &'a [u32],
+    pub(super) cal: &'a [u32],
+    pub(super) tables: Tables<T>,
+    pub(super) columns: &'a [f32],
+    pub(super) lines: &'a [f32],
+    pub(super) list: &'a [u32],
+}
+
+/// State of a block of `L` pixels.
+pub(super) struct Work<T, const L: usize> {
+    pub(super) pixel: [usize; L],
+    /// The pixels lie side by side.
+    pub(super) contiguous: bool,
+    pub(super) coefficients: Vec<[T; L]>,
+    pub(super) y: Vec<[T; L]>,
+    pub(super) flags: Vec<[u32; L]>,
+    pub(super) block: Block<T, L>,
+}
+
+impl<T: Real, const L: usize> Work<T, L> {
+    pub(super) fn new(reads: usize, coefficients: usize) -> Self {
+        Work {
+            pixel: [0; L],
+            contiguous: false,
+            coefficients: vec![[T::ZERO; L]; coefficients],
+            y: vec![[T::ZERO; L]; reads],
+            flags: vec![[0; L]; reads],
+            block: Block::new(reads.saturating_sub(1)),
+        }
+    }
+}
+
+impl<'a, T: Real> Source<'a, T> {
+    pub(super) fn new(p: Params, args: &'a Args<'_>) -> Self {
+        let reads = (p.ramps * p.reads) as usize;
+        let tables = args.buffers[3].floats();
+        let (tables, rest) = tables.split_at(reads * TABLE_ARRAYS);
+        let (columns, lines) = rest.split_at(reads * p.across as usize);
+        Source {
+            p,
+            pixels: p.nx as usize * p.rows as usize,
+            ramp: args.buffers[0].words(),
+            flags: args.buffers[1].words(),
+            cal: args.buffers[2].words(),
+            tables: Tables::from_floats(tables, reads),
+            columns,
+            lines,
+            list: args.buffers[4].words(),
+        }
+    }
+
+    pub(super) fn reads(&self) -> usize {
+        (self.p.ramps * self.p.reads) as usize
+    }
+
+    pub(super) fn on(&self, bit: u32) -> bool {
+        self.p.stages & bit != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn element(&self, pixel: usize, k: usize) -> usize {
+        let (p, reads) = (&self.p, self.p.reads as usize);
+        let (x, y) = (pixel % p.nx as usize, pixel / p.nx as usize);
+        (k / reads) * p.stride_ramp as usize
+            + (k % reads) * p.stride_read as usize
+            + y * p.stride_y as usize
+            + x * p.stride_x as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn plane(&self, plane: usize, pixel: usize) -> u32 {
+        self.cal[plane * self.pixels + pixel]
+    }
+
+    /// A plane's values at the block's pixels.
+    #[inline(always)]
+    pub(super) fn lanes<const L: usize>(&self, plane: usize, w: &Work<T, L>) -> [T; L] {
+        let plane = &self.cal[plane * self.pixels..][..self.pixels];
+        let mut out = [T::ZERO; L];
+        if w.contiguous {
+            for (o, bits) in out.iter_mut().zip(&plane[w.pixel[0]..][..L]) {
+                *o = T::of(f32::from_bits(*bits));
+            }
+        } else {
+            for l in 0..L {
+                out[l] = T::of(f32::from_bits(plane[w.pixel[l]]));
+            }
+        }
+        out
+    }
+
+    /// Reads `L` pixels from `item` on; items past the end repeat the last one.
+    #[inline(always)]
+    pub(super) fn load<const L: usize>(&self, item: usize, w: &mut Work<T, L>) {
+        let last = self.p.items as usize - 1;
+        for l in 0..L {
+            let i = (item + l).min(last);
+            w.pixel[l] = if self.p.listed != 0 { self.list[i] as usize } else { i };
+        }
+        let nx = self.p.nx as usize;
+        w.contiguous = w.pixel[L - 1] == w.pixel[0] + L - 1 && w.pixel[0] / nx == w.pixel[L - 1] / nx;
+        let contiguous = w.contiguous && self.p.stride_x == 1;
+        let encoding = Encoding::of(self.p.encoding);
+        let start: [usize; L] = std::array::from_fn(|l| self.element(w.pixel[l], 0));
+        let (ramps, reads) = (self.p.ramps as usize, self.p.reads as usize);
+        let steps = (0..ramps).flat_map(|r| {
+            (0..reads).map(move |k| r * self.p.stride_ramp as usize + k * self.p.stride_read as usize)
+        });
+        for (k, step) in steps.enumerate() {
+            let mut bad = [false; L];
+            if contiguous {
+                decode::run(encoding, self.ramp, start[0] + step, &mut w.y[k], &mut bad);
+            } else {
+                for l in 0..L {
+                    let value = decode::one(encoding, self.ramp, start[l] + step);
+                    bad[l] = value.is_none();
+                    w.y[k][l] = value.unwrap_or(T::ZERO);
+                }
+            }
+            for l in 0..L {
+                w.flags[k][l] = if bad[l] { flag::DO_NOT_USE } else { 0 };
+            }
+            if self.on(stage::FLAGS_IN) {
+                for l in 0..L {
+                    w.flags[k][l] |= self.flags[k * self.pixels + w.pixel[l]];
+                }
+            }
+        }
+    }
+
+    /// Flags reads from the first saturated one of each ramp on.
+    #[inline(always)]
+    pub(super) fn saturation<const L: usize>(&self, w: &mut Work<T, L>) {
+        let threshold = self.lanes(Plane::Saturation as usize, w);
+        let reads = self.p.reads as usize;
+        for ramp in 0..self.p.ramps as usize {
+            let mut dead = [0u32; L];
+            if self.p.grow > 0 {
+                for l in 0..L {
+                    let first = self.first_saturated(w.pixel[l], ramp);
+                    for k in first..reads {
+                        w.flags[ramp * reads + k][l] |= flag::SATURATED;
+                    }
+                }
+            }
+            for k in ramp * reads..(ramp + 1) * reads {
+                let (y, mut flags) = (w.y[k], w.flags[k]);
+                for l in 0..L {
+                    dead[l] = if y[l] >= threshold[l] { flag::SATURATED } else { dead[l] };
+                    flags[l] |= dead[l];
+                }
+                w.flags[k] = flags;
+            }
+        }
+    }
+
+    /// First read of `ramp` at which any pixel within `grow` of `pixel` saturates.
+    pub(super) fn first_saturated(&self, pixel: usize, ramp: usize) -> usize {
+        let (p, reads) = (&self.p, self.p.reads as usize);
+        let (nx, rows, grow) = (p.nx as usize, p.rows as usize, p.grow as usize);
+        let (x, y) = (pixel % nx, pixel / nx);
+        let mut first = reads;
+        for ny in y.saturating_sub(grow)..(y + grow + 1).min(rows) {
+            for nx_ in x.saturating_sub(grow)..(x + grow + 1).min(nx) {
+                let q = ny * nx + nx_;
+                let threshold = T::of(f32::from_bits(self.plane(Plane::Saturation as usize, q)));
+                for k in 0..first {
+                    let at = self.element(q, ramp * reads + k);
+                    let value: Option<T> = decode::one(Encoding::of(p.encoding), self.ramp, at);
+                    if value.is_some_and(|v| v >= threshold) {
+                        first = k;
+                        break;
+                    }
+                }
+            }
+        }
+        first
+    }
+
+    /// Bias and reference-pixel offsets.
+    #[inline(always)]
+    pub(super) fn offsets<const L: usize>(&self, w: &mut Work<T, L>) {
+        if self.on(stage::BIAS) {
+            let bias = self.lanes(Plane::Bias as usize, w);
+            for row in &mut w.y {
+                let mut y = *row;
+                for l in 0..L {
+                    y[l] -= bias[l];
+                }
+                *row = y;
+            }
+        }
+        if self.on(stage::REFPIX) {
+            let (across_n, lines_n) = (self.p.across as usize, self.p.lines as usize);
+            let mut across = [0usize; L];
+            let mut line = [0usize; L];
+            for l in 0..L {
+                let (x, y) = (w.pixel[l] % self.p.nx as usize, w.pixel[l] / self.p.nx as usize);
+                let y = y + self.p.row0 as usize;
+                (across[l], line[l]) = if self.p.along_y != 0 { (y, x) } else { (x, y) };
+            }
+            let side_by_side = w.contiguous && self.p.along_y == 0;
+            for (k, row) in w.y.iter_mut().enumerate() {
+                let mut y = *row;
+                let columns = &self.columns[k * across_n..][..across_n];
+                let lines = &self.lines[k * lines_n..][..lines_n];
+                if side_by_side {
+                    let shared = T::of(lines[line[0]]);
+                    for (y, c) in y.iter_mut().zip(&columns[across[0]..][..L]) {
+                        *y -= T::of(*c) + shared;
+                    }
+                } else {
+                    for l in 0..L {
+                        y[l] -= T::of(columns[across[l]]) + T::of(lines[line[l]]);
+                    }
+                }
+                *row = y;
+            }
+        }
+    }
+
+    /// The polynomial, Horner's way; saturated reads stay.
+    #[inline(always)]
+    pub(super) fn linearity<const L: usize>(&self, w: &mut Work<T, L>) {
+        let p = &self.p;
+        let mut shift = [T::ZERO; L];
+        if p.zero_point == zero::RAW && self.on(stage::BIAS) {
+            shift = self.lanes(Plane::Bias as usize, w).map(|b| -b);
+        }
+        for c in 0..w.coefficients.len() {
+            w.coefficients[c] = self.lanes(Plane::Coefficients as usize + c, w);
+        }
+        for k in 0..self.reads() {
+            if p.zero_point == zero::FIRST && k % p.reads as usize == 0 {
+                shift = w.y[k];
+            }
+            let (mut y, flags) = (w.y[k], w.flags[k]);
+            let mut sum = [T::ZERO; L];
+            for coefficient in w.coefficients.iter().rev() {
+                let coefficient = *coefficient;
+                for l in 0..L {
+                    sum[l] = sum[l] * (y[l] - shift[l]) + coefficient[l];
+                }
+            }
+            for l in 0..L {
+                y[l] = if flags[l] & flag::SATURATED != 0 { y[l] } else { sum[l] };
+            }
+            w.y[k] = y;
+        }
+    }
+}
