@@ -2,16 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::blend;
 use super::exposure::{self, Checksums, Level1, Made, exposures, is_stage1, note_references, write_level1};
 use super::job::{Done, Job};
 use super::lenslet;
-use super::masters::{self, DarkLimits, Master};
-use super::product::{self, About, MasterInfo};
+use super::product::{self, About};
 use super::provenance::{Provenance, Status};
 use super::stage2::{self, References, Sky};
 use super::wcs::{self, Grid};
-use crate::config::{Background, CombineFrames, Step};
+use crate::config::{Background, Step};
 use crate::datamodel::{Image, Meta, Rate, product_name};
 use crate::engine::{DeviceInfo, Engine};
 use crate::error::{Error, Result};
@@ -19,12 +17,12 @@ use crate::fits::{Fits, Header};
 use crate::refs::{self, Frame};
 
 /// REFVER of the masters that a night makes.
-const VERSION: &str = "0.0.1";
+pub(super) const VERSION: &str = "0.0.1";
 
 /// Carries out jobs on one engine.
 pub struct Pipeline {
-    engine: Box<dyn Engine>,
-    checksums: Checksums,
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) checksums: Checksums,
 }
 
 /// The job's step of a kind, unless it is skipped.
@@ -33,6 +31,7 @@ macro_rules! step {
         $job.recipe.active(|s| if let Step::$kind(p) = s { Some(p) } else { None })
     };
 }
+pub(super) use step;
 
 impl Pipeline {
     /// A pipeline on `engine`.
@@ -67,7 +66,7 @@ impl Pipeline {
     }
 
     /// The one exposure of a job that takes one.
-    fn one(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Made> {
+    pub(super) fn one(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Made> {
         let ramp_product = product_path(job, None, 0);
         let made = exposure::level1(
             job,
@@ -97,7 +96,7 @@ impl Pipeline {
     }
 
     /// Rates of every exposure of a set, written as they come, and kept.
-    fn set(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Vec<Level1>> {
+    pub(super) fn set(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Vec<Level1>> {
         let groups = exposures(&job.inputs);
         let mut out: Vec<Level1> = Vec::new();
         let mut names: Vec<PathBuf> = Vec::new();
@@ -133,7 +132,7 @@ impl Pipeline {
         Ok(out)
     }
 
-    fn dark(&self, job: &Job, frame: &Frame, gain: Option<&[f32]>) -> Result<Option<Image>> {
+    pub(super) fn dark(&self, job: &Job, frame: &Frame, gain: Option<&[f32]>) -> Result<Option<Image>> {
         match (step!(job, DarkSub), job.references.get("dark")) {
             (Some(_), Some(path)) => refs::load_dark(path, frame, gain).map(Some),
             (Some(_), None) => Err(Error::reference(
@@ -145,7 +144,7 @@ impl Pipeline {
     }
 
     /// Notes the steps after stage 1, each complete unless it was left out.
-    fn finish_record(
+    pub(super) fn finish_record(
         &mut self,
         job: &Job,
         record: &mut Provenance,
@@ -157,160 +156,6 @@ impl Pipeline {
             record.step(step, if out { Status::Skipped } else { Status::Complete });
         }
         note_references(record, job, types, &mut self.checksums)
-    }
-
-    fn combine(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
-        let mut done = Done::default();
-        let default = CombineFrames::default();
-        let step = step!(job, CombineFrames).unwrap_or(&default).clone();
-        if job.inputs.iter().all(|p| is_level2(p)) {
-            return self.combine_images(job, &step);
-        }
-        let frames = self.set(job, &mut done, progress)?;
-        let Some(first) = frames.first() else {
-            return Err(Error::NothingToReduce("no frames to combine".into()));
-        };
-        let frame = Frame::new(&first.meta, first.rate.ny, first.rate.nx);
-        let headers: Vec<&Header> = frames.iter().map(|f| &f.header).collect();
-        let header = blend(&headers);
-        let mut record = first.provenance.clone();
-        record.inputs.clone_from(&job.inputs);
-        let meta = first.meta.clone();
-        let (level2, rates): (Vec<(Header, bool)>, Vec<Rate>) =
-            frames.into_iter().map(|f| ((f.header, f.fresh), f.rate)).unzip();
-        let dark = self.dark(job, &frame, None)?;
-        let kind = if job.recipe.steps.iter().any(|s| matches!(s, Step::Normalize(_))) {
-            "flat"
-        } else {
-            match job.recipe.name.as_str() {
-                "dark" => "dark",
-                _ => "sky",
-            }
-        };
-        let engine = self.engine.as_mut();
-        let master: Master = match kind {
-            "flat" => masters::master_flat(engine, &rates, dark.as_ref(), &step, step!(job, Normalize))?,
-            "dark" => {
-                let typical = job.instrument.detector(&meta.detector).map_or(0.1, |d| d.dark);
-                masters::master_dark(engine, &rates, &step, DarkLimits::of(typical))?
-            }
-            _ => masters::master_sky(engine, &rates, dark.as_ref(), &step)?,
-        };
-        record.warnings.extend(master.warnings.iter().cloned());
-        done.warnings.extend(master.warnings);
-        self.finish_record(job, &mut record, &[], &["dark"])?;
-        let path = job
-            .product
-            .clone()
-            .unwrap_or_else(|| job.masters.join(crate::datamodel::master_name(&meta, kind, "", VERSION)));
-        if kind == "sky" {
-            self.sky_images(job, &rates, &level2, dark.as_ref(), &record, &mut done)?;
-        }
-        let unit = if kind == "flat" { "" } else { product::ELECTRONS };
-        let about =
-            About { input: &header, model: "", level: 2, unit, wcs: None, provenance: &record, extra: None };
-        let description = format!("master {kind} of {} exposures", rates.len());
-        let info = MasterInfo { reftype: kind, version: VERSION, description: &description };
-        done.products.push(product::write_master(&path, &about, &info, &master.image)?);
-        Ok(done)
-    }
-
-    /// The level-2 image of each sky frame: less the dark, and flat-fielded where the
-    /// job has a flat. `frames` are their headers, and whether they were made here.
-    fn sky_images(
-        &mut self,
-        job: &Job,
-        rates: &[Rate],
-        frames: &[(Header, bool)],
-        dark: Option<&Image>,
-        record: &Provenance,
-        done: &mut Done,
-    ) -> Result<()> {
-        for ((header, fresh), rate) in frames.iter().zip(rates) {
-            if !fresh {
-                continue;
-            }
-            let meta = Meta::from_header(header);
-            let frame = Frame::new(&meta, rate.ny, rate.nx);
-            let flat = job.references.get("flat").map(|p| refs::load_flat(p, &frame)).transpose()?;
-            let references = References { dark, flat: flat.as_ref(), sky: None };
-            let reduced = stage2::reduce(self.engine.as_mut(), rate, &references, &Background::default())?;
-            let mut record = record.clone();
-            let flat_step = Step::FlatField(crate::config::FlatField::default());
-            record.step(&flat_step, if flat.is_some() { Status::Complete } else { Status::Skipped });
-            note_references(&mut record, job, &["flat"], &mut self.checksums)?;
-            let grid = Grid::Detector(rate.ny, rate.nx);
-            let coordinates = wcs::assign(header, None, &job.instrument, grid).ok().flatten();
-            let about = About {
-                input: header,
-                model: product::image_model(&meta),
-                level: 2,
-                unit: product::ELECTRONS,
-                wcs: coordinates.as_ref().map(|s| &s.cards),
-                provenance: &record,
-                extra: None,
-            };
-            let path = job.output.join(product_name(&meta, 2, ""));
-            done.products.push(product::write_image(&path, &about, &reduced.image)?);
-        }
-        Ok(())
-    }
-
-    /// Level-2 images to one level-3 image.
-    fn combine_images(&mut self, job: &Job, step: &CombineFrames) -> Result<Done> {
-        let mut images = Vec::new();
-        let mut headers = Vec::new();
-        for path in &job.inputs {
-            let (header, image) = crate::input::read_image(path)?;
-            headers.push(header);
-            images.push(image);
-        }
-        let all: Vec<&Image> = images.iter().collect();
-        let key = |h: &Header| ["C_DARK", "C_FLAT", "C_SKY"].map(|k| h.text(k));
-        let shared = headers.windows(2).all(|p| key(&p[0]) == key(&p[1]));
-        let image = stage2::combine_images(self.engine.as_mut(), &all, step, shared)?;
-        let header = blend(&headers.iter().collect::<Vec<_>>());
-        let mut record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
-        self.finish_record(job, &mut record, &[], &[])?;
-        let meta = Meta::from_header(&header);
-        let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&meta), 3));
-        let coordinates = headers
-            .first()
-            .and_then(|h| wcs::assign(h, None, &job.instrument, Grid::Detector(image.ny, image.nx)).ok())
-            .flatten();
-        let about = About {
-            input: &header,
-            model: product::image_model(&meta),
-            level: 3,
-            unit: product::ELECTRONS,
-            wcs: coordinates.as_ref().map(|s| &s.cards),
-            provenance: &record,
-            extra: None,
-        };
-        Ok(Done { products: vec![product::write_image(&path, &about, &image)?], warnings: vec![] })
-    }
-
-    /// `normalize` alone: a flat to median 1.
-    fn normalize(&mut self, job: &Job) -> Result<Done> {
-        let path = job.inputs.first().ok_or_else(|| Error::Usage("no file to normalise".into()))?;
-        let (header, mut image) = crate::input::read_image(path)?;
-        let default = crate::config::Normalize::default();
-        masters::normalise(&mut image, step!(job, Normalize).unwrap_or(&default))?;
-        let mut record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
-        self.finish_record(job, &mut record, &[], &[])?;
-        let product =
-            job.product.clone().unwrap_or_else(|| product_path(job, Some(&Meta::from_header(&header)), 2));
-        let about = About {
-            input: &header,
-            model: "",
-            level: 2,
-            unit: "",
-            wcs: None,
-            provenance: &record,
-            extra: None,
-        };
-        let info = MasterInfo { reftype: "flat", version: VERSION, description: "normalised flat" };
-        Ok(Done { products: vec![product::write_master(&product, &about, &info, &image)?], warnings: vec![] })
     }
 
     /// An imager exposure to its calibrated image.
@@ -364,7 +209,7 @@ impl Pipeline {
         if sky.is_some() {
             types.push("sky");
         }
-        self.finish_record_references(job, &mut record, &types)?;
+        note_references(&mut record, job, &types, &mut self.checksums)?;
         let default = Background::default();
         let same_dark = |h: &Header| lenslet::same_reference(h, &record, "dark");
         let references = References {
@@ -405,138 +250,9 @@ impl Pipeline {
         progress(1.0);
         Ok(done)
     }
-
-    fn finish_record_references(&mut self, job: &Job, record: &mut Provenance, types: &[&str]) -> Result<()> {
-        note_references(record, job, types, &mut self.checksums)
-    }
-
-    fn lenspx(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
-        let mut done = Done::default();
-        let mut frames = self.set(job, &mut done, progress)?;
-        let Some(first) = frames.first() else {
-            return Err(Error::NothingToReduce("no frames to calibrate the lenslets with".into()));
-        };
-        let frame = Frame::new(&first.meta, first.rate.ny, first.rate.nx);
-        let header = blend(&frames.iter().map(|f| &f.header).collect::<Vec<_>>());
-        let mut record = first.provenance.clone();
-        record.inputs.clone_from(&job.inputs);
-        let meta = first.meta.clone();
-        if let Some(dark) = self.dark(job, &frame, None)? {
-            for f in &mut frames {
-                check_size(&f.rate, &dark, "dark")?;
-                lenslet::subtract_dark(&mut f.rate, &dark);
-            }
-        }
-        let cal = lenslet::calibrate(job, frames, self.engine.as_mut())?;
-        self.finish_record(job, &mut record, &[], &["dark"])?;
-        let path = job
-            .product
-            .clone()
-            .unwrap_or_else(|| job.masters.join(crate::datamodel::master_name(&meta, "lenspx", "", VERSION)));
-        let info = MasterInfo {
-            reftype: "lenspx",
-            version: VERSION,
-            description: "lenslet traces, profiles, wavelengths and flat",
-        };
-        let (model, extra) = product::master_keywords(&info, &header);
-        let about = About {
-            input: &header,
-            model: &model,
-            level: 2,
-            unit: "",
-            wcs: None,
-            provenance: &record,
-            extra: Some(&extra),
-        };
-        cal.save(&path, &product::primary(&path, &about))?;
-        done.products.push(path);
-        Ok(done)
-    }
-
-    /// Lenslet exposures to a cube: one (science), or the mean of a set (sky).
-    fn cube(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
-        let mut done = Done::default();
-        let is_sky = job.recipe.takes == crate::config::Takes::Set;
-        let mut frames = if is_sky {
-            self.set(job, &mut done, progress)?
-        } else {
-            match self.one(job, &mut done, progress)? {
-                Made::Rate(level1) => {
-                    if level1.fresh {
-                        done.products.push(write_level1(&beside(job, &level1.meta, 1), &level1, job)?);
-                    }
-                    vec![*level1]
-                }
-                Made::Ramp(..) => return Ok(done),
-            }
-        };
-        let Some(first) = frames.first() else {
-            return Err(Error::NothingToReduce("no frames to extract".into()));
-        };
-        let frame = Frame::new(&first.meta, first.rate.ny, first.rate.nx);
-        let cal = lenslet::calibration(job, first)?;
-        let dark = self.dark(job, &frame, None)?;
-        let mut cubes = Vec::new();
-        for f in &mut frames {
-            if let Some(dark) = &dark {
-                check_size(&f.rate, dark, "dark")?;
-                lenslet::subtract_dark(&mut f.rate, dark);
-            }
-            cubes.push(lenslet::cube(job, f, &cal, self.engine.as_mut())?);
-        }
-        let mut cube = lenslet::mean(&cubes)?;
-        let header = blend(&frames.iter().map(|f| &f.header).collect::<Vec<_>>());
-        let mut record = std::mem::take(&mut frames[0].provenance);
-        record.inputs.clone_from(&job.inputs);
-        let mut left_out = Vec::new();
-        note_references(&mut record, job, &["dark", "lenspx"], &mut self.checksums)?;
-        if let Some(step) = step!(job, SkySub) {
-            match job.references.get("sky") {
-                Some(path) => {
-                    let (sky_header, sky) = crate::input::read_cube(path)?;
-                    let shared = lenslet::same_reference(&sky_header, &record, "dark");
-                    super::cube::sky_sub(&mut cube, &sky, step, shared)?;
-                    note_references(&mut record, job, &["sky"], &mut self.checksums)?;
-                }
-                None => {
-                    left_out.push("sky_sub");
-                    done.warnings.push("no sky cube: the sky stays in".into());
-                }
-            }
-        }
-        let step = if cube.nw > 1 { cube.wavelength[1] - cube.wavelength[0] } else { 0.0 };
-        let first_wave = cube.wavelength.first().copied().unwrap_or(0.0);
-        let grid = Grid::Cube { ny: cube.ny, nx: cube.nx, first: first_wave, step };
-        let coordinates = wcs::assign(&header, None, &job.instrument, grid)?;
-        match &coordinates {
-            Some(found) => done.warnings.extend(found.warnings.iter().cloned()),
-            None => {
-                left_out.push("assign_wcs");
-                done.warnings.push("no sky coordinates: the header has no RA and DEC".into());
-            }
-        }
-        record.warnings.clone_from(&done.warnings);
-        self.finish_record(job, &mut record, &left_out, &[])?;
-        let meta = Meta::from_header(&header);
-        let info = MasterInfo { reftype: "sky", version: VERSION, description: "lenslet sky cube" };
-        let (_, extra) = product::master_keywords(&info, &header);
-        let about = About {
-            input: &header,
-            model: "IFUCubeModel",
-            level: 2,
-            unit: product::CUBE,
-            wcs: coordinates.as_ref().map(|s| &s.cards),
-            provenance: &record,
-            extra: is_sky.then_some(&extra),
-        };
-        let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&meta), 2));
-        done.products.push(product::write_cube(&path, &about, &cube)?);
-        progress(1.0);
-        Ok(done)
-    }
 }
 
-fn check_size(rate: &Rate, image: &Image, what: &str) -> Result<()> {
+pub(super) fn check_size(rate: &Rate, image: &Image, what: &str) -> Result<()> {
     if (rate.ny, rate.nx) == (image.ny, image.nx) {
         return Ok(());
     }
@@ -547,7 +263,7 @@ fn check_size(rate: &Rate, image: &Image, what: &str) -> Result<()> {
 }
 
 /// A product's path where the caller gave none.
-fn product_path(job: &Job, meta: Option<&Meta>, level: u32) -> PathBuf {
+pub(super) fn product_path(job: &Job, meta: Option<&Meta>, level: u32) -> PathBuf {
     if let Some(path) = &job.product {
         return path.clone();
     }
@@ -564,7 +280,7 @@ fn product_path(job: &Job, meta: Option<&Meta>, level: u32) -> PathBuf {
 
 /// The level-1 file that belongs to a job's planned level-2 file: the same name at
 /// the other level, so that clashes solved there are solved here.
-fn beside(job: &Job, meta: &Meta, level: u32) -> PathBuf {
+pub(super) fn beside(job: &Job, meta: &Meta, level: u32) -> PathBuf {
     let planned = job.product.as_ref().and_then(|p| Some((p, p.file_name()?.to_str()?)));
     match planned {
         Some((path, name)) if name.contains("_LVL2_") => {
@@ -575,7 +291,7 @@ fn beside(job: &Job, meta: &Meta, level: u32) -> PathBuf {
 }
 
 /// Whether a file is a product of level 2 or more, told by its primary header.
-fn is_level2(path: &std::path::Path) -> bool {
+pub(super) fn is_level2(path: &std::path::Path) -> bool {
     Fits::open(path).is_ok_and(|f| f.primary().has("DRSVER") && f.primary().integer("DATALVL") >= Some(2))
 }
 

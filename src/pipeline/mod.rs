@@ -4,6 +4,7 @@
 mod blend;
 pub mod calibration;
 pub mod cube;
+mod cubes;
 mod execute;
 mod exposure;
 pub mod extract;
@@ -17,6 +18,7 @@ pub mod provenance;
 mod ramp_file;
 pub mod refpix;
 pub mod robust;
+mod sets;
 pub mod stage1;
 pub mod stage2;
 pub mod wcs;

@@ -1,0 +1,172 @@
+//! Jobs that make one product of a set: masters, combinations, normalised flats.
+
+use super::blend;
+use super::execute::{Pipeline, VERSION, is_level2, product_path, step};
+use super::exposure::{self, note_references};
+use super::masters::{self, DarkLimits, Master};
+use super::product::{self, About, MasterInfo};
+use super::provenance::{Provenance, Status};
+use super::stage2::{self, References};
+use super::wcs::{self, Grid};
+use super::{Done, Job};
+use crate::config::{Background, CombineFrames, Step};
+use crate::datamodel::{Image, Meta, Rate, product_name};
+use crate::error::{Error, Result};
+use crate::fits::Header;
+use crate::refs::{self, Frame};
+
+impl Pipeline {
+    pub(super) fn combine(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
+        let mut done = Done::default();
+        let default = CombineFrames::default();
+        let step = step!(job, CombineFrames).unwrap_or(&default).clone();
+        if job.inputs.iter().all(|p| is_level2(p)) {
+            return self.combine_images(job, &step);
+        }
+        let frames = self.set(job, &mut done, progress)?;
+        let Some(first) = frames.first() else {
+            return Err(Error::NothingToReduce("no frames to combine".into()));
+        };
+        let frame = Frame::new(&first.meta, first.rate.ny, first.rate.nx);
+        let headers: Vec<&Header> = frames.iter().map(|f| &f.header).collect();
+        let header = blend(&headers);
+        let mut record = first.provenance.clone();
+        record.inputs.clone_from(&job.inputs);
+        let meta = first.meta.clone();
+        let (level2, rates): (Vec<(Header, bool)>, Vec<Rate>) =
+            frames.into_iter().map(|f| ((f.header, f.fresh), f.rate)).unzip();
+        let dark = self.dark(job, &frame, None)?;
+        let kind = if job.recipe.steps.iter().any(|s| matches!(s, Step::Normalize(_))) {
+            "flat"
+        } else {
+            match job.recipe.name.as_str() {
+                "dark" => "dark",
+                _ => "sky",
+            }
+        };
+        let engine = self.engine.as_mut();
+        let master: Master = match kind {
+            "flat" => masters::master_flat(engine, &rates, dark.as_ref(), &step, step!(job, Normalize))?,
+            "dark" => {
+                let typical = job.instrument.detector(&meta.detector).map_or(0.1, |d| d.dark);
+                masters::master_dark(engine, &rates, &step, DarkLimits::of(typical))?
+            }
+            _ => masters::master_sky(engine, &rates, dark.as_ref(), &step)?,
+        };
+        record.warnings.extend(master.warnings.iter().cloned());
+        done.warnings.extend(master.warnings);
+        self.finish_record(job, &mut record, &[], &["dark"])?;
+        let path = job
+            .product
+            .clone()
+            .unwrap_or_else(|| job.masters.join(crate::datamodel::master_name(&meta, kind, "", VERSION)));
+        if kind == "sky" {
+            self.sky_images(job, &rates, &level2, dark.as_ref(), &record, &mut done)?;
+        }
+        let unit = if kind == "flat" { "" } else { product::ELECTRONS };
+        let about =
+            About { input: &header, model: "", level: 2, unit, wcs: None, provenance: &record, extra: None };
+        let description = format!("master {kind} of {} exposures", rates.len());
+        let info = MasterInfo { reftype: kind, version: VERSION, description: &description };
+        done.products.push(product::write_master(&path, &about, &info, &master.image)?);
+        Ok(done)
+    }
+
+    /// The level-2 image of each sky frame: less the dark, and flat-fielded where the
+    /// job has a flat. `frames` are their headers, and whether they were made here.
+    fn sky_images(
+        &mut self,
+        job: &Job,
+        rates: &[Rate],
+        frames: &[(Header, bool)],
+        dark: Option<&Image>,
+        record: &Provenance,
+        done: &mut Done,
+    ) -> Result<()> {
+        for ((header, fresh), rate) in frames.iter().zip(rates) {
+            if !fresh {
+                continue;
+            }
+            let meta = Meta::from_header(header);
+            let frame = Frame::new(&meta, rate.ny, rate.nx);
+            let flat = job.references.get("flat").map(|p| refs::load_flat(p, &frame)).transpose()?;
+            let references = References { dark, flat: flat.as_ref(), sky: None };
+            let reduced = stage2::reduce(self.engine.as_mut(), rate, &references, &Background::default())?;
+            let mut record = record.clone();
+            let flat_step = Step::FlatField(crate::config::FlatField::default());
+            record.step(&flat_step, if flat.is_some() { Status::Complete } else { Status::Skipped });
+            note_references(&mut record, job, &["flat"], &mut self.checksums)?;
+            let grid = Grid::Detector(rate.ny, rate.nx);
+            let coordinates = wcs::assign(header, None, &job.instrument, grid).ok().flatten();
+            let about = About {
+                input: header,
+                model: product::image_model(&meta),
+                level: 2,
+                unit: product::ELECTRONS,
+                wcs: coordinates.as_ref().map(|s| &s.cards),
+                provenance: &record,
+                extra: None,
+            };
+            let path = job.output.join(product_name(&meta, 2, ""));
+            done.products.push(product::write_image(&path, &about, &reduced.image)?);
+        }
+        Ok(())
+    }
+
+    /// Level-2 images to one level-3 image.
+    fn combine_images(&mut self, job: &Job, step: &CombineFrames) -> Result<Done> {
+        let mut images = Vec::new();
+        let mut headers = Vec::new();
+        for path in &job.inputs {
+            let (header, image) = crate::input::read_image(path)?;
+            headers.push(header);
+            images.push(image);
+        }
+        let all: Vec<&Image> = images.iter().collect();
+        let key = |h: &Header| ["C_DARK", "C_FLAT", "C_SKY"].map(|k| h.text(k));
+        let shared = headers.windows(2).all(|p| key(&p[0]) == key(&p[1]));
+        let image = stage2::combine_images(self.engine.as_mut(), &all, step, shared)?;
+        let header = blend(&headers.iter().collect::<Vec<_>>());
+        let mut record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
+        self.finish_record(job, &mut record, &[], &[])?;
+        let meta = Meta::from_header(&header);
+        let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&meta), 3));
+        let coordinates = headers
+            .first()
+            .and_then(|h| wcs::assign(h, None, &job.instrument, Grid::Detector(image.ny, image.nx)).ok())
+            .flatten();
+        let about = About {
+            input: &header,
+            model: product::image_model(&meta),
+            level: 3,
+            unit: product::ELECTRONS,
+            wcs: coordinates.as_ref().map(|s| &s.cards),
+            provenance: &record,
+            extra: None,
+        };
+        Ok(Done { products: vec![product::write_image(&path, &about, &image)?], warnings: vec![] })
+    }
+
+    /// `normalize` alone: a flat to median 1.
+    pub(super) fn normalize(&mut self, job: &Job) -> Result<Done> {
+        let path = job.inputs.first().ok_or_else(|| Error::Usage("no file to normalise".into()))?;
+        let (header, mut image) = crate::input::read_image(path)?;
+        let default = crate::config::Normalize::default();
+        masters::normalise(&mut image, step!(job, Normalize).unwrap_or(&default))?;
+        let mut record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
+        self.finish_record(job, &mut record, &[], &[])?;
+        let product =
+            job.product.clone().unwrap_or_else(|| product_path(job, Some(&Meta::from_header(&header)), 2));
+        let about = About {
+            input: &header,
+            model: "",
+            level: 2,
+            unit: "",
+            wcs: None,
+            provenance: &record,
+            extra: None,
+        };
+        let info = MasterInfo { reftype: "flat", version: VERSION, description: "normalised flat" };
+        Ok(Done { products: vec![product::write_master(&product, &about, &info, &image)?], warnings: vec![] })
+    }
+}
