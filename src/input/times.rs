@@ -54,8 +54,17 @@ pub(super) fn of_ramp(
             jwst(header, layout, &mut Vec::new()).unwrap_or_else(|| even(layout, 1.0))
         }
         (None, _) => {
-            let step = read_time(header, options).ok_or_else(|| {
-                let cut = fits.hdus.iter().any(|h| fits.available(h) < h.data_len);
+            let cut = fits.hdus.iter().any(|h| fits.available(h) < h.data_len);
+            let even_share = || {
+                // A file cut off before its TIMES still says how long it was exposed.
+                let (time, reads) = (header.number("EXPTIME")?, header.number("NREADS")?);
+                (cut && layout.family == Family::Native && time > 0.0 && reads > 0.0).then(|| {
+                    warnings
+                        .push("cut off before its TIMES: reads taken every EXPTIME/NREADS seconds".into());
+                    time / reads
+                })
+            };
+            let step = read_time(header, options).or_else(even_share).ok_or_else(|| {
                 let cut = if cut { "is cut short, perhaps before its TIMES, and " } else { "" };
                 let message = format!(
                     "{cut}says nothing about when its reads were taken: add an HDU TIMES (ramps, reads) or one of \

@@ -168,6 +168,7 @@ impl Pipeline {
                 Made::Ramp(..) => return Ok(done),
             },
         };
+        refuse_repeats(job, &level1)?;
         if level1.counts {
             let path = job.inputs.first().cloned().unwrap_or_default();
             return Err(Error::input(&path, "is in DN/s; stage 2 needs e-/s (leave ramp_fit.units at e-/s)"));
@@ -195,6 +196,7 @@ impl Pipeline {
         let mut left_out = Vec::new();
         let sky = match (step!(job, Background), job.references.get("sky")) {
             (Some(_), Some(path)) => {
+                refuse_other_flat(job, &level1, path)?;
                 Some((refs::load_sky(path, &frame, gain)?, Fits::open(path)?.primary().clone()))
             }
             (Some(_), None) => {
@@ -218,7 +220,8 @@ impl Pipeline {
             sky: sky.as_ref().map(|(image, header)| Sky { image, same_dark: same_dark(header) }),
         };
         let background = step!(job, Background).unwrap_or(&default);
-        let reduced = stage2::reduce(self.engine.as_mut(), &level1.rate, &references, background)?;
+        let mut reduced = stage2::reduce(self.engine.as_mut(), &level1.rate, &references, background)?;
+        keep_common(&mut reduced.image, &level1);
         if let Some(scale) = reduced.sky_scale {
             level1.header.set("SKYSCALE", (scale * 1e6).round() / 1e6, "factor on the sky frame");
         }
@@ -295,7 +298,52 @@ pub(super) fn is_level2(path: &std::path::Path) -> bool {
     Fits::open(path).is_ok_and(|f| f.primary().has("DRSVER") && f.primary().integer("DATALVL") >= Some(2))
 }
 
-/// A level-2 image as a step's input: its errors count as its own.
+/// A step that the input went through already is not done again.
+fn refuse_repeats(job: &Job, level1: &Level1) -> Result<()> {
+    let done = |s: &&Step| {
+        let complete = level1.header.text(s.keyword()).as_deref() == Some("COMPLETE");
+        !level1.fresh && !s.skip() && !is_stage1(s) && !matches!(s, Step::AssignWcs(_)) && complete
+    };
+    let Some(step) = job.recipe.steps.iter().find(done) else { return Ok(()) };
+    let path = job.inputs.first().cloned().unwrap_or_default();
+    let (name, keyword) = (step.name(), step.keyword());
+    Err(Error::input(
+        &path,
+        format!(
+            "went through {name} already ({keyword} = COMPLETE): leave the step out, or start from the rate"
+        ),
+    ))
+}
+
+/// A sky frame that was not flat-fielded does not belong to an image that was.
+fn refuse_other_flat(job: &Job, level1: &Level1, sky: &std::path::Path) -> Result<()> {
+    let flat = |h: &Header| h.text("S_FLAT").as_deref() == Some("COMPLETE");
+    if level1.fresh || !flat(&level1.header) || flat(Fits::open(sky)?.primary()) {
+        return Ok(());
+    }
+    let path = job.inputs.first().cloned().unwrap_or_default();
+    Err(Error::input(
+        &path,
+        "is flat-fielded and the sky frame is not: run the recipe 'imager' on the rate, which subtracts the sky first",
+    ))
+}
+
+/// What the input shared with other frames, its product shares too: scaled as its
+/// variance was.
+fn keep_common(image: &mut Image, level1: &Level1) {
+    if level1.common.is_empty() {
+        return;
+    }
+    image.var_common.resize(image.data.len(), 0.0);
+    for i in 0..image.data.len() {
+        let (before, after) = (level1.rate.err[i].powi(2), image.err[i].powi(2) - image.var_common[i]);
+        let more = level1.common[i] * after / before;
+        image.var_common[i] += if more.is_finite() { more.max(0.0) } else { 0.0 };
+    }
+}
+
+/// A level-2 image as a step's input: its errors count as its own, but for the part
+/// that [`keep_common`] puts back.
 fn from_image(job: &Job, path: &std::path::Path, engine: &dyn Engine) -> Result<Level1> {
     let (header, image) = crate::input::read_image(path)?;
     let variance: Vec<f32> = image.err.iter().map(|e| e * e).collect();
@@ -312,5 +360,13 @@ fn from_image(job: &Job, path: &std::path::Path, engine: &dyn Engine) -> Result<
         nreads: vec![0; n],
     };
     let provenance = exposure::provenance(job, engine, &job.inputs);
-    Ok(Level1 { meta: Meta::from_header(&header), header, rate, provenance, fresh: false, counts: false })
+    Ok(Level1 {
+        meta: Meta::from_header(&header),
+        header,
+        rate,
+        provenance,
+        fresh: false,
+        counts: false,
+        common: image.var_common,
+    })
 }

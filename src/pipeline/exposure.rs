@@ -33,6 +33,8 @@ pub(super) struct Level1 {
     pub(super) fresh: bool,
     /// DN/s rather than e-/s.
     pub(super) counts: bool,
+    /// Variance shared with frames of the same references; empty for a rate.
+    pub(super) common: Vec<f32>,
 }
 
 /// What became of an exposure.
@@ -137,6 +139,7 @@ pub(super) fn level1(
                 rate: file.rate,
                 provenance,
                 fresh: false,
+                common: Vec::new(),
             })))
         }
     }
@@ -242,6 +245,7 @@ fn from_ramp(
         provenance: record,
         fresh: true,
         counts,
+        common: Vec::new(),
     })))
 }
 
@@ -300,6 +304,7 @@ fn from_image(
         provenance: record,
         fresh: true,
         counts: false,
+        common: Vec::new(),
     })
 }
 

@@ -152,7 +152,13 @@ impl<'a> Stream<'a> {
         let mut found = None;
         if let Some(step) = &plan.refpix {
             let layout = refpix::Layout::find(ramp, cal.bits(), detector);
-            let bias = (plan.stages & stage::BIAS != 0).then(|| cal.plane(Plane::Bias));
+            // A ramp whose bias an earlier run subtracted has its zero where it should be.
+            let gone = ramp.header.text("S_BIAS").as_deref() == Some("COMPLETE");
+            let nothing = if gone { vec![0.0; ramp.ny * ramp.nx] } else { Vec::new() };
+            let bias = match plan.stages & stage::BIAS != 0 {
+                true => Some(cal.plane(Plane::Bias)),
+                false => gone.then_some(nothing.as_slice()),
+            };
             let offsets = match &layout {
                 Some(l) => refpix::measure(ramp, l, bias, step.odd_even_columns, step.use_side_ref_pixels)?,
                 None => None,
