@@ -18,6 +18,7 @@ pub mod night;
 pub mod pipeline;
 pub mod refs;
 pub mod report;
+mod simd;
 pub mod simulate;
 
 pub use error::{Error, Result};

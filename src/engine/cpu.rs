@@ -20,6 +20,7 @@ impl CpuEngine {
             kind: DeviceKind::Cpu,
             max_binding: u64::MAX,
             memory,
+            enough: 8 << 20,
         };
         CpuEngine { info, buffers: Vec::new() }
     }

@@ -69,6 +69,7 @@ impl GpuEngine {
             kind,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             memory,
+            enough: super::select::GPU_ENOUGH,
         };
         Ok(GpuEngine {
             info,

@@ -74,6 +74,9 @@ pub struct DeviceInfo {
     pub max_binding: u64,
     /// Bytes that buffers should not exceed together.
     pub memory: u64,
+    /// Bytes of one buffer from which more at once gain nothing: what stays in a
+    /// cache, or what hides the cost of a dispatch.
+    pub enough: u64,
 }
 
 /// A device that runs kernels.

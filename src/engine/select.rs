@@ -19,6 +19,8 @@ pub struct Listed {
 /// Memory that GPU buffers should stay under when the user does not say: wgpu does
 /// not tell how much a device has.
 const GPU_MEMORY: u64 = 4 << 30;
+/// Uploads of this size reach the bus's full speed.
+pub(super) const GPU_ENOUGH: u64 = 64 << 20;
 /// The same for the CPU engine.
 const CPU_MEMORY: u64 = 1 << 30;
 
@@ -61,6 +63,7 @@ fn describe(adapter: &wgpu::Adapter, kind: DeviceKind) -> DeviceInfo {
         kind,
         max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         memory: GPU_MEMORY,
+        enough: GPU_ENOUGH,
     }
 }
 
@@ -139,8 +142,14 @@ mod tests {
     use super::*;
 
     fn device(name: &str, kind: DeviceKind, pci: &str) -> Listed {
-        let info =
-            DeviceInfo { name: name.into(), backend: "vulkan".into(), kind, max_binding: 1, memory: 1 };
+        let info = DeviceInfo {
+            name: name.into(),
+            backend: "vulkan".into(),
+            kind,
+            max_binding: 1,
+            memory: 1,
+            enough: 1,
+        };
         Listed { info, pci: pci.into(), driver: String::new(), default: false }
     }
 

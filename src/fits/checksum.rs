@@ -1,5 +1,7 @@
 //! The 32-bit ones-complement checksum of the FITS convention.
 
+use crate::simd::widest;
+
 /// Adds `bytes` (big-endian 32-bit words, a short tail padded with zeros) to a
 /// running sum. Sums of parts that start at multiples of four bytes may be
 /// combined in any order with [`combine`].
@@ -7,7 +9,7 @@ pub(crate) fn accumulate(sum: u32, bytes: &[u8]) -> u32 {
     let mut total = u64::from(sum);
     let (words, tail) = bytes.as_chunks::<4>();
     for block in words.chunks(1 << 24) {
-        total += block.iter().map(|w| u64::from(u32::from_be_bytes(*w))).sum::<u64>();
+        total += total_of(block);
         total = (total & 0xffff_ffff) + (total >> 32);
     }
     if !tail.is_empty() {
@@ -16,6 +18,15 @@ pub(crate) fn accumulate(sum: u32, bytes: &[u8]) -> u32 {
         total += u64::from(u32::from_be_bytes(word));
     }
     fold(total)
+}
+
+widest! {
+    fn total_of(words: &[[u8; 4]]) -> u64 = sum_of
+}
+
+#[inline(always)]
+fn sum_of(words: &[[u8; 4]]) -> u64 {
+    words.iter().map(|w| u64::from(u32::from_be_bytes(*w))).sum()
 }
 
 /// Ones-complement sum of two checksums.

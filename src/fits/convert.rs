@@ -1,5 +1,7 @@
 //! Pixels from their big-endian bytes to numbers and back.
 
+use crate::simd::widest;
+
 /// How pixels are written: BITPIX, BSCALE, BZERO, BLANK.
 pub(crate) struct Format {
     pub(crate) bitpix: i64,
@@ -17,8 +19,18 @@ macro_rules! each {
     };
 }
 
-/// To f32; unscaled 8- and 16-bit integers and floats are exact.
-pub(crate) fn to_f32(format: &Format, bytes: &[u8], out: &mut [f32]) {
+widest! {
+    /// To f32; unscaled 8- and 16-bit integers and floats are exact.
+    pub(crate) fn to_f32(format: &Format, bytes: &[u8], out: &mut [f32]) = f32_of
+}
+
+widest! {
+    /// To u32 by the low 32 bits of the integer value.
+    pub(crate) fn to_u32(format: &Format, bytes: &[u8], out: &mut [u32]) = u32_of
+}
+
+#[inline(always)]
+fn f32_of(format: &Format, bytes: &[u8], out: &mut [f32]) {
     let unscaled = format.bscale == 1.0 && format.blank.is_none();
     let plain = unscaled && format.bzero == 0.0;
     match format.bitpix {
@@ -54,8 +66,8 @@ pub(crate) fn to_f64(format: &Format, bytes: &[u8], out: &mut [f64]) {
     }
 }
 
-/// To u32 by the low 32 bits of the integer value.
-pub(crate) fn to_u32(format: &Format, bytes: &[u8], out: &mut [u32]) {
+#[inline(always)]
+fn u32_of(format: &Format, bytes: &[u8], out: &mut [u32]) {
     let offset = format.bzero as i64;
     match format.bitpix {
         8 => each!(bytes, out, 1, |b: [u8; 1]| i64::from(b[0]).wrapping_add(offset) as u32),

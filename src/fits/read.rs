@@ -257,11 +257,11 @@ impl Fits {
             blank: hdu.blank(),
         };
         let width = hdu.bitpix.unsigned_abs() as usize / 8;
-        const PIXELS: usize = 1 << 18;
-        out.par_chunks_mut(PIXELS).enumerate().try_for_each(|(i, part)| {
-            let mut bytes = vec![0u8; part.len() * width];
-            self.read_raw(hdu, ((first + i * PIXELS) * width) as u64, &mut bytes)?;
-            convert(&format, &bytes, part);
+        const PIXELS: usize = 1 << 16;
+        out.par_chunks_mut(PIXELS).enumerate().try_for_each_init(Vec::new, |bytes, (i, part)| {
+            bytes.resize(part.len() * width, 0u8);
+            self.read_raw(hdu, ((first + i * PIXELS) * width) as u64, bytes)?;
+            convert(&format, bytes, part);
             Ok(())
         })
     }

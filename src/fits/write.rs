@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::checksum::{accumulate, combine, encode};
 use super::{BLOCK, Header, padded};
 use crate::error::{Error, Result};
+use crate::simd::widest;
 
 /// Pixels of an image HDU, in numpy (C) order.
 #[derive(Debug, Clone, Copy)]
@@ -54,25 +55,30 @@ impl Pixels<'_> {
             Pixels::Raw(_, v) => v.len(),
         }
     }
+}
 
-    /// Big-endian bytes `[at, at + out.len())`; both multiples of 8.
-    fn pack(&self, at: usize, out: &mut [u8]) {
-        macro_rules! pack {
-            ($values:expr, $width:literal, $f:expr) => {
-                for (o, v) in out.as_chunks_mut::<$width>().0.iter_mut().zip(&$values[at / $width..]) {
-                    *o = $f(*v).to_be_bytes();
-                }
-            };
-        }
-        match self {
-            Pixels::U8(v) | Pixels::Raw(_, v) => out.copy_from_slice(&v[at..at + out.len()]),
-            Pixels::I16(v) => pack!(v, 2, |x: i16| x),
-            Pixels::U16(v) => pack!(v, 2, |x: u16| x ^ 0x8000),
-            Pixels::I32(v) => pack!(v, 4, |x: i32| x),
-            Pixels::U32(v) => pack!(v, 4, |x: u32| x ^ 0x8000_0000),
-            Pixels::F32(v) => pack!(v, 4, |x: f32| x.to_bits()),
-            Pixels::F64(v) => pack!(v, 8, |x: f64| x.to_bits()),
-        }
+widest! {
+    /// Big-endian bytes `[at, at + out.len())` of the pixels; both multiples of 8.
+    fn pack(pixels: &Pixels<'_>, at: usize, out: &mut [u8]) = pack_of
+}
+
+#[inline(always)]
+fn pack_of(pixels: &Pixels<'_>, at: usize, out: &mut [u8]) {
+    macro_rules! pack {
+        ($values:expr, $width:literal, $f:expr) => {
+            for (o, v) in out.as_chunks_mut::<$width>().0.iter_mut().zip(&$values[at / $width..]) {
+                *o = $f(*v).to_be_bytes();
+            }
+        };
+    }
+    match pixels {
+        Pixels::U8(v) | Pixels::Raw(_, v) => out.copy_from_slice(&v[at..at + out.len()]),
+        Pixels::I16(v) => pack!(v, 2, |x: i16| x),
+        Pixels::U16(v) => pack!(v, 2, |x: u16| x ^ 0x8000),
+        Pixels::I32(v) => pack!(v, 4, |x: i32| x),
+        Pixels::U32(v) => pack!(v, 4, |x: u32| x ^ 0x8000_0000),
+        Pixels::F32(v) => pack!(v, 4, |x: f32| x.to_bits()),
+        Pixels::F64(v) => pack!(v, 8, |x: f64| x.to_bits()),
     }
 }
 
@@ -260,16 +266,16 @@ impl FitsWriter {
 
     /// Writes pixels and returns the sum of their bytes as if they began a word.
     fn write_bytes(&self, at: u64, pixels: Pixels<'_>) -> Result<u32> {
-        const PIECE: usize = 1 << 20;
+        const PIECE: usize = 1 << 18;
         let total = pixels.bytes();
         (0..total.div_ceil(PIECE))
             .into_par_iter()
-            .map(|i| {
+            .map_init(Vec::new, |buffer, i| {
                 let start = i * PIECE;
-                let mut buffer = vec![0u8; PIECE.min(total - start)];
-                pixels.pack(start, &mut buffer);
-                self.put(at + start as u64, &buffer)?;
-                Ok(accumulate(0, &buffer))
+                buffer.resize(PIECE.min(total - start), 0u8);
+                pack(&pixels, start, buffer);
+                self.put(at + start as u64, buffer)?;
+                Ok(accumulate(0, buffer))
             })
             .try_reduce(|| 0, |a, b| Ok(combine(a, b)))
     }

@@ -403,8 +403,6 @@ fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
 
 /// Rows of a chunk: as many as the device binds and two slots fit the budget.
 fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> Result<usize> {
-    /// More than this gains nothing and makes progress coarse.
-    const LARGEST: u64 = 64 << 20;
     let total = (ramp.ramps * ramp.reads) as u64;
     let nx = ramp.nx as u64;
     let raw = ramp.chunk_bytes(1) as u64;
@@ -415,8 +413,9 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
     let together = (raw + flags + out + planes + flags_out).max(1) * 2;
     let device = engine.device();
-    let rows =
-        (device.max_binding / largest).min(device.memory / 2 / together).min((LARGEST / largest).max(1));
+    let rows = (device.max_binding / largest)
+        .min(device.memory / 2 / together)
+        .min((device.enough / largest).max(1));
     if device.max_binding / largest == 0 {
         return Err(Error::Device {
             device: device.name.clone(),

@@ -8,6 +8,7 @@ use super::super::{Args, Bound};
 use super::rates::Rates;
 use super::reads::{Source, Work};
 use super::{LANES, OUT_PLANES, Params, stage};
+use crate::simd::widest;
 
 /// Items that a thread takes at a time.
 const BAND: usize = 4096;
@@ -60,35 +61,21 @@ fn rates(source: &Source<'_, f32>, out: &mut [u32]) {
     let mut planes = out.chunks_mut(items);
     let mut next = || planes.next().unwrap_or_default().par_chunks_mut(BAND);
     let bands = (next(), next(), next(), next(), next(), next(), next());
-    let run = select();
     bands.into_par_iter().enumerate().for_each_init(
         || Work::new(source.reads(), source.p.ncoef as usize),
         |work, (band, (a, b, c, d, e, f, g))| {
-            run(source, band * BAND, &mut [a, b, c, d, e, f, g], work);
+            run_band(source, band * BAND, &mut [a, b, c, d, e, f, g], work);
         },
     );
 }
 
-type BandFn = fn(&Source<'_, f32>, usize, &mut [&mut [u32]; OUT_PLANES], &mut Work<f32, LANES>);
-
-/// The band function for the instruction set of this machine. All give the same bits.
-fn select() -> BandFn {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-        {
-            // SAFETY: the features were detected.
-            return |s, i, o, w| unsafe { band_avx512(s, i, o, w) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the feature was detected.
-            return |s, i, o, w| unsafe { band_avx2(s, i, o, w) };
-        }
-    }
-    band
+widest! {
+    fn run_band(
+        source: &Source<'_, f32>,
+        first: usize,
+        out: &mut [&mut [u32]; OUT_PLANES],
+        work: &mut Work<f32, LANES>,
+    ) = band
 }
 
 #[inline(always)]
@@ -102,28 +89,6 @@ fn band(s: &Source<'_, f32>, first: usize, out: &mut [&mut [u32]; OUT_PLANES], w
             plane[start..start + width].copy_from_slice(&value[..width]);
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-fn band_avx512(
-    s: &Source<'_, f32>,
-    first: usize,
-    out: &mut [&mut [u32]; OUT_PLANES],
-    w: &mut Work<f32, LANES>,
-) {
-    band(s, first, out, w);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn band_avx2(
-    s: &Source<'_, f32>,
-    first: usize,
-    out: &mut [&mut [u32]; OUT_PLANES],
-    w: &mut Work<f32, LANES>,
-) {
-    band(s, first, out, w);
 }
 
 /// Stores the ramps and flags after the stages, `[read][item]`.

@@ -114,7 +114,12 @@ impl<'a, T: Real> Source<'a, T> {
         w.contiguous = w.pixel[L - 1] == w.pixel[0] + L - 1 && w.pixel[0] / nx == w.pixel[L - 1] / nx;
         let contiguous = w.contiguous && self.p.stride_x == 1;
         let encoding = Encoding::of(self.p.encoding);
-        let start: [usize; L] = std::array::from_fn(|l| self.element(w.pixel[l], 0));
+        let mut start = [self.element(w.pixel[0], 0); L];
+        if !contiguous {
+            for l in 1..L {
+                start[l] = self.element(w.pixel[l], 0);
+            }
+        }
         let (ramps, reads) = (self.p.ramps as usize, self.p.reads as usize);
         let steps = (0..ramps).flat_map(|r| {
             (0..reads).map(move |k| r * self.p.stride_ramp as usize + k * self.p.stride_read as usize)
