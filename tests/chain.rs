@@ -124,6 +124,11 @@ fn steps_of_the_imager_make_the_recipe_s_image() {
     let with_sky = format!("--override_sky={}", text(&sky));
     let (done, said) = irisgpu(&["run", "background", text(&flat), &with_sky, "-o", text(&out)]);
     assert!(!done && said.contains("give the flat it was divided by (IRIS_IMG1_FLAT"), "{said}");
+    let with_sky = format!("--override_sky={}", text(&night.find("reduced", "SKY_LVL2_")));
+    let (done, said) = irisgpu(&["run", "background", text(&dark), &with_sky, "-o", text(&out)]);
+    assert!(!done && said.contains("flat-fielded and the frame is not yet"), "{said}");
+    let (done, said) = irisgpu(&["run", "background", text(&flat), &with_sky, "-o", text(&out)]);
+    assert!(done, "{said}");
 }
 
 #[test]

@@ -116,13 +116,18 @@ impl Pipeline {
         };
         let mut types = Vec::new();
         types.extend(dark.is_some().then_some("dark"));
-        if let Some((_, header)) = &sky
-            && is_done(&level1.header, "S_FLAT")
-            && !is_done(header, "S_FLAT")
-        {
-            let own = self.flat_of(job, level1, file)?;
-            undo_flat(level1, &own);
-            flat = Some(own);
+        let flat_sky = sky.as_ref().is_some_and(|(_, header)| is_done(header, "S_FLAT"));
+        match (is_done(&level1.header, "S_FLAT"), flat_sky) {
+            (true, false) if sky.is_some() => {
+                let own = self.flat_of(job, level1, file)?;
+                undo_flat(level1, &own);
+                flat = Some(own);
+            }
+            (false, true) => {
+                let text = "is flat-fielded and the frame is not yet: take a sky that is not, or run flat_field first";
+                return Err(Error::reference("sky", text));
+            }
+            _ => {}
         }
         types.extend(flat.is_some().then_some("flat"));
         types.extend(sky.is_some().then_some("sky"));
@@ -134,7 +139,11 @@ impl Pipeline {
             flat: flat.as_ref(),
             sky: sky
                 .as_ref()
-                .map(|(image, header)| Sky { image, same_dark: same_reference(header, &facts, "dark") }),
+                // A flat-fielded sky shares more than the dark, which would not cancel with it.
+                .map(|(image, header)| Sky {
+                    image,
+                    same_dark: !flat_sky && same_reference(header, &facts, "dark"),
+                }),
             before: &level1.common,
         };
         if let Some((_, header)) = &sky {
