@@ -86,6 +86,32 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The reference type of the master that a set becomes; `None`: no master.
+    pub fn master(&self) -> Option<&'static str> {
+        let has = |name| self.steps.iter().any(|s| s.name() == name);
+        match self.name.as_str() {
+            _ if self.takes == Takes::One => None,
+            _ if has("wavecal") => Some("lenspx"),
+            _ if has("normalize") => Some("flat"),
+            "dark" => Some("dark"),
+            "sky" => Some("sky"),
+            _ if has("cube_build") => Some("sky"),
+            _ => None,
+        }
+    }
+
+    /// The level of what it leaves: 0 a ramp, 1 a rate (with or without its dark),
+    /// 2 a calibrated image, spectra, a cube or a master, 3 a combination.
+    pub fn level(&self) -> u32 {
+        let order = |name| Step::NAMES.iter().position(|n| *n == name);
+        match self.steps.iter().map(|s| Some(s.order())).max().flatten() {
+            _ if self.takes == Takes::Set && self.master().is_none() => 3,
+            last if last > order("dark_sub") => 2,
+            last if last >= order("ramp_fit") => 1,
+            _ => 0,
+        }
+    }
+
     /// Steps must stand in the canonical order, each once.
     fn check_order(&self) -> Result<()> {
         for pair in self.steps.windows(2) {
@@ -166,6 +192,28 @@ mod tests {
                 .any(|s| matches!(s, Step::RampFit(f) if f.algorithm == super::super::Algorithm::Ols))
         );
         assert!(r.active(|s| if let Step::Jump(j) = s { Some(j) } else { None }).is_none());
+    }
+
+    #[test]
+    fn levels_and_masters() {
+        let what = |r: &Recipe| (r.level(), r.master());
+        for (name, expected) in [
+            ("stage1", (1, None)),
+            ("imager", (2, None)),
+            ("lenslet", (2, None)),
+            ("dark", (2, Some("dark"))),
+            ("flat", (2, Some("flat"))),
+            ("sky", (2, Some("sky"))),
+            ("lenslet_sky", (2, Some("sky"))),
+            ("lenspx", (2, Some("lenspx"))),
+        ] {
+            assert_eq!(what(&Recipe::built_in(name).expect(name)), expected, "{name}");
+        }
+        for (name, level) in
+            [("refpix", 0), ("ramp_fit", 1), ("dark_sub", 1), ("flat_field", 2), ("combine_frames", 3)]
+        {
+            assert_eq!(what(&Recipe::single(name).expect(name)), (level, None), "{name}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub struct RateFile {
     /// pipeline's) the whole variance stands in `var_poisson`; without CHI2 that
     /// plane is NaN; without NREADS it is 0.
     pub rate: Rate,
+    /// Variance shared with frames of the same dark (VAR_COMMON); empty for none.
+    pub common: Vec<f32>,
     /// What was assumed, as sentences.
     pub warnings: Vec<String>,
 }
@@ -48,12 +50,13 @@ impl RateFile {
             Some(h) => fits.u32(h)?.into_iter().map(|v| v.min(65535) as u16).collect(),
             None => vec![0; n],
         };
-        let Image { nx, ny, data, err, dq, .. } = image;
+        let Image { nx, ny, data, err, dq, var_common: common } = image;
         Ok(RateFile {
             path: fits.path.clone(),
             meta: Meta::from_header(&header),
             header,
             rate: Rate { nx, ny, data, err, dq, var_poisson, var_rnoise, chi2, nreads },
+            common,
             warnings,
         })
     }

@@ -138,8 +138,8 @@ pub fn calibrate<T: Real>(
         value -= s * sky.value;
         common += s * s * sky.variance;
     }
-    value = value * g;
-    common = common * (g * g);
+    value *= g;
+    common *= g * g;
     let mut own = science.variance * (g * g);
     if p.steps & FLAT != 0 {
         let f = flat.value;

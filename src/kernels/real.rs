@@ -1,7 +1,7 @@
 //! The numbers that formulas are generic over: f32 for the engines, f64 for the
 //! reference of both.
 
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub, SubAssign};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 /// f32 or f64. Plain operations only: no fused multiply-add, so that every
 /// instruction set gives the same bits.
@@ -18,6 +18,7 @@ pub trait Real:
     + Neg<Output = Self>
     + AddAssign
     + SubAssign
+    + MulAssign
     + 'static
 {
     /// 0.

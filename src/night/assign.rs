@@ -137,8 +137,10 @@ pub fn assign(
         }
         picked.push(found);
     }
-    // Sky frames become level-2 images too, flat-fielded where there is a flat.
-    let flat = (recipe.name == "sky").then_some("flat");
+    // Sky frames become level-2 images too, flat-fielded where there is a flat. A sky is
+    // subtracted from a flat-fielded image as if before the flat, which takes that flat.
+    let subtracts_sky = recipe.steps.iter().any(|s| !s.skip() && matches!(s, Step::Background(_)));
+    let flat = (recipe.name == "sky" || subtracts_sky).then_some("flat");
     let also = STAGE1.into_iter().chain(flat).filter(|t| picked.iter().all(|p| p.reftype != *t));
     let also = also.map(|t| pick(t, candidates)).filter(|p| p.path.is_some()).collect();
     let mut recipe = skip(recipe.clone(), &skipped)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::assign::{Assigned, assign};
 use super::group::Group;
 use super::{Action, Exposure, References, Settings, Task, is_up_to_date, plan_hash};
-use crate::config::{Recipe, Step};
+use crate::config::Recipe;
 use crate::datamodel::{Kind, Meta, master_name, product_name};
 use crate::pipeline::Job;
 use crate::refs::{Candidate, THIS_NIGHT};
@@ -99,6 +99,19 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// One task for a set that becomes no master: a product of level 3.
+    pub(super) fn combination(&mut self, recipe: &Recipe, group: &Group<'_>) {
+        let suffix = self.settings.suffix.as_deref().unwrap_or_default();
+        let draft = Draft {
+            name: group.name(&recipe.name),
+            obsname: group.obsname(),
+            exposures: group.exposures.clone(),
+            meta: group.meta.clone(),
+            product: self.settings.output.join(product_name(&group.meta, recipe.level(), suffix)),
+        };
+        self.add(recipe, draft);
+    }
+
     /// One task an exposure, by the recipe called `name`.
     pub(super) fn each(&mut self, name: &str, exposures: &[&Exposure]) {
         match self.settings.recipes.resolve(name) {
@@ -123,7 +136,7 @@ impl<'a> Builder<'a> {
         let known = Recipe::names().any(|n| n == recipe.name) || recipe.steps.len() > 1;
         let own = if known { "" } else { recipe.name.as_str() };
         let suffix = self.settings.suffix.as_deref().unwrap_or(own);
-        let name = |e: &Exposure, suffix: &str| product_name(&e.meta, level(recipe), suffix);
+        let name = |e: &Exposure, suffix: &str| product_name(&e.meta, recipe.level(), suffix);
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
         exposures.iter().for_each(|e| *times.entry(name(e, suffix)).or_default() += 1);
         for exposure in exposures {
@@ -276,16 +289,5 @@ impl<'a> Builder<'a> {
             up_to_date: false,
             asked: true,
         });
-    }
-}
-
-/// The level of what a recipe leaves.
-fn level(recipe: &Recipe) -> u32 {
-    let fit = Step::RampFit(Default::default()).order();
-    let dark = Step::DarkSub(Default::default()).order();
-    match recipe.steps.iter().map(Step::order).max() {
-        Some(last) if last > dark => 2,
-        Some(last) if last >= fit => 1,
-        _ => 0,
     }
 }

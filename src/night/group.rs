@@ -17,7 +17,8 @@ pub(super) struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// A set that the user put together.
-    pub(super) fn of(exposures: Vec<&'a Exposure>) -> Group<'a> {
+    pub(super) fn of(mut exposures: Vec<&'a Exposure>) -> Group<'a> {
+        sort_by_time(&mut exposures);
         Group { meta: shared(&exposures), exposures, label: String::new() }
     }
 
@@ -57,6 +58,13 @@ fn label(reftype: &str, meta: &Meta) -> String {
     parts.join("-")
 }
 
+fn sort_by_time(exposures: &mut [&Exposure]) {
+    exposures.sort_by(|a, b| {
+        let jd = |e: &Exposure| julian_date(&e.meta).unwrap_or(0.0);
+        jd(a).total_cmp(&jd(b)).then_with(|| a.name.cmp(&b.name))
+    });
+}
+
 /// Groups `exposures` into masters of `reftype`.
 pub(super) fn groups<'a>(reftype: &str, exposures: impl Iterator<Item = &'a Exposure>) -> Vec<Group<'a>> {
     let mut by_key: BTreeMap<(String, String), Vec<&Exposure>> = BTreeMap::new();
@@ -67,10 +75,7 @@ pub(super) fn groups<'a>(reftype: &str, exposures: impl Iterator<Item = &'a Expo
     by_key
         .into_iter()
         .map(|((_, label), mut exposures)| {
-            exposures.sort_by(|a, b| {
-                let jd = |e: &Exposure| julian_date(&e.meta).unwrap_or(0.0);
-                jd(a).total_cmp(&jd(b)).then_with(|| a.name.cmp(&b.name))
-            });
+            sort_by_time(&mut exposures);
             Group { meta: shared(&exposures), exposures, label }
         })
         .collect()

@@ -149,7 +149,10 @@ pub fn of_files(recipe: &Recipe, files: &Scan, references: &References, settings
         Takes::Set if exposures.is_empty() => {}
         Takes::Set => {
             let group = Group::of(exposures);
-            builder.set(recipe, &recipe.name, &group);
+            match recipe.master() {
+                Some(reftype) => builder.set(recipe, reftype, &group),
+                None => builder.combination(recipe, &group),
+            }
         }
     }
     for problem in &files.problems {

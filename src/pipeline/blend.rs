@@ -1,50 +1,100 @@
 //! One header of several, for combined products, and dates as headers write them.
+//!
+//! As JWST's blendmeta does, a combination claims nothing of all frames that is true
+//! of one: see [`blend`].
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::fits::Header;
+use super::wcs::is_wcs_keyword;
+use crate::fits::{Card, Header, Value};
 
-/// Keywords that say MULTIPLE where the frames differ.
-const MULTIPLE: &[&str] = &["DETECTOR", "INSTMODE", "FILTER", "GRATING", "PUPIL", "OBJECT", "READMODE"];
+/// What the combination has of its first frame: on whose pixels the others lie, and
+/// whose number is in its name.
+const FIRST: &[&str] =
+    &["RA", "DEC", "RAOFF", "DECOFF", "PA", "ROLL_REF", "EQUINOX", "EXPNUM", "EXPNO", "EXP_NO"];
+/// Times of which the earliest is kept. Dates of one length sort as text.
+const EARLIEST: &[&str] = &["EXPJDST", "EXPDTST", "DATE-BEG", "DATE-OBS", "MJD-BEG", "MJD-OBS", "JD", "MJD"];
+/// Times of which the latest is kept.
+const LATEST: &[&str] = &["EXPJDEND", "EXPDTEND", "DATE-END", "MJD-END"];
 
-/// The header of a combination: the first frame's, with the span and the mean of the
-/// times, MULTIPLE where frames differ, and NCOMBINE.
+/// Text where frames differ.
+pub(super) const MULTIPLE: &str = "MULTIPLE";
+
+/// The header of a combination: what all frames say. Where they differ, times span
+/// the frames, text is MULTIPLE, numbers are the mean; checksums, and what only some
+/// frames have, are left out. The pointing and EXPNUM are the first frame's. NCOMBINE
+/// counts the frames, those of combinations too.
 pub fn blend(headers: &[&Header]) -> Header {
     let Some(first) = headers.first() else { return Header::new() };
-    let mut out = (*first).clone();
-    let numbers = |keyword: &str| -> Vec<f64> { headers.iter().filter_map(|h| h.number(keyword)).collect() };
-    let (start, middle, end) = (numbers("EXPJDST"), numbers("EXPJDMID"), numbers("EXPJDEND"));
-    if let Some(earliest) = start.iter().copied().reduce(f64::min) {
-        out.set("EXPJDST", earliest, "");
-    }
-    if !middle.is_empty() {
-        // The mean of differences: the Julian date's digits are few enough already.
-        let mean = middle[0] + middle.iter().map(|m| m - middle[0]).sum::<f64>() / middle.len() as f64;
-        out.set("EXPJDMID", mean, "");
-        if headers.iter().any(|h| h.has("EXPDTMID")) {
-            out.set("EXPDTMID", compact_date(mean), "");
+    let mut out = Header::new();
+    for card in first.cards() {
+        match &card.value {
+            None => {
+                let same = |c: &Card| c.keyword == card.keyword && c.comment == card.comment;
+                if headers.iter().all(|h| h.cards().iter().any(same)) {
+                    out.push(card.clone());
+                }
+            }
+            Some(value) => match blended(card, value, headers) {
+                // The card itself, so that what is the same stays as it is written.
+                Some(same) if same == *value => out.push(card.clone()),
+                Some(value) => out.set(&card.keyword, value, &card.comment),
+                None => {}
+            },
         }
     }
-    if let Some(latest) = end.iter().copied().reduce(f64::max) {
-        out.set("EXPJDEND", latest, "");
+    if headers.iter().any(|h| h.has("EXPDTMID"))
+        && let Some(middle) = out.number("EXPJDMID")
+    {
+        out.set("EXPDTMID", compact_date(middle), "");
     }
-    // Dates of one length sort as text.
-    let texts =
-        |keyword: &'static str| headers.iter().filter_map(move |h| h.text(keyword)).filter(|t| !t.is_empty());
-    if let Some(earliest) = texts("EXPDTST").min() {
-        out.set("EXPDTST", earliest, "");
-    }
-    if let Some(latest) = texts("EXPDTEND").max() {
-        out.set("EXPDTEND", latest, "");
-    }
-    for keyword in MULTIPLE {
-        let mine = first.text(keyword);
-        if headers.iter().any(|h| h.text(keyword) != mine) {
-            out.set(keyword, "MULTIPLE", "");
-        }
-    }
-    out.set("NCOMBINE", headers.len(), "frames combined");
+    let frames: i64 = headers.iter().map(|h| h.integer("NCOMBINE").filter(|n| *n > 0).unwrap_or(1)).sum();
+    out.set("NCOMBINE", frames, "frames combined");
     out
+}
+
+/// What all frames together say of a card of the first; `None`: nothing.
+fn blended(card: &Card, value: &Value, headers: &[&Header]) -> Option<Value> {
+    let keyword = card.keyword.as_str();
+    if FIRST.contains(&keyword) || is_wcs_keyword(keyword) {
+        return Some(value.clone());
+    }
+    let values: Vec<&Value> = headers.iter().filter_map(|h| h.get(keyword)).collect();
+    if values.iter().all(|v| *v == value) && values.len() == headers.len() {
+        return Some(value.clone());
+    }
+    for (list, wanted) in [(EARLIEST, std::cmp::Ordering::Less), (LATEST, std::cmp::Ordering::Greater)] {
+        if list.contains(&keyword) {
+            let pick = |a, b| if compare(b, a) == Some(wanted) { b } else { a };
+            return values.into_iter().reduce(pick).cloned();
+        }
+    }
+    if values.len() < headers.len() || keyword.starts_with("C_") {
+        return None;
+    }
+    match value {
+        Value::Text(_) => Some(Value::from(MULTIPLE)),
+        Value::Real(_) | Value::Integer(_) => {
+            let numbers: Vec<f64> = headers.iter().filter_map(|h| h.number(keyword)).collect();
+            // The mean of differences: a Julian date's digits are few enough already.
+            let zero = *numbers.first()?;
+            let mean = zero + numbers.iter().map(|v| v - zero).sum::<f64>() / numbers.len() as f64;
+            (numbers.len() == headers.len()).then(|| Value::from(mean))
+        }
+        _ => None,
+    }
+}
+
+fn compare(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
+    let number = |v: &Value| match v {
+        Value::Integer(i) => Some(*i as f64),
+        Value::Real(r) => Some(*r),
+        _ => None,
+    };
+    match (a, b) {
+        (Value::Text(a), Value::Text(b)) if !a.is_empty() && !b.is_empty() => Some(a.cmp(b)),
+        _ => number(a)?.partial_cmp(&number(b)?),
+    }
 }
 
 /// Year, month, day of a day number from 1970-01-01 (Howard Hinnant's
@@ -121,5 +171,40 @@ mod tests {
             (Some("MULTIPLE"), Some("M 31"))
         );
         assert_eq!(h.integer("NCOMBINE"), Some(2));
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_all_that_is_true_of_one() {
+        let frame = |dark: &str, scale: f64, extra: bool| {
+            let mut h = Header::new();
+            h.set("R_DARK", dark, "");
+            h.set("C_DARK", format!("blake3:{dark}"), "");
+            h.set("R_FLAT", "f.fits", "");
+            h.set("C_FLAT", "blake3:f", "");
+            h.set("SKYSCALE", scale, "");
+            h.set("NREFPIX", (10.0 * scale) as i64, "");
+            h.set("RA", 10.0 + scale, "");
+            if extra {
+                h.set("LENSCOL", 3, "");
+            }
+            h.history("reference flat: f.fits");
+            h.history(&format!("reference dark: {dark}"));
+            h
+        };
+        let (a, b) = (frame("a.fits", 1.0, true), frame("b.fits", 2.0, false));
+        let h = blend(&[&a, &b]);
+        assert_eq!(h.text("R_DARK").as_deref(), Some("MULTIPLE"));
+        assert_eq!(h.text("C_FLAT").as_deref(), Some("blake3:f"));
+        assert_eq!((h.number("SKYSCALE"), h.number("RA")), (Some(1.5), Some(11.0)));
+        assert_eq!(h.number("NREFPIX"), Some(15.0));
+        for gone in ["C_DARK", "LENSCOL"] {
+            assert!(!h.has(gone), "{gone}");
+        }
+        let history: Vec<_> = h.cards().iter().filter(|c| c.keyword == "HISTORY").collect();
+        assert_eq!(history.len(), 1);
+        // A combination of combinations counts all the frames.
+        assert_eq!(blend(&[&h, &a, &h]).integer("NCOMBINE"), Some(5));
+        // One frame stays what it was.
+        assert_eq!(blend(&[&a]).number("LENSCOL"), Some(3.0));
     }
 }

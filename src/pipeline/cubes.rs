@@ -1,15 +1,24 @@
-//! Lenslet jobs: the LEN-SPX calibration of a set, cubes of science and sky.
+//! Lenslet jobs: the LEN-SPX calibration of a set, spectra and cubes of science and
+//! sky.
+
+use std::path::Path;
 
 use super::blend;
-use super::execute::{Pipeline, VERSION, beside, check_size, product_path, step};
-use super::exposure::{Made, note_references, write_level1};
+use super::combine::{DARK, DETECTOR, SIZE, WINDOW, alike, files};
+use super::execute::{Pipeline, VERSION, beside, product_path, refuse_repeats, step};
+use super::exposure::{self, Level1, Made, note_references, write_level1};
+use super::extract::Spectra;
+use super::image::other_dark;
 use super::lenslet;
+use super::lenspx::LensCal;
 use super::product::{self, About, MasterInfo};
+use super::provenance::{Provenance, Status, same_reference};
 use super::wcs::{self, Grid};
 use super::{Done, Job};
-use crate::config::Step;
-use crate::datamodel::Meta;
+use crate::config::{AssignWcs, CubeBuild, Extract, Step, Takes};
+use crate::datamodel::{Cube, Meta};
 use crate::error::{Error, Result};
+use crate::fits::Header;
 use crate::refs::Frame;
 
 impl Pipeline {
@@ -25,10 +34,7 @@ impl Pipeline {
         record.inputs.clone_from(&job.inputs);
         let meta = first.meta.clone();
         if let Some(dark) = self.dark(job, &frame, None)? {
-            for f in &mut frames {
-                check_size(&f.rate, &dark, "dark")?;
-                lenslet::subtract_dark(&mut f.rate, &dark);
-            }
+            frames.iter_mut().try_for_each(|f| self.subtract_dark(f, &dark))?;
         }
         let cal = lenslet::calibrate(job, frames, self.engine.as_mut())?;
         self.finish_record(job, &mut record, &[], &["dark"])?;
@@ -56,66 +62,215 @@ impl Pipeline {
         Ok(done)
     }
 
-    /// Lenslet exposures to a cube: one (science), or the mean of a set (sky).
+    /// Lenslet exposures to spectra or a cube: one (science), or the mean of a set
+    /// (sky). A recipe may begin where an earlier one ended: with a rate, spectra or a
+    /// cube.
     pub(super) fn cube(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
         let mut done = Done::default();
-        let is_sky = job.recipe.takes == crate::config::Takes::Set;
-        let mut frames = if is_sky {
-            self.set(job, &mut done, progress)?
+        let file = job.inputs.first().cloned().unwrap_or_default();
+        if let Some(step) = job.recipe.steps.iter().find(|s| {
+            !s.skip() && matches!(s, Step::FlatField(_) | Step::Background(_) | Step::CombineFrames(_))
+        }) {
+            let name = step.name();
+            let text = format!("{name} is a step of images: it is done neither to cubes nor before extract");
+            return Err(Error::input(&file, text));
+        }
+        let record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
+        let (header, record, cube) = match (step!(job, Extract), step!(job, CubeBuild)) {
+            (Some(extract), building) => {
+                let Some(made) = self.extracted(job, extract, building, &mut done, progress)? else {
+                    return Ok(done);
+                };
+                made
+            }
+            (None, Some(building)) => {
+                let (mut header, spectra) = lenslet::read_spectra(&file)?;
+                refuse_repeats(job, &header, &file)?;
+                let cal = lenslet::calibration(job)?;
+                let record = self.same_lenspx(job, &header, &file, record)?;
+                let cube = lenslet::build(&spectra, &cal, building, &mut header)?;
+                (header, record, cube)
+            }
+            (None, None) => {
+                let (header, cube) = crate::input::read_cube(&file)?;
+                refuse_repeats(job, &header, &file)?;
+                (header, record, cube)
+            }
+        };
+        self.finish_cube(job, header, record, cube, &mut done)?;
+        progress(1.0);
+        Ok(done)
+    }
+
+    /// From rates: the cube, or `None` where the spectra are the product.
+    fn extracted(
+        &mut self,
+        job: &Job,
+        extract: &Extract,
+        building: Option<&CubeBuild>,
+        done: &mut Done,
+        progress: &dyn Fn(f64),
+    ) -> Result<Option<(Header, Provenance, Cube)>> {
+        let is_set = job.recipe.takes == Takes::Set;
+        let mut frames = if is_set {
+            self.set(job, done, progress)?
         } else {
-            match self.one(job, &mut done, progress)? {
+            match self.one(job, done, progress)? {
                 Made::Rate(level1) => {
                     if level1.fresh {
                         done.products.push(write_level1(&beside(job, &level1.meta, 1), &level1, job)?);
                     }
                     vec![*level1]
                 }
-                Made::Ramp(..) => return Ok(done),
+                Made::Ramp(..) => return Ok(None),
             }
         };
         let Some(first) = frames.first() else {
             return Err(Error::NothingToReduce("no frames to extract".into()));
         };
+        alike(&frames, &files(job), &[DETECTOR, WINDOW, SIZE, DARK])?;
         let frame = Frame::new(&first.meta, first.rate.ny, first.rate.nx);
-        let cal = lenslet::calibration(job, first)?;
+        let cal = lenslet::calibration(job)?;
         let dark = self.dark(job, &frame, None)?;
         let mut cubes = Vec::new();
         for f in &mut frames {
             if let Some(dark) = &dark {
-                check_size(&f.rate, dark, "dark")?;
-                lenslet::subtract_dark(&mut f.rate, dark);
+                self.subtract_dark(f, dark)?;
             }
-            cubes.push(lenslet::cube(job, f, &cal, self.engine.as_mut())?);
-        }
-        let mut cube = lenslet::mean(&cubes)?;
-        let header = blend(&frames.iter().map(|f| &f.header).collect::<Vec<_>>());
-        let mut record = std::mem::take(&mut frames[0].provenance);
-        record.inputs.clone_from(&job.inputs);
-        let mut left_out = Vec::new();
-        note_references(&mut record, job, &["dark", "lenspx"], &mut self.checksums)?;
-        if let Some(step) = step!(job, SkySub) {
-            match job.references.get("sky") {
-                Some(path) => {
-                    let (sky_header, sky) = crate::input::read_cube(path)?;
-                    let shared = lenslet::same_reference(&sky_header, &record, "dark");
-                    super::cube::sky_sub(&mut cube, &sky, step, shared)?;
-                    note_references(&mut record, job, &["sky"], &mut self.checksums)?;
+            let spectra = lenslet::spectra(job, f, &cal, extract, self.engine.as_mut())?;
+            match building {
+                Some(step) => cubes.push(lenslet::build(&spectra, &cal, step, &mut f.header)?),
+                None if is_set => {
+                    return Err(Error::Usage(format!(
+                        "recipe '{}': a set needs cube_build",
+                        job.recipe.name
+                    )));
                 }
                 None => {
-                    left_out.push("sky_sub");
-                    done.warnings.push("no sky cube: the sky stays in".into());
+                    self.write_spectra(job, f, &spectra, &cal, done)?;
+                    return Ok(None);
                 }
             }
         }
+        let cube = lenslet::mean(&cubes)?;
+        let mut record = std::mem::take(&mut frames[0].provenance);
+        record.inputs.clone_from(&job.inputs);
+        let types = if dark.is_some() { ["dark", "lenspx"].as_slice() } else { &["lenspx"] };
+        note_references(&mut record, job, types, &mut self.checksums)?;
+        let header = match frames.as_slice() {
+            [one] if !is_set => one.header.clone(),
+            _ => blend(&frames.iter().map(|f| &f.header).collect::<Vec<_>>()),
+        };
+        Ok(Some((header, record, cube)))
+    }
+
+    /// The spectra of one frame as the product.
+    fn write_spectra(
+        &mut self,
+        job: &Job,
+        level1: &mut Level1,
+        spectra: &Spectra,
+        cal: &LensCal,
+        done: &mut Done,
+    ) -> Result<()> {
+        let mut left_out = Vec::new();
+        if step!(job, SkySub).is_some() {
+            left_out.push("sky_sub");
+            done.warnings.push("sky_sub takes cubes, not spectra: the sky stays in".into());
+        }
+        let mut record = std::mem::take(&mut level1.provenance);
+        record.warnings.clone_from(&done.warnings);
+        let types = if step!(job, DarkSub).is_some() { ["dark", "lenspx"].as_slice() } else { &["lenspx"] };
+        note_references(&mut record, job, types, &mut self.checksums)?;
+        // Spectra have no place for sky coordinates; the cube gets them.
+        left_out.push("assign_wcs");
+        self.finish_record(job, &mut record, &left_out, &[])?;
+        let about = About {
+            input: &level1.header,
+            model: "IFUSpectraModel",
+            level: 2,
+            unit: product::ELECTRONS,
+            wcs: None,
+            provenance: &record,
+            extra: None,
+        };
+        let path = product_path(job, Some(&level1.meta), 2);
+        done.products.push(product::write_spectra(&path, &about, spectra, cal)?);
+        Ok(())
+    }
+
+    /// Notes the calibration, refused where the spectra were extracted with another.
+    fn same_lenspx(
+        &mut self,
+        job: &Job,
+        header: &Header,
+        file: &Path,
+        mut record: Provenance,
+    ) -> Result<Provenance> {
+        note_references(&mut record, job, &["lenspx"], &mut self.checksums)?;
+        let mut ours = Header::new();
+        record.keywords(&mut ours);
+        if same_reference(header, &ours, "lenspx") {
+            return Ok(record);
+        }
+        let name = |h: &Header| h.text("R_LENSPX").unwrap_or_else(|| "none that is known".into());
+        Err(Error::input(
+            file,
+            format!(
+                "was extracted with the LEN-SPX calibration {}, and {} is another (by C_LENSPX, the checksum): give \
+                 the same with --override_lenspx=FILE, or extract again",
+                name(header),
+                name(&ours)
+            ),
+        ))
+    }
+
+    /// The sky, the coordinates, the file.
+    fn finish_cube(
+        &mut self,
+        job: &Job,
+        header: Header,
+        mut record: Provenance,
+        mut cube: Cube,
+        done: &mut Done,
+    ) -> Result<()> {
+        let mut left_out = Vec::new();
+        match (step!(job, SkySub), job.references.get("sky")) {
+            (Some(step), Some(path)) => {
+                let (sky_header, sky) = crate::input::read_cube(path)?;
+                let mut facts = header.clone();
+                record.keywords(&mut facts);
+                let shared = same_reference(&sky_header, &facts, "dark");
+                let dark = job.references.contains_key("dark") && step!(job, DarkSub).is_some();
+                done.warnings.extend(other_dark(&sky_header, &facts, dark));
+                super::cube::sky_sub(&mut cube, &sky, step, shared)?;
+                note_references(&mut record, job, &["sky"], &mut self.checksums)?;
+            }
+            (Some(_), None) => {
+                left_out.push("sky_sub");
+                done.warnings.push("no sky cube: the sky stays in".into());
+            }
+            (None, _) => {}
+        }
         let step = if cube.nw > 1 { cube.wavelength[1] - cube.wavelength[0] } else { 0.0 };
-        let first_wave = cube.wavelength.first().copied().unwrap_or(0.0);
-        let grid = Grid::Cube { ny: cube.ny, nx: cube.nx, first: first_wave, step };
-        let coordinates = wcs::assign(&header, None, &job.instrument, grid)?;
-        match &coordinates {
-            Some(found) => done.warnings.extend(found.warnings.iter().cloned()),
-            None => {
-                left_out.push("assign_wcs");
-                done.warnings.push("no sky coordinates: the header has no RA and DEC".into());
+        let first = cube.wavelength.first().copied().unwrap_or(0.0);
+        let grid = Grid::Cube { ny: cube.ny, nx: cube.nx, first, step };
+        // A cube gets its axes whether or not its recipe names the step.
+        let asked = job.recipe.steps.iter().find(|s| matches!(s, Step::AssignWcs(_)));
+        let mut coordinates = None;
+        if asked.is_none_or(|s| !s.skip()) {
+            coordinates = wcs::assign(&header, None, &job.instrument, grid)?;
+            match &coordinates {
+                Some(found) => {
+                    done.warnings.extend(found.warnings.iter().cloned());
+                    if asked.is_none() {
+                        record.step(&Step::AssignWcs(AssignWcs::default()), Status::Complete);
+                    }
+                }
+                None => {
+                    left_out.push("assign_wcs");
+                    done.warnings.push("no sky coordinates: the header has no RA and DEC".into());
+                }
             }
         }
         record.warnings.clone_from(&done.warnings);
@@ -130,11 +285,10 @@ impl Pipeline {
             unit: product::CUBE,
             wcs: coordinates.as_ref().map(|s| &s.cards),
             provenance: &record,
-            extra: is_sky.then_some(&extra),
+            extra: job.recipe.master().is_some().then_some(&extra),
         };
-        let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&meta), 2));
+        let path = product_path(job, Some(&meta), 2);
         done.products.push(product::write_cube(&path, &about, &cube)?);
-        progress(1.0);
-        Ok(done)
+        Ok(())
     }
 }

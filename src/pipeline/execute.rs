@@ -1,16 +1,13 @@
 //! A job from its files to its products.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::exposure::{self, Checksums, Level1, Made, exposures, is_stage1, note_references, write_level1};
 use super::job::{Done, Job};
-use super::lenslet;
-use super::product::{self, About};
 use super::provenance::{Provenance, Status};
-use super::stage2::{self, References, Sky};
-use super::wcs::{self, Grid};
+use super::stage2::{self, References};
 use crate::config::{Background, Step};
-use crate::datamodel::{Image, Meta, Rate, product_name};
+use crate::datamodel::{Image, Meta, product_name};
 use crate::engine::{DeviceInfo, Engine};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
@@ -52,10 +49,15 @@ impl Pipeline {
         let only_stage1 = job.recipe.steps.iter().all(is_stage1);
         if has(|s| matches!(s, Step::Wavecal(_))) {
             self.lenspx(job, progress)
-        } else if has(|s| matches!(s, Step::Extract(_) | Step::CubeBuild(_))) {
+        } else if has(|s| matches!(s, Step::Extract(_) | Step::CubeBuild(_) | Step::SkySub(_)))
+            || job.inputs.first().is_some_and(|p| is_cube(p))
+        {
             self.cube(job, progress)
         } else if has(|s| matches!(s, Step::CombineFrames(_))) {
-            self.combine(job, progress)
+            match job.recipe.master() {
+                Some(reftype) => self.make_master(job, reftype, progress),
+                None => self.combine(job, progress),
+            }
         } else if only_stage1 {
             self.stage1(job, progress)
         } else if has(|s| matches!(s, Step::Normalize(_))) {
@@ -77,7 +79,12 @@ impl Pipeline {
             &|f| progress(0.8 * f),
         )?;
         match &made {
-            Made::Rate(l) => done.warnings.extend(l.provenance.warnings.iter().cloned()),
+            Made::Rate(l) => {
+                if let Some(path) = job.inputs.first().filter(|_| !l.fresh) {
+                    refuse_repeats(job, &l.header, path)?;
+                }
+                done.warnings.extend(l.provenance.warnings.iter().cloned());
+            }
             Made::Ramp(path, warnings) => {
                 done.warnings.extend(warnings.iter().cloned());
                 done.products.push(path.clone());
@@ -104,9 +111,12 @@ impl Pipeline {
             let share = |f: f64| progress(0.9 * (i as f64 + f) / groups.len() as f64);
             let made = exposure::level1(job, files, None, self.engine.as_mut(), &mut self.checksums, &share)?;
             let Made::Rate(level1) = made else { continue };
+            let path = files.first().cloned().unwrap_or_default();
             if level1.counts {
-                let path = files.first().cloned().unwrap_or_default();
                 return Err(Error::input(&path, "is in DN/s; combination needs e-/s (ramp_fit.units)"));
+            }
+            if !level1.fresh {
+                refuse_repeats(job, &level1.header, &path)?;
             }
             done.warnings.extend(
                 level1
@@ -143,6 +153,16 @@ impl Pipeline {
         }
     }
 
+    /// Subtracts a dark: `dark_sub`, by itself.
+    pub(super) fn subtract_dark(&mut self, level1: &mut Level1, dark: &Image) -> Result<()> {
+        let before = std::mem::take(&mut level1.common);
+        let references = References { dark: Some(dark), before: &before, ..References::default() };
+        let reduced =
+            stage2::reduce(self.engine.as_mut(), &level1.rate, &references, &Background::default())?;
+        level1.take(reduced.image);
+        Ok(())
+    }
+
     /// Notes the steps after stage 1, each complete unless it was left out.
     pub(super) fn finish_record(
         &mut self,
@@ -157,113 +177,6 @@ impl Pipeline {
         }
         note_references(record, job, types, &mut self.checksums)
     }
-
-    /// An imager exposure to its calibrated image.
-    fn image(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
-        let mut done = Done::default();
-        let mut level1 = match job.inputs.as_slice() {
-            [path] if is_level2(path) => from_image(job, path, self.engine.as_ref())?,
-            _ => match self.one(job, &mut done, progress)? {
-                Made::Rate(level1) => *level1,
-                Made::Ramp(..) => return Ok(done),
-            },
-        };
-        refuse_repeats(job, &level1)?;
-        if level1.counts {
-            let path = job.inputs.first().cloned().unwrap_or_default();
-            return Err(Error::input(&path, "is in DN/s; stage 2 needs e-/s (leave ramp_fit.units at e-/s)"));
-        }
-        if level1.fresh {
-            let path = beside(job, &level1.meta, 1);
-            done.products.push(write_level1(&path, &level1, job)?);
-        }
-        let (ny, nx) = (level1.rate.ny, level1.rate.nx);
-        let frame = Frame::new(&level1.meta, ny, nx);
-        let gain =
-            job.references.get("gain").map(|p| refs::PlaneFile::gain(p, &frame)?.load(&[])).transpose()?;
-        let gain = gain.as_ref().map(|(g, _)| g.as_slice());
-        let dark = self.dark(job, &frame, gain)?;
-        let flat = match (step!(job, FlatField), job.references.get("flat")) {
-            (Some(_), Some(path)) => Some(refs::load_flat(path, &frame)?),
-            (Some(_), None) => {
-                return Err(Error::reference(
-                    "flat",
-                    "flat_field needs a flat: give --override_flat=FILE or leave the step out with \
-                     --steps.flat_field.skip=true",
-                ));
-            }
-            _ => None,
-        };
-        let mut left_out = Vec::new();
-        let sky = match (step!(job, Background), job.references.get("sky")) {
-            (Some(_), Some(path)) => {
-                refuse_other_flat(job, &level1, path)?;
-                Some((refs::load_sky(path, &frame, gain)?, Fits::open(path)?.primary().clone()))
-            }
-            (Some(_), None) => {
-                left_out.push("background");
-                done.warnings.push("no sky frame: the background stays in".into());
-                None
-            }
-            _ => None,
-        };
-        let mut record = std::mem::take(&mut level1.provenance);
-        let mut types = vec!["dark", "flat"];
-        if sky.is_some() {
-            types.push("sky");
-        }
-        note_references(&mut record, job, &types, &mut self.checksums)?;
-        let default = Background::default();
-        let same_dark = |h: &Header| lenslet::same_reference(h, &record, "dark");
-        let references = References {
-            dark: dark.as_ref(),
-            flat: flat.as_ref(),
-            sky: sky.as_ref().map(|(image, header)| Sky { image, same_dark: same_dark(header) }),
-        };
-        let background = step!(job, Background).unwrap_or(&default);
-        let mut reduced = stage2::reduce(self.engine.as_mut(), &level1.rate, &references, background)?;
-        keep_common(&mut reduced.image, &level1);
-        if let Some(scale) = reduced.sky_scale {
-            level1.header.set("SKYSCALE", (scale * 1e6).round() / 1e6, "factor on the sky frame");
-        }
-        let mut coordinates = None;
-        if step!(job, AssignWcs).is_some() {
-            coordinates = wcs::assign(&level1.header, None, &job.instrument, Grid::Detector(ny, nx))?;
-            match &coordinates {
-                Some(found) => done.warnings.extend(found.warnings.iter().cloned()),
-                None => {
-                    left_out.push("assign_wcs");
-                    done.warnings.push("no WCS: the header has neither a full one nor RA and DEC".into());
-                }
-            }
-        }
-        done.warnings.extend(reduced.warnings);
-        record.warnings.clone_from(&done.warnings);
-        self.finish_record(job, &mut record, &left_out, &[])?;
-        let about = About {
-            input: &level1.header,
-            model: product::image_model(&level1.meta),
-            level: 2,
-            unit: product::ELECTRONS,
-            wcs: coordinates.as_ref().map(|s| &s.cards),
-            provenance: &record,
-            extra: None,
-        };
-        let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&level1.meta), 2));
-        done.products.push(product::write_image(&path, &about, &reduced.image)?);
-        progress(1.0);
-        Ok(done)
-    }
-}
-
-pub(super) fn check_size(rate: &Rate, image: &Image, what: &str) -> Result<()> {
-    if (rate.ny, rate.nx) == (image.ny, image.nx) {
-        return Ok(());
-    }
-    Err(Error::reference(
-        what,
-        format!("is {} × {} pixels, the frame {} × {}", image.nx, image.ny, rate.nx, rate.ny),
-    ))
 }
 
 /// A product's path where the caller gave none.
@@ -295,79 +208,31 @@ pub(super) fn beside(job: &Job, meta: &Meta, level: u32) -> PathBuf {
 }
 
 /// Whether a file is a product of level 2 or more, told by its primary header.
-pub(super) fn is_level2(path: &std::path::Path) -> bool {
+pub(super) fn is_level2(path: &Path) -> bool {
     Fits::open(path).is_ok_and(|f| f.primary().has("DRSVER") && f.primary().integer("DATALVL") >= Some(2))
 }
 
-/// A step that the input went through already is not done again.
-fn refuse_repeats(job: &Job, level1: &Level1) -> Result<()> {
+/// Whether a file is a cube that a pipeline made.
+fn is_cube(path: &Path) -> bool {
+    is_level2(path)
+        && Fits::open(path)
+            .is_ok_and(|f| f.hdu("DATA").is_some_and(|h| h.shape.iter().filter(|n| **n > 1).count() == 3))
+}
+
+/// A step that the input went through already is not done again. Coordinates may be
+/// assigned anew, and combinations combined.
+pub(super) fn refuse_repeats(job: &Job, header: &Header, path: &Path) -> Result<()> {
     let done = |s: &&Step| {
-        let complete = level1.header.text(s.keyword()).as_deref() == Some("COMPLETE");
-        !level1.fresh && !s.skip() && !is_stage1(s) && !matches!(s, Step::AssignWcs(_)) && complete
+        let again =
+            is_stage1(s) || matches!(s, Step::AssignWcs(_) | Step::CombineFrames(_) | Step::Normalize(_));
+        !again && !s.skip() && header.text(s.keyword()).as_deref() == Some("COMPLETE")
     };
     let Some(step) = job.recipe.steps.iter().find(done) else { return Ok(()) };
-    let path = job.inputs.first().cloned().unwrap_or_default();
     let (name, keyword) = (step.name(), step.keyword());
     Err(Error::input(
-        &path,
+        path,
         format!(
-            "went through {name} already ({keyword} = COMPLETE): leave the step out, or start from the rate"
+            "went through {name} already ({keyword} = COMPLETE): leave the step out, or start from what was before it"
         ),
     ))
-}
-
-/// A sky frame that was not flat-fielded does not belong to an image that was.
-fn refuse_other_flat(job: &Job, level1: &Level1, sky: &std::path::Path) -> Result<()> {
-    let flat = |h: &Header| h.text("S_FLAT").as_deref() == Some("COMPLETE");
-    if level1.fresh || !flat(&level1.header) || flat(Fits::open(sky)?.primary()) {
-        return Ok(());
-    }
-    let path = job.inputs.first().cloned().unwrap_or_default();
-    Err(Error::input(
-        &path,
-        "is flat-fielded and the sky frame is not: run the recipe 'imager' on the rate, which subtracts the sky first",
-    ))
-}
-
-/// What the input shared with other frames, its product shares too: scaled as its
-/// variance was.
-fn keep_common(image: &mut Image, level1: &Level1) {
-    if level1.common.is_empty() {
-        return;
-    }
-    image.var_common.resize(image.data.len(), 0.0);
-    for i in 0..image.data.len() {
-        let (before, after) = (level1.rate.err[i].powi(2), image.err[i].powi(2) - image.var_common[i]);
-        let more = level1.common[i] * after / before;
-        image.var_common[i] += if more.is_finite() { more.max(0.0) } else { 0.0 };
-    }
-}
-
-/// A level-2 image as a step's input: its errors count as its own, but for the part
-/// that [`keep_common`] puts back.
-fn from_image(job: &Job, path: &std::path::Path, engine: &dyn Engine) -> Result<Level1> {
-    let (header, image) = crate::input::read_image(path)?;
-    let variance: Vec<f32> = image.err.iter().map(|e| e * e).collect();
-    let n = image.data.len();
-    let rate = Rate {
-        nx: image.nx,
-        ny: image.ny,
-        data: image.data,
-        err: image.err,
-        dq: image.dq,
-        var_poisson: vec![0.0; n],
-        var_rnoise: variance,
-        chi2: vec![f32::NAN; n],
-        nreads: vec![0; n],
-    };
-    let provenance = exposure::provenance(job, engine, &job.inputs);
-    Ok(Level1 {
-        meta: Meta::from_header(&header),
-        header,
-        rate,
-        provenance,
-        fresh: false,
-        counts: false,
-        common: image.var_common,
-    })
 }

@@ -11,7 +11,7 @@ use super::ramp_file;
 use super::stage1::{Plan, Stream};
 use super::wcs::{self, Grid};
 use crate::config::{RateUnits, Recipe, Step};
-use crate::datamodel::{Meta, Rate, dq};
+use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
@@ -139,7 +139,7 @@ pub(super) fn level1(
                 rate: file.rate,
                 provenance,
                 fresh: false,
-                common: Vec::new(),
+                common: file.common,
             })))
         }
     }
@@ -210,6 +210,11 @@ fn from_ramp(
     if plan.fits() && ramp.reads < 2 {
         return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
     }
+    let mut header = ramp.header.clone();
+    if let Some((pixels, scatter)) = stream.offsets {
+        header.set("NREFPIX", pixels, "usable reference pixels");
+        header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");
+    }
     if !plan.fits() {
         let Some(path) = ramp_product else {
             return Err(Error::Config(format!(
@@ -218,7 +223,7 @@ fn from_ramp(
             )));
         };
         let about = About {
-            input: &ramp.header,
+            input: &header,
             model: "RampModel",
             level: 0,
             unit: "",
@@ -230,11 +235,6 @@ fn from_ramp(
         return Ok(Made::Ramp(path, record.warnings.clone()));
     }
     let rate = stream.rates(engine, progress)?;
-    let mut header = ramp.header.clone();
-    if let Some((pixels, scatter)) = stream.offsets {
-        header.set("NREFPIX", pixels, "usable reference pixels");
-        header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");
-    }
     let counts = recipe
         .active(|s| if let Step::RampFit(f) = s { Some(f) } else { None })
         .is_some_and(|f| f.units == RateUnits::Counts);
@@ -322,6 +322,24 @@ fn flag(rate: &mut Rate, mask: &[u32]) {
     }
 }
 
+impl Level1 {
+    /// Whether it was read from an image of level 2 or more, not a rate.
+    pub(super) fn is_image(&self) -> bool {
+        !self.fresh && self.header.integer("DATALVL") >= Some(2)
+    }
+
+    /// Takes the values, errors and flags of the rate after a step; without a value
+    /// it has no variances either.
+    pub(super) fn take(&mut self, image: Image) {
+        let rate = &mut self.rate;
+        (rate.data, rate.err, rate.dq, self.common) = (image.data, image.err, image.dq, image.var_common);
+        for plane in [&mut rate.var_poisson, &mut rate.var_rnoise, &mut rate.chi2] {
+            let lost = plane.iter_mut().zip(&rate.data).filter(|(_, value)| value.is_nan());
+            lost.for_each(|(v, _)| *v = f32::NAN);
+        }
+    }
+}
+
 /// Writes the rate of an exposure; with world coordinates, where its header has them.
 pub(super) fn write_level1(path: &std::path::Path, level1: &Level1, job: &Job) -> Result<PathBuf> {
     // A detector behind a spectrograph sees wavelengths, not the sky.
@@ -341,7 +359,7 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &Level1, job: &Job) -
         provenance: &level1.provenance,
         extra: None,
     };
-    product::write_rate(path, &about, &level1.rate)
+    product::write_rate(path, &about, &level1.rate, &level1.common)
 }
 
 /// The files of each exposure: reads of one exposure together, all others alone.
@@ -350,7 +368,9 @@ pub(super) fn exposures(inputs: &[PathBuf]) -> Vec<Vec<PathBuf>> {
     let mut sets: Vec<(Exposure, Vec<(input::ReadKey, PathBuf)>)> = Vec::new();
     let mut alone: Vec<Vec<PathBuf>> = Vec::new();
     for path in inputs {
-        let key = Fits::open(path).ok().and_then(|f| input::read_group_key(f.primary()));
+        // A product may keep the keywords of its last read.
+        let raw = Fits::open(path).ok().filter(|f| !f.primary().has("DRSVER"));
+        let key = raw.and_then(|f| input::read_group_key(f.primary()));
         let Some(key) = key else {
             alone.push(vec![path.clone()]);
             continue;

@@ -3,29 +3,15 @@
 use std::path::Path;
 
 use super::exposure::Level1;
+use super::extract::Spectra;
 use super::job::Job;
 use super::lenspx::{self, Arc, LensCal, Mode, Scan};
-use super::provenance::Provenance;
 use super::{cube, extract};
 use crate::config::{CubeBuild, Extract, Step};
-use crate::datamodel::{Cube, Image, Meta, Rate, dq};
+use crate::datamodel::{Cube, Meta, Rate, dq};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::fits::Header;
-
-/// Subtracts a dark from a rate: its variance joins ERR (not VAR_POISSON and
-/// VAR_RNOISE), where extraction finds it as the references' part.
-pub(super) fn subtract_dark(rate: &mut Rate, dark: &Image) {
-    for i in 0..rate.data.len() {
-        rate.data[i] -= dark.data[i];
-        rate.err[i] = (rate.err[i] * rate.err[i] + dark.err[i] * dark.err[i]).sqrt();
-        rate.dq[i] |= dark.dq[i] & (dq::DO_NOT_USE | dq::UNRELIABLE_DARK | dq::HOT | dq::WARM);
-        if rate.dq[i] & dq::DO_NOT_USE != 0 {
-            rate.data[i] = f32::NAN;
-            rate.err[i] = f32::NAN;
-        }
-    }
-}
+use crate::fits::{Fits, Header};
 
 /// What a calibration frame shows.
 enum Light {
@@ -93,32 +79,62 @@ fn mode_of(job: &Job, meta: &Meta, rate: &Rate) -> Mode {
     Mode::of(meta, rate.nx, rate.ny, job.instrument.lenslet.spaxel_scale)
 }
 
-/// The job's calibration, refused where it is of another mode than the exposure.
-pub(super) fn calibration(job: &Job, level1: &Level1) -> Result<LensCal> {
+/// The job's calibration.
+pub(super) fn calibration(job: &Job) -> Result<LensCal> {
     let path = job.references.get("lenspx").ok_or_else(|| {
         Error::reference("lenspx", "extraction needs a LEN-SPX calibration: give --override_lenspx=FILE")
     })?;
-    let cal = LensCal::load(path)?;
-    cal.check(&mode_of(job, &level1.meta, &level1.rate))?;
-    Ok(cal)
+    LensCal::load(path)
 }
 
-/// Extracts a frame and builds its cube; notes its χ² in the header.
-pub(super) fn cube(job: &Job, level1: &mut Level1, cal: &LensCal, engine: &mut dyn Engine) -> Result<Cube> {
-    let extraction = job.recipe.active(|s| if let Step::Extract(e) = s { Some(e) } else { None });
-    let building = job.recipe.active(|s| if let Step::CubeBuild(c) = s { Some(c) } else { None });
-    let spectra = extract::extract(engine, &level1.rate, cal, extraction.unwrap_or(&Extract::default()))?;
+/// Extracts a frame, refused where the calibration is of another mode; notes χ² in its
+/// header.
+pub(super) fn spectra(
+    job: &Job,
+    level1: &mut Level1,
+    cal: &LensCal,
+    step: &Extract,
+    engine: &mut dyn Engine,
+) -> Result<Spectra> {
+    cal.check(&mode_of(job, &level1.meta, &level1.rate))?;
+    let spectra = extract::extract(engine, &level1.rate, cal, step)?;
     let h = &mut level1.header;
     h.set("EXTCHI2", (spectra.reduced_chi2 * 1e5).round() / 1e5, "reduced chi-squared of the extraction");
     h.set("EXTREJ", spectra.rejected as i64, "detector pixels rejected as outliers");
-    let fallback = CubeBuild::default();
-    let building = building.unwrap_or(&fallback);
-    h.set(
-        "CHANCORR",
-        (cube::channel_correlation(cal, building)? * 1e4).round() / 1e4,
-        "correlation of neighbouring channels",
-    );
-    cube::build(&spectra, cal, building)
+    Ok(spectra)
+}
+
+/// Reads the spectra that `extract` left in a file.
+pub(super) fn read_spectra(path: &Path) -> Result<(Header, Spectra)> {
+    let fits = Fits::open(path)?;
+    let shape = |name: &str| fits.hdu(name).map(|h| h.shape.clone());
+    if shape("WAVELENGTH").is_none_or(|s| s.len() != 2 || Some(s) != shape("DATA")) {
+        return Err(Error::input(
+            path,
+            "holds no spectra: cube_build takes what extract leaves (run extract on the rate first, or the recipe \
+             lenslet, which does both)",
+        ));
+    }
+    let (header, image) = crate::input::read_image(path)?;
+    let n = image.data.len();
+    let mut common = image.var_common;
+    common.resize(n, 0.0);
+    let spectra = Spectra {
+        nx: image.nx,
+        variance: image.err.iter().map(|e| e * e).collect(),
+        flux: image.data,
+        dq: image.dq,
+        common,
+        ..Spectra::default()
+    };
+    Ok((header, spectra))
+}
+
+/// Builds the cube of spectra; notes the correlation of channels in the header.
+pub(super) fn build(spectra: &Spectra, cal: &LensCal, step: &CubeBuild, header: &mut Header) -> Result<Cube> {
+    let correlation = cube::channel_correlation(cal, step)?;
+    header.set("CHANCORR", (correlation * 1e4).round() / 1e4, "correlation of neighbouring channels");
+    cube::build(spectra, cal, step)
 }
 
 /// Mean of cubes of the same grid: own variances average down, the references'
@@ -158,12 +174,4 @@ pub(super) fn mean(cubes: &[Cube]) -> Result<Cube> {
         }
     }
     Ok(out)
-}
-
-/// Whether two products were made with the same reference of `reftype`.
-pub(super) fn same_reference(header: &Header, provenance: &Provenance, reftype: &str) -> bool {
-    let keyword = super::provenance::reference_keyword(reftype);
-    let own = provenance.references.iter().find(|r| r.reftype == reftype);
-    let said = header.text(&keyword.replacen('R', "C", 1));
-    matches!((own, said), (Some(own), Some(said)) if own.checksum == said && !said.is_empty())
 }

@@ -3,12 +3,14 @@
 
 mod blend;
 pub mod calibration;
+mod combine;
 pub mod cube;
 mod cubes;
 mod execute;
 mod exposure;
 pub mod extract;
 mod frames;
+mod image;
 mod job;
 mod lenslet;
 pub mod lenspx;

@@ -2,8 +2,8 @@
 //!
 //! DATA, ERR and DQ carry the world coordinates; PRIMARY does not (two copies would
 //! disagree one day, and viewers do not look there). Extensions of rates:
-//! VAR_POISSON, VAR_RNOISE, CHI2, NREADS; of images whose noise is partly shared:
-//! VAR_COMMON. Cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
+//! VAR_POISSON, VAR_RNOISE, CHI2, NREADS; of all whose noise is partly shared:
+//! VAR_COMMON. Spectra and cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
 //! keeps viewers from loading the image by themselves.
 //!
 //! Only values that are finite and standard enter a header; an inherited card that
@@ -12,6 +12,8 @@
 use std::path::{Path, PathBuf};
 
 use super::blend::{iso_date, now};
+use super::extract::Spectra;
+use super::lenspx::LensCal;
 use super::provenance::Provenance;
 use super::wcs::is_wcs_keyword;
 use crate::datamodel::{Cube, Image, Meta, Rate, dq};
@@ -49,14 +51,18 @@ pub fn image_model(meta: &Meta) -> &'static str {
     if meta.detector == "IFU" { "IFUImageModel" } else { "ImagerModel" }
 }
 
-/// Writes a rate (level 1).
-pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate) -> Result<PathBuf> {
+/// Writes a rate (level 1). `common` is the variance that it shares with others once
+/// a dark was subtracted; empty before.
+pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate, common: &[f32]) -> Result<PathBuf> {
     let shape = [rate.ny, rate.nx];
     let mut w = begin(path, about)?;
     planes(&mut w, about, &shape, &rate.data, &rate.err, &rate.dq)?;
     let variance = variance_header(about);
     w.image("VAR_POISSON", &variance, &shape, Pixels::F32(&rate.var_poisson))?;
     w.image("VAR_RNOISE", &variance, &shape, Pixels::F32(&rate.var_rnoise))?;
+    if !common.is_empty() {
+        w.image("VAR_COMMON", &variance, &shape, Pixels::F32(common))?;
+    }
     let plain = Header::new();
     w.image("CHI2", &plain, &shape, Pixels::F32(&rate.chi2))?;
     if rate.nreads.iter().all(|n| *n <= 255) {
@@ -90,6 +96,35 @@ pub fn write_cube(path: &Path, about: &About<'_>, cube: &Cube) -> Result<PathBuf
     let mut h = Header::new();
     h.set("BUNIT", "um", "vacuum");
     w.image("WAVELENGTH", &h, &[cube.nw], Pixels::F64(&cube.wavelength))?;
+    w.finish()
+}
+
+/// Writes the spectra of a frame (level 2), one row a lenslet of `cal`, one column a
+/// detector column, with the wavelength of each sample (NaN beside the spectrum) and
+/// each row's spaxel (IX, IY).
+pub fn write_spectra(path: &Path, about: &About<'_>, spectra: &Spectra, cal: &LensCal) -> Result<PathBuf> {
+    let (n, nx) = (cal.lenslets.len(), spectra.nx);
+    let shape = [n, nx];
+    let mut axes = Header::new();
+    axes.set("DISPAXIS", 1, "wavelength runs along axis 1");
+    let about = &About { wcs: Some(&axes), ..*about };
+    let mut w = begin(path, about)?;
+    let err: Vec<f32> = spectra.variance.iter().map(|v| v.sqrt()).collect();
+    planes(&mut w, about, &shape, &spectra.flux, &err, &spectra.dq)?;
+    let variance = variance_header(about);
+    w.image("VAR_COMMON", &variance, &shape, Pixels::F32(&spectra.common))?;
+    // With the spectrum next above in the same detector column.
+    w.image("COVAR", &variance, &shape, Pixels::F32(&spectra.covariance))?;
+    w.image("CHI2", &Header::new(), &shape, Pixels::F32(&spectra.chi2))?;
+    let mut wavelength = vec![f64::NAN; n * nx];
+    for (l, row) in cal.lenslets.iter().zip(wavelength.chunks_exact_mut(nx)) {
+        (l.xmin..=l.xmax).for_each(|x| row[x] = l.wavelength(x as f64));
+    }
+    let mut h = Header::new();
+    h.set("BUNIT", "um", "vacuum");
+    w.image("WAVELENGTH", &h, &shape, Pixels::F64(&wavelength))?;
+    let spaxels: Vec<i16> = cal.lenslets.iter().flat_map(|l| [l.ix as i16, l.iy as i16]).collect();
+    w.image("SPAXEL", &Header::new(), &[n, 2], Pixels::I16(&spaxels))?;
     w.finish()
 }
 
@@ -171,7 +206,7 @@ pub fn primary(path: &Path, about: &About<'_>) -> Header {
 /// its units and its world coordinates, each written anew, once.
 fn inherited(input: &Header) -> Header {
     const OTHERS: &[&str] =
-        &["BUNIT", "INHERIT", "EXTVER", "EXTLEVEL", "DATE", "EXTNAME", "CONTINUE", "LONGSTRN"];
+        &["BUNIT", "INHERIT", "EXTVER", "EXTLEVEL", "DISPAXIS", "DATE", "EXTNAME", "CONTINUE", "LONGSTRN"];
     let mut out = Header::new();
     for card in input.cards() {
         let keyword = card.keyword.as_str();

@@ -79,9 +79,9 @@ fn products_hold_what_was_written() {
     let mut rate = Rate::zeros(5, 7);
     rate.data[0] = f32::NAN;
     rate.nreads[1] = 200;
-    write_rate(&dir.join("rate.fits"), &about, &rate).unwrap();
+    write_rate(&dir.join("rate.fits"), &about, &rate, &[]).unwrap();
     rate.nreads[1] = 300;
-    write_rate(&dir.join("rate300.fits"), &about, &rate).unwrap();
+    write_rate(&dir.join("rate300.fits"), &about, &rate, &[]).unwrap();
     let image = Image {
         nx: 7,
         ny: 5,

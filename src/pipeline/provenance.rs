@@ -94,8 +94,8 @@ impl Provenance {
         });
     }
 
-    /// Writes all of it into a primary header.
-    pub fn write(&self, h: &mut Header) {
+    /// Writes the keywords into a primary header: DRSVER, ENGINE, S_, R_ and C_ …
+    pub fn keywords(&self, h: &mut Header) {
         let version = env!("CARGO_PKG_VERSION");
         h.set("DRSVER", format!("irisgpu {version}"), "data reduction software");
         let mut set = |keyword: &str, value: &str, comment: &str| {
@@ -115,6 +115,12 @@ impl Provenance {
             set(&keyword, &file_name(&r.path), &comment);
             set(&keyword.replacen('R', "C", 1), &r.checksum, "its checksum");
         }
+    }
+
+    /// Writes all of it into a primary header: the keywords and the HISTORY.
+    pub fn write(&self, h: &mut Header) {
+        self.keywords(h);
+        let version = env!("CARGO_PKG_VERSION");
         let mut history = |text: String| h.history(&ascii(&text));
         for s in &self.steps {
             history(format!("irisgpu {version} {} {} {}", s.name, s.status.text(), s.parameters));
@@ -133,6 +139,12 @@ fn ascii(text: &str) -> String {
     [("—", "-"), ("–", "-"), ("×", "x"), ("σ", "sigma"), ("µ", "u"), ("²", "^2"), ("’", "'"), ("…", "...")]
         .iter()
         .fold(text.to_owned(), |t, (sign, plain)| t.replace(sign, plain))
+}
+
+/// Whether two headers name the same file, by its content, as their reference.
+pub fn same_reference(a: &Header, b: &Header, reftype: &str) -> bool {
+    let keyword = reference_keyword(reftype).replacen('R', "C", 1);
+    matches!((a.text(&keyword), b.text(&keyword)), (Some(a), Some(b)) if a == b && !a.is_empty())
 }
 
 /// `R_DARK` of `dark`; the names that the observatory fixed, else the type's own

@@ -1,7 +1,8 @@
-//! Jobs that make one product of a set: masters, combinations, normalised flats.
+//! Jobs that make a master of a set, and normalised flats.
 
 use super::blend;
-use super::execute::{Pipeline, VERSION, is_level2, product_path, step};
+use super::combine::{DARK, DETECTOR, SIZE, WINDOW, alike, files};
+use super::execute::{Pipeline, VERSION, product_path, step};
 use super::exposure::{self, note_references};
 use super::masters::{self, DarkLimits, Master};
 use super::product::{self, About, MasterInfo};
@@ -16,17 +17,16 @@ use crate::fits::Header;
 use crate::refs::{self, Frame};
 
 impl Pipeline {
-    pub(super) fn combine(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
+    /// A set to the master of a type: `dark`, `flat`, `sky`.
+    pub(super) fn make_master(&mut self, job: &Job, kind: &str, progress: &dyn Fn(f64)) -> Result<Done> {
         let mut done = Done::default();
         let default = CombineFrames::default();
         let step = step!(job, CombineFrames).unwrap_or(&default).clone();
-        if job.inputs.iter().all(|p| is_level2(p)) {
-            return self.combine_images(job, &step);
-        }
         let frames = self.set(job, &mut done, progress)?;
         let Some(first) = frames.first() else {
             return Err(Error::NothingToReduce("no frames to combine".into()));
         };
+        alike(&frames, &files(job), &[DETECTOR, WINDOW, SIZE, DARK])?;
         let frame = Frame::new(&first.meta, first.rate.ny, first.rate.nx);
         let headers: Vec<&Header> = frames.iter().map(|f| &f.header).collect();
         let header = blend(&headers);
@@ -36,14 +36,6 @@ impl Pipeline {
         let (level2, rates): (Vec<(Header, bool)>, Vec<Rate>) =
             frames.into_iter().map(|f| ((f.header, f.fresh), f.rate)).unzip();
         let dark = self.dark(job, &frame, None)?;
-        let kind = if job.recipe.steps.iter().any(|s| matches!(s, Step::Normalize(_))) {
-            "flat"
-        } else {
-            match job.recipe.name.as_str() {
-                "dark" => "dark",
-                _ => "sky",
-            }
-        };
         let engine = self.engine.as_mut();
         let master: Master = match kind {
             "flat" => masters::master_flat(engine, &rates, dark.as_ref(), &step, step!(job, Normalize))?,
@@ -90,7 +82,7 @@ impl Pipeline {
             let meta = Meta::from_header(header);
             let frame = Frame::new(&meta, rate.ny, rate.nx);
             let flat = job.references.get("flat").map(|p| refs::load_flat(p, &frame)).transpose()?;
-            let references = References { dark, flat: flat.as_ref(), sky: None };
+            let references = References { dark, flat: flat.as_ref(), ..References::default() };
             let reduced = stage2::reduce(self.engine.as_mut(), rate, &references, &Background::default())?;
             let mut record = record.clone();
             let flat_step = Step::FlatField(crate::config::FlatField::default());
@@ -111,42 +103,6 @@ impl Pipeline {
             done.products.push(product::write_image(&path, &about, &reduced.image)?);
         }
         Ok(())
-    }
-
-    /// Level-2 images to one level-3 image.
-    fn combine_images(&mut self, job: &Job, step: &CombineFrames) -> Result<Done> {
-        let mut images = Vec::new();
-        let mut headers = Vec::new();
-        for path in &job.inputs {
-            let (header, image) = crate::input::read_image(path)?;
-            headers.push(header);
-            images.push(image);
-        }
-        let all: Vec<&Image> = images.iter().collect();
-        // Where frames share any of these, all of the references' noise is taken as
-        // shared: an upper bound, never an error that is too small.
-        let same = |k: &&str| headers[0].has(k) && headers.iter().all(|h| h.text(k) == headers[0].text(k));
-        let shared = !headers.is_empty() && ["C_DARK", "C_FLAT", "C_SKY"].iter().any(same);
-        let image = stage2::combine_images(self.engine.as_mut(), &all, step, shared)?;
-        let header = blend(&headers.iter().collect::<Vec<_>>());
-        let mut record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
-        self.finish_record(job, &mut record, &[], &[])?;
-        let meta = Meta::from_header(&header);
-        let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&meta), 3));
-        let coordinates = headers
-            .first()
-            .and_then(|h| wcs::assign(h, None, &job.instrument, Grid::Detector(image.ny, image.nx)).ok())
-            .flatten();
-        let about = About {
-            input: &header,
-            model: product::image_model(&meta),
-            level: 3,
-            unit: product::ELECTRONS,
-            wcs: coordinates.as_ref().map(|s| &s.cards),
-            provenance: &record,
-            extra: None,
-        };
-        Ok(Done { products: vec![product::write_image(&path, &about, &image)?], warnings: vec![] })
     }
 
     /// `normalize` alone: a flat to median 1.

@@ -30,6 +30,9 @@ pub struct References<'a> {
     pub flat: Option<&'a Image>,
     /// Sky.
     pub sky: Option<Sky<'a>>,
+    /// The part of the frame's variance that comes from a dark subtracted before, by
+    /// itself; empty for none. It counts like the variance of [`References::dark`].
+    pub before: &'a [f32],
 }
 
 /// A sky frame.
@@ -37,7 +40,7 @@ pub struct References<'a> {
 pub struct Sky<'a> {
     /// The frame; its `var_common` is the noise of the dark subtracted from it.
     pub image: &'a Image,
-    /// Whether that dark is the one in [`References::dark`].
+    /// Whether that dark is the frame's, too.
     pub same_dark: bool,
 }
 
@@ -67,10 +70,12 @@ pub fn reduce(
         }
     }
     let mut warnings = Vec::new();
-    let science = Frame::from(rate);
-    let dark = references.dark.map(Frame::from);
+    let science = Frame { common: references.before, ..rate.into() };
+    let earlier = subtracted(references, size);
+    let dark = earlier.as_ref().or(references.dark).map(Frame::from);
+    let flat = references.flat.map(Frame::from);
     let scale = references.sky.map(|sky| {
-        let (scale, warning) = sky_scale(science, dark, sky.image.into(), size, step);
+        let (scale, warning) = sky_scale(science, (dark, flat), sky.image.into(), size, step);
         warnings.extend(warning);
         if dark.is_none() && scale != 1.0 {
             warnings.push(format!(
@@ -80,11 +85,11 @@ pub fn reduce(
         }
         scale
     });
-    let same_dark = references.dark.is_some() && references.sky.is_some_and(|s| s.same_dark);
+    let same_dark = dark.is_some() && references.sky.is_some_and(|s| s.same_dark);
     let how = Calibration {
         dark,
         sky: references.sky.map(|s| if same_dark { Frame::own(s.image) } else { s.image.into() }),
-        flat: references.flat.map(Frame::from),
+        flat,
         sky_scale: scale.unwrap_or(0.0),
         dark_coefficient: if same_dark { 1.0 - scale.unwrap_or(0.0) } else { 1.0 },
         factor: 1.0,
@@ -93,12 +98,28 @@ pub fn reduce(
     Ok(Reduced { image: planes.image(rate.ny, rate.nx), sky_scale: scale, warnings })
 }
 
+/// What was subtracted before, and the dark if there is one too, as one dark.
+fn subtracted(references: &References<'_>, (ny, nx): (usize, usize)) -> Option<Image> {
+    if references.before.is_empty() {
+        return None;
+    }
+    let zero = || Image { nx, ny, data: vec![0.0; nx * ny], err: vec![0.0; nx * ny], ..Image::default() };
+    let mut dark = references.dark.cloned().unwrap_or_else(zero);
+    dark.dq.resize(nx * ny, 0);
+    for (err, before) in dark.err.iter_mut().zip(references.before) {
+        // Where the frame has no value it shares none, and stays without.
+        let before = if before.is_finite() { *before } else { 0.0 };
+        *err = (*err * *err + before).sqrt();
+    }
+    Some(dark)
+}
+
 /// s, and a warning where it could not be measured. The ratio of the levels is a
 /// start; then what is left of the sky in S − D − s K, where no source is seen, is
 /// brought to zero.
 fn sky_scale(
     science: Frame<'_>,
-    dark: Option<Frame<'_>>,
+    (dark, flat): (Option<Frame<'_>>, Option<Frame<'_>>),
     sky: Frame<'_>,
     size: (usize, usize),
     step: &Background,
@@ -106,7 +127,13 @@ fn sky_scale(
     if step.scaling == SkyScaling::Fixed {
         return (step.scale, None);
     }
-    let usable = |i: &usize| science.usable(*i) && sky.usable(*i) && dark.is_none_or(|d| d.usable(*i));
+    // Pixels that the flat will lose do not count, so that the order of steps does not.
+    let usable = |i: &usize| {
+        science.usable(*i)
+            && sky.usable(*i)
+            && dark.is_none_or(|d| d.usable(*i))
+            && flat.is_none_or(|f| f.usable(*i) && f.data[*i] > 0.0)
+    };
     let object = |i: usize| science.data[i] - dark.map_or(0.0, |d| d.data[i]);
     let pixels: Vec<usize> = (0..science.len()).filter(usable).collect();
     let level = |of: &dyn Fn(usize) -> f32| clipped_median(pixels.iter().map(|i| of(*i)).collect());

@@ -76,6 +76,7 @@ fn reduced(night: &Night, frame: &Rate, background: &Background) -> Reduced {
         dark: Some(&night.dark),
         flat: Some(&night.flat),
         sky: Some(Sky { image: &night.sky, same_dark: true }),
+        ..References::default()
     };
     reduce(&mut CpuEngine::new(1 << 30), frame, &references, background).unwrap()
 }
@@ -142,8 +143,11 @@ fn another_dark_in_the_sky_does_not_cancel() {
         .unwrap()
         .image;
     let frame = rate(&mut normal, 0.2, |i| DARK + SKY + object(i));
-    let references =
-        References { dark: Some(&one), flat: None, sky: Some(Sky { image: &sky, same_dark: false }) };
+    let references = References {
+        dark: Some(&one),
+        sky: Some(Sky { image: &sky, same_dark: false }),
+        ..References::default()
+    };
     let r = reduce(&mut CpuEngine::new(1 << 30), &frame, &references, &unscaled()).unwrap().image;
     let ours = pull(&r.data, |i| r.err[i].into(), object);
     assert!((0.97..1.03).contains(&ours), "{ours}");
@@ -205,6 +209,7 @@ fn a_gpu_gives_the_same_images() {
         dark: Some(&night.dark),
         flat: Some(&night.flat),
         sky: Some(Sky { image: &night.sky, same_dark: true }),
+        ..References::default()
     };
     let on = |engine: &mut dyn Engine| -> Image {
         let reduced: Vec<Image> = night

@@ -224,6 +224,27 @@ impl Tan {
         })
     }
 
+    /// The gnomonic projection that a header holds, without distortion; `None` of
+    /// another one.
+    pub fn of(h: &Header) -> Option<Tan> {
+        let gnomonic = |axis: &str, ctype: &str| h.text(axis).is_some_and(|t| t.starts_with(ctype));
+        if !(gnomonic("CTYPE1", "RA---TAN") && gnomonic("CTYPE2", "DEC--TAN")) {
+            return None;
+        }
+        let pair = |a: &str, b: &str| Some([h.number(a)?, h.number(b)?]);
+        let matrix = |name: &str, diagonal: f64| {
+            let element = |i: usize, j: usize| {
+                let default = if i == j { diagonal } else { 0.0 };
+                h.number(&format!("{name}{i}_{j}")).unwrap_or(default)
+            };
+            [[element(1, 1), element(1, 2)], [element(2, 1), element(2, 2)]]
+        };
+        let cd = h.has("CD1_1") || h.has("CD1_2");
+        let cdelt = if cd { [1.0; 2] } else { pair("CDELT1", "CDELT2")? };
+        let pc = if cd { matrix("CD", 0.0) } else { matrix("PC", 1.0) };
+        Some(Tan { crpix: pair("CRPIX1", "CRPIX2")?, crval: pair("CRVAL1", "CRVAL2")?, cdelt, pc })
+    }
+
     /// Sky (degrees) of a 1-based pixel.
     pub fn sky(&self, pixel: [f64; 2]) -> [f64; 2] {
         let d = [pixel[0] - self.crpix[0], pixel[1] - self.crpix[1]];

@@ -160,3 +160,23 @@ fn astropy_agrees() {
         assert!((sky[0] - ra).abs() < 2e-9 && (sky[1] - dec).abs() < 2e-9, "{sky:?}");
     }
 }
+
+#[test]
+fn a_projection_is_read_back_from_its_cards() {
+    let w = tan(&header(25.0), -1.0, Grid::Detector(512, 400));
+    let back = Tan::of(&w.cards()).expect("TAN");
+    let (here, there) = (w.sky([10.0, 300.0]), back.sky([10.0, 300.0]));
+    assert!(towards(here, there).0 < 1e-12);
+    let mut cd = w.cards();
+    for i in [0, 1] {
+        cd.remove(&format!("CDELT{}", i + 1));
+        for j in [0, 1] {
+            cd.remove(&format!("PC{}_{}", i + 1, j + 1));
+            cd.set(&format!("CD{}_{}", i + 1, j + 1), w.cdelt[i] * w.pc[i][j], "");
+        }
+    }
+    let there = Tan::of(&cd).expect("CD").sky([10.0, 300.0]);
+    assert!(towards(here, there).0 < 1e-12);
+    cd.set("CTYPE1", "RA---SIN", "");
+    assert_eq!(Tan::of(&cd), None);
+}

@@ -5,56 +5,8 @@
 //! half-bandwidth of `hb`, and the entries of N⁻¹ inside the band by Takahashi's
 //! recurrence (Takahashi, Fagan & Chen 1973), which needs nothing outside it.
 
-use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
-
 use super::{DO_NOT_USE, MAX_BAND, MAX_ROWS, OUTLIER, PIXEL, SAMPLE};
-
-/// The arithmetic that the formulas need.
-pub trait Real:
-    Copy
-    + PartialOrd
-    + Send
-    + Sync
-    + Add<Output = Self>
-    + Sub<Output = Self>
-    + Mul<Output = Self>
-    + Div<Output = Self>
-    + Neg<Output = Self>
-    + AddAssign
-    + SubAssign
-    + MulAssign
-{
-    /// 0.
-    const ZERO: Self;
-    /// 1.
-    const ONE: Self;
-    /// From single precision.
-    fn of(value: f32) -> Self;
-    /// To single precision.
-    fn single(self) -> f32;
-}
-
-impl Real for f32 {
-    const ZERO: f32 = 0.0;
-    const ONE: f32 = 1.0;
-    fn of(value: f32) -> f32 {
-        value
-    }
-    fn single(self) -> f32 {
-        self
-    }
-}
-
-impl Real for f64 {
-    const ZERO: f64 = 0.0;
-    const ONE: f64 = 1.0;
-    fn of(value: f32) -> f64 {
-        f64::from(value)
-    }
-    fn single(self) -> f32 {
-        self as f32
-    }
-}
+use crate::kernels::Real;
 
 /// Below this fraction of its diagonal a pivot means that a spectrum cannot be
 /// told from its neighbours (for Gaussian profiles: closer than 0.05 σ).
@@ -158,7 +110,7 @@ pub fn solve<T: Real>(p: &Problem<'_>, work: &mut Work<T>, out: &mut [u32]) -> S
             summary.used += 1;
         }
     }
-    summary.chi2 = chi2.single();
+    summary.chi2 = chi2.to_f32();
     for (j, sample) in out.chunks_exact_mut(SAMPLE).take(n).enumerate() {
         summary.solved += u32::from(work.report(p, n, j, sample));
     }
@@ -428,7 +380,7 @@ impl<T: Real> Work<T> {
         let covariance = if p.hb > 0 && j + 1 < n { self.band[j * stride + 1] } else { T::ZERO };
         let values = if good {
             let common = variance * shared / information;
-            [self.flux[j], variance, covariance, common, chi2 / fraction].map(|v| v.single().to_bits())
+            [self.flux[j], variance, covariance, common, chi2 / fraction].map(|v| v.to_f32().to_bits())
         } else {
             dq |= DO_NOT_USE;
             [NAN, NAN, 0, NAN, NAN]

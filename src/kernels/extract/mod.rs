@@ -39,7 +39,7 @@ mod tests;
 
 use rayon::prelude::*;
 
-pub use column::{Problem, Real, Summary, Work, solve};
+pub use column::{Problem, Summary, Work, solve};
 
 use super::layout::params;
 use super::{Access, Args, Kernel};

@@ -5,6 +5,7 @@ use super::*;
 use crate::config::{CubeBuild, Extract, Extraction, SkySub};
 use crate::datamodel::{Cube, dq};
 use crate::engine::CpuEngine;
+use crate::kernels::normal::Random;
 use crate::pipeline::cube;
 use crate::pipeline::extract::extract;
 
@@ -18,23 +19,6 @@ const FACTOR: f64 = 1.0 / 60.0;
 
 /// e-/s a µm by wavelength, of one lenslet.
 type Light = Option<Box<dyn Fn(f64) -> f64>>;
-
-struct Random(u64);
-
-impl Random {
-    fn uniform(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        let (u, v) = (self.uniform().max(1e-300), self.uniform());
-        (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
-    }
-}
 
 /// The instrument, forwards.
 struct Truth {
