@@ -155,6 +155,12 @@ pub(super) struct Simulate {
     pub(super) config: PathBuf,
     /// Folder to write
     pub(super) dir: PathBuf,
+    /// Write into a folder that holds something else, and again what is there already
+    #[arg(short, long)]
+    pub(super) force: bool,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) talk: Talk,
 }

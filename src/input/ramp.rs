@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::headers::merged;
+use super::headers::{complete, merged};
 use super::layout::{Family, Layout, recognise, squeezed};
 use super::pixels::{Encoding, Stored};
 use super::{OpenOptions, by, label, reads, times};
@@ -90,7 +90,12 @@ pub struct Strides {
 pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> {
     let mut warnings = Vec::new();
     let layout = recognise(&fits, &hdu)?;
-    let header = merged(&fits, &hdu, layout.family == Family::Liger);
+    if hdu.shape.len() > 4 {
+        let (label, shape) = (label(&hdu), by(&hdu.shape));
+        warnings.push(format!("{label} is {shape}: its leading axes of length 1 are passed over"));
+    }
+    let mut header = merged(&fits, &hdu, layout.family == Family::Liger);
+    complete(&mut header, &mut warnings);
     let (ramps, reads) = whole_reads(&fits, &hdu, &layout, &mut warnings)?;
     check_counts(&header, &layout, &mut warnings);
     let all = times::of_ramp(&fits, &header, &layout, options, &mut warnings)?;

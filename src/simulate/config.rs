@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::imager::ImagerScene;
 use super::lenslet::LensletConfig;
 use super::physics::Physics;
+use crate::config::read_text;
 use crate::datamodel::Kind;
 use crate::error::{Error, Result};
 
@@ -182,8 +183,7 @@ impl NightConfig {
 
     /// Reads a night from a YAML file.
     pub fn from_file(path: &Path) -> Result<NightConfig> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        NightConfig::from_yaml(&text, &path.display().to_string())
+        NightConfig::from_yaml(&read_text(path)?, &path.display().to_string())
     }
 
     /// Reads a night from YAML; `origin` is named in errors.
