@@ -50,7 +50,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "DIR")]
     pub(super) refs: Vec<PathBuf>,
     /// Seconds from read to read, for files that do not say
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(super) read_time: Option<f64>,
     /// Suffix of product names
     #[arg(long)]

@@ -7,7 +7,7 @@ use super::args::{Common, Reduce, Select};
 use super::exit::Exit;
 use super::families::Families;
 use super::{engine, interrupt, options, print, progress, summary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::night::{self, Lock, Outcome, Plan};
 use crate::refs;
 
@@ -46,7 +46,11 @@ pub(super) fn planned(
     if common.talk.verbose {
         scan.ignored.iter().for_each(|(name, why)| print::note(&format!("passed over {name}: {why}")));
     }
-    Ok((night::plan(&scan, &references, &settings)?, output))
+    let plan = night::plan(&scan, &references, &settings).map_err(|e| match e {
+        Error::NothingToReduce(why) => Error::NothingToReduce(format!("{}: {why}", folder.display())),
+        other => other,
+    })?;
+    Ok((plan, output))
 }
 
 /// Runs a plan and prints what became of it.

@@ -187,7 +187,11 @@ impl fmt::Display for Summary<'_> {
         let warnings = self.warnings.len();
         let plural = if warnings == 1 { "warning" } else { "warnings" };
         let (counts, output) = (counts.join(", "), self.output.display());
-        writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)
+        writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)?;
+        if self.exit() == Exit::Interrupted {
+            writeln!(f, "Interrupted: run it again for the rest.")?;
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Everything about the instrument that the code must know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,13 +81,13 @@ const IRIS: &str = include_str!("../../configs/instrument/iris.yaml");
 impl Instrument {
     /// IRIS, as compiled in.
     pub fn iris() -> Result<Instrument> {
-        serde_yaml::from_str(IRIS).map_err(|e| Error::Config(format!("instrument/iris.yaml: {e}")))
+        serde_yaml::from_str(IRIS).map_err(|e| super::not_understood("instrument/iris.yaml", &e))
     }
 
     /// Another instrument file.
     pub fn from_file(path: &Path) -> Result<Instrument> {
         let text = super::read_text(path)?;
-        serde_yaml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+        serde_yaml::from_str(&text).map_err(|e| super::not_understood(&path.display().to_string(), &e))
     }
 
     /// The detector called `name`.

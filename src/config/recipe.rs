@@ -82,7 +82,8 @@ impl Recipe {
     /// `config show` prints them; `origin` is named in errors.
     pub fn from_yaml(text: &str, origin: &str) -> Result<Vec<Recipe>> {
         let fail = |e: String| Error::Config(format!("{origin}: {e}"));
-        let recipes: Vec<Recipe> = serde_yaml::from_multiple(text).map_err(|e| fail(e.to_string()))?;
+        let recipes: Vec<Recipe> =
+            serde_yaml::from_multiple(text).map_err(|e| super::not_understood(origin, &e))?;
         for (i, recipe) in recipes.iter().enumerate() {
             let name = &recipe.name;
             recipe.check().map_err(|e| fail(format!("recipe '{name}': {e}")))?;

@@ -212,11 +212,11 @@ steps! {
     }
     /// Ramp to rate.
     RampFit "ramp_fit S_RAMPFI" {
-        /// The fit.
+        /// The fit: likelihood, ols, mcds or cds.
         algorithm: Algorithm = Algorithm::Likelihood,
         /// Reads averaged at each end by `mcds`.
         num_coadd: u32 = 3; AtLeast(1.0),
-        /// Unit of the rate.
+        /// Unit of the rate: e-/s or DN/s.
         units: RateUnits = RateUnits::Electrons,
     }
     /// Subtraction of the dark rate.
@@ -225,7 +225,7 @@ steps! {
     FlatField "flat_field S_FLAT" {}
     /// Subtraction of a sky frame.
     Background "background S_BKGSUB" {
-        /// How the level is matched.
+        /// How the level is matched: fixed or median.
         scaling: SkyScaling = SkyScaling::Median,
         /// Factor on the sky frame.
         scale: f64 = 1.0; AtLeast(0.0),
@@ -234,7 +234,7 @@ steps! {
     AssignWcs "assign_wcs S_WCS" {}
     /// Combination of a set of frames.
     CombineFrames "combine_frames S_COMBIN" {
-        /// Mean or median.
+        /// How: mean or median.
         method: Combine = Combine::Mean,
         /// Reject outliers before averaging.
         do_sigma_clip: bool = true,
@@ -254,7 +254,7 @@ steps! {
     }
     /// Spectra out of detector frames.
     Extract "extract S_EXTRAC" {
-        /// The method.
+        /// The method: banded or profile.
         method: Extraction = Extraction::Banded,
         /// Detector pixels further than this (σ) from the model are dropped once.
         rejection_threshold: f64 = 6.0; Above(0.0),

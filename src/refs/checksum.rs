@@ -75,7 +75,7 @@ pub fn keep(file: &Path) {
     });
     let text: String = lines.collect();
     drop(known);
-    if std::fs::read_to_string(file).is_ok_and(|old| old == text) {
+    if text.is_empty() || std::fs::read_to_string(file).is_ok_and(|old| old == text) {
         return;
     }
     let part = file.with_extension("part");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::imager::ImagerScene;
 use super::lenslet::LensletConfig;
 use super::physics::Physics;
-use crate::config::read_text;
+use crate::config::{not_understood, read_text};
 use crate::datamodel::Kind;
 use crate::error::{Error, Result};
 
@@ -188,8 +188,7 @@ impl NightConfig {
 
     /// Reads a night from YAML; `origin` is named in errors.
     pub fn from_yaml(text: &str, origin: &str) -> Result<NightConfig> {
-        let night: NightConfig =
-            serde_yaml::from_str(text).map_err(|e| Error::Config(format!("{origin}: {e}")))?;
+        let night: NightConfig = serde_yaml::from_str(text).map_err(|e| not_understood(origin, &e))?;
         night.check().map_err(|e| match e {
             Error::Config(m) => Error::Config(format!("{origin}: {m}")),
             other => other,
