@@ -154,12 +154,19 @@ impl Fits {
     /// Pixels `[first, first + n)` (in file order) as f32, BSCALE and BZERO applied.
     pub fn pixels_f32(&self, hdu: &Hdu, first: usize, n: usize) -> Result<Vec<f32>> {
         self.check(hdu, first, n)?;
-        if hdu.kind == HduKind::CompressedImage {
-            return compressed::pixels(self, hdu, first, n);
-        }
         let mut out = vec![0f32; n];
-        self.convert_into(hdu, first, &mut out, convert::to_f32)?;
+        self.read_f32(hdu, first, &mut out)?;
         Ok(out)
+    }
+
+    /// Fills `into` with the pixels from `first` on, as [`Fits::pixels_f32`] gives them.
+    pub fn read_f32(&self, hdu: &Hdu, first: usize, into: &mut [f32]) -> Result<()> {
+        self.check(hdu, first, into.len())?;
+        if hdu.kind == HduKind::CompressedImage {
+            into.copy_from_slice(&compressed::pixels::<f32>(self, hdu, first, into.len())?);
+            return Ok(());
+        }
+        self.convert_into(hdu, first, into, convert::to_f32)
     }
 
     /// Like [`Fits::pixels_f32`], as f64.
@@ -192,13 +199,20 @@ impl Fits {
     /// Like [`Fits::pixels_f32`], as u32 (see [`Fits::u32`]).
     pub fn pixels_u32(&self, hdu: &Hdu, first: usize, n: usize) -> Result<Vec<u32>> {
         self.check(hdu, first, n)?;
-        if hdu.kind == HduKind::CompressedImage {
-            let wide: Vec<f64> = compressed::pixels(self, hdu, first, n)?;
-            return Ok(wide.into_iter().map(|v| v as i64 as u32).collect());
-        }
         let mut out = vec![0u32; n];
-        self.convert_into(hdu, first, &mut out, convert::to_u32)?;
+        self.read_u32(hdu, first, &mut out)?;
         Ok(out)
+    }
+
+    /// Fills `into` with the pixels from `first` on, as [`Fits::pixels_u32`] gives them.
+    pub fn read_u32(&self, hdu: &Hdu, first: usize, into: &mut [u32]) -> Result<()> {
+        self.check(hdu, first, into.len())?;
+        if hdu.kind == HduKind::CompressedImage {
+            let wide: Vec<f64> = compressed::pixels(self, hdu, first, into.len())?;
+            into.iter_mut().zip(wide).for_each(|(to, v)| *to = v as i64 as u32);
+            return Ok(());
+        }
+        self.convert_into(hdu, first, into, convert::to_u32)
     }
 
     /// Whether pixels `[first, first + n)` can be in the file at all, before memory

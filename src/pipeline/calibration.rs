@@ -1,168 +1,236 @@
-//! A detector's stage-1 references as the planes that the ramp kernel takes.
+//! A detector's stage-1 references as the planes that the ramp kernel takes, read
+//! row chunk by row chunk.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use crate::config::{Detector, Recipe};
-use crate::error::Result;
+use crate::datamodel::dq;
+use crate::error::{Error, Result};
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
-use crate::refs::{self, Frame, ZeroPoint};
+use crate::refs::{Frame, MaskFile, NonlinFile, PlaneFile, ZeroPoint};
 
-/// Planes of a whole frame, (ny, nx) each, in the order of [`Plane`].
-#[derive(Debug, Clone)]
-pub struct Calibration {
-    /// The planes' words.
-    pub planes: Vec<Vec<u32>>,
-    /// Number of linearity coefficients.
-    pub ncoef: usize,
-    /// [`zero`].
-    pub zero_point: u32,
-    /// Whether there is a bias reference.
-    pub has_bias: bool,
-    /// Whether there is a saturation reference or default.
-    pub has_nonlin: bool,
+/// Open references of one frame, (ny, nx).
+#[derive(Debug)]
+pub struct Calibration<'a> {
+    ny: usize,
+    nx: usize,
+    mask: Option<MaskFile>,
+    /// The ramp's own PIXELDQ.
+    own: Option<&'a [u32]>,
+    saturation: Source,
+    bias: Option<PlaneFile>,
+    gain: Source,
+    noise: Source,
+    nonlin: Option<NonlinFile>,
+    /// Variance that rounding to whole numbers adds to a read, DN².
+    rounding: f32,
+    /// Reference pixels, ascending.
+    reference: Vec<u32>,
     /// What was missing and what stands in for it, as sentences.
     pub warnings: Vec<String>,
     /// Defaults that stand in for references: name and value, for the header.
     pub defaults: Vec<(&'static str, f64)>,
 }
 
-fn words(values: Vec<f32>) -> Vec<u32> {
-    bytemuck::cast_vec(values)
+/// A plane, or the number that stands in for it.
+#[derive(Debug)]
+enum Source {
+    File(PlaneFile),
+    Value(f32),
 }
 
-/// The number for a missing reference, and where it is from.
-fn stand_in(ramp: &Ramp, key: &str, default: f64) -> (f64, String) {
-    match ramp.header.number(key).filter(|v| *v > 0.0) {
-        Some(v) => (v, format!("the header's {key}")),
-        None => (default, "the instrument file".to_owned()),
+impl Source {
+    fn read(&self, rows: Range<usize>, gain: &[f32], into: &mut [f32], bits: &mut [u32]) -> Result<()> {
+        match self {
+            Source::File(file) => file.read(rows, gain, into, bits),
+            Source::Value(value) => {
+                into.fill(*value);
+                Ok(())
+            }
+        }
     }
 }
 
-impl Calibration {
-    /// Loads what `references` names; what is missing gets the instrument's numbers
+/// Rows that a thread reads at a time: few enough that they stay in its cache.
+const BLOCK: usize = 8;
+
+impl<'a> Calibration<'a> {
+    /// Opens what `references` names; what is missing gets the instrument's numbers
     /// and a warning. `integer` says that the ramp holds whole numbers, whose
     /// rounding adds 1/12 DN² to the variance of a read.
-    pub fn load(
+    pub fn open(
         references: &BTreeMap<String, PathBuf>,
-        ramp: &Ramp,
+        ramp: &'a Ramp,
         detector: &Detector,
         integer: bool,
-    ) -> Result<Calibration> {
+    ) -> Result<Calibration<'a>> {
         let frame = Frame::new(&ramp.meta, ramp.ny, ramp.nx);
-        let n = ramp.ny * ramp.nx;
         let path = |reftype: &str| references.get(reftype).map(PathBuf::as_path);
-        // Reading and checking the planes costs more than the disk: two halves at once.
-        let ((mask, gain, noise), (saturation, (bias, nonlin))) = rayon::join(
-            || {
-                let mask = path("mask").map(|p| refs::load_mask(p, &frame)).transpose();
-                let gain = path("gain").map(|p| refs::load_gain(p, &frame)).transpose();
-                let noise = path("readnoise").map(|p| {
-                    let default;
-                    let gain = match &gain {
-                        Ok(Some((g, _))) => g.as_slice(),
-                        _ => {
-                            default = vec![stand_in(ramp, "GAIN", detector.gain).0 as f32; n];
-                            &default
-                        }
-                    };
-                    refs::load_readnoise(p, &frame, gain)
-                });
-                (mask, gain, noise.transpose())
-            },
-            || {
-                let saturation = path("saturation").map(|p| refs::load_saturation(p, &frame)).transpose();
-                let rest = rayon::join(
-                    || path("bias").map(|p| refs::load_bias(p, &frame)).transpose(),
-                    || path("nonlin").map(|p| refs::load_nonlin(p, &frame)).transpose(),
-                );
-                (saturation, rest)
-            },
-        );
-        let (gain, noise, saturation, bias, nonlin) = (gain?, noise?, saturation?, bias?, nonlin?);
         let mut warnings = Vec::new();
         let mut defaults = Vec::new();
-        let mut bits = mask?.unwrap_or_else(|| {
+        let mask = path("mask").map(|p| MaskFile::open(p, &frame)).transpose()?;
+        if mask.is_none() {
             warnings.push("no mask reference: no pixel is known to be bad".to_owned());
-            vec![0; n]
-        });
-        let mut merge = |extra: &[u32]| bits.iter_mut().zip(extra).for_each(|(b, e)| *b |= e);
-        if let Some(own) = &ramp.pixeldq {
-            merge(own);
         }
-        // A plane and its flags, or the number that stands in for it.
-        let mut plane =
-            |loaded: Option<(Vec<f32>, Vec<u32>)>, name: &'static str, key: &str, value: f64, unit: &str| {
-                if let Some((plane, flags)) = loaded {
-                    merge(&flags);
-                    return plane;
-                }
-                let (value, whence) = stand_in(ramp, key, value);
+        let mut source = |file: Option<PlaneFile>, name, key, default, unit| match file {
+            Some(file) => Source::File(file),
+            None => {
+                let (value, whence) = match ramp.header.number(key).filter(|v| *v > 0.0) {
+                    Some(v) => (v, format!("the header's {key}")),
+                    None => (default, "the instrument file".to_owned()),
+                };
                 warnings.push(format!("no {name} reference: {value} {unit} from {whence}"));
                 defaults.push((name, value));
-                vec![value as f32; n]
-            };
-        let gain = plane(gain, "gain", "GAIN", detector.gain, "e-/DN");
-        let noise = plane(noise, "readnoise", "READNOIS", detector.read_noise, "e- a read");
-        let saturation = plane(saturation, "saturation", "SATURATE", detector.saturation, "DN");
-        let bias = bias.map(|(bias, flags)| {
-            merge(&flags);
-            bias
-        });
-        match &nonlin {
-            Some(nonlin) => merge(&nonlin.dq),
-            None => warnings.push("no nonlin reference: counts are taken to be linear".to_owned()),
+                Source::Value(value as f32)
+            }
+        };
+        let open = |t, f: fn(&Path, &Frame) -> Result<PlaneFile>| path(t).map(|p| f(p, &frame)).transpose();
+        let gain = source(open("gain", PlaneFile::gain)?, "gain", "GAIN", detector.gain, "e-/DN");
+        let noise = open("readnoise", PlaneFile::readnoise)?;
+        let noise = source(noise, "readnoise", "READNOIS", detector.read_noise, "e- a read");
+        let level = open("saturation", PlaneFile::saturation)?;
+        let saturation = source(level, "saturation", "SATURATE", detector.saturation, "DN");
+        let bias = open("bias", PlaneFile::bias)?;
+        let nonlin = path("nonlin").map(|p| NonlinFile::open(p, &frame)).transpose()?;
+        if nonlin.is_none() {
+            warnings.push("no nonlin reference: counts are taken to be linear".to_owned());
         }
-        if let Some(nonlin) = &nonlin
-            && nonlin.zero_point == ZeroPoint::Bias
-            && bias.is_none()
-        {
-            let path = path("nonlin").unwrap_or(Path::new("nonlin"));
-            return Err(crate::Error::input(
-                path,
+        if nonlin.as_ref().is_some_and(|n| n.zero_point == ZeroPoint::Bias) && bias.is_none() {
+            return Err(Error::input(
+                path("nonlin").unwrap_or(Path::new("nonlin")),
                 "COEFFZP = BIAS needs counts above the bias, and there is no bias reference: give one \
                  (--override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
             ));
         }
-        let rounding = if integer { 1.0 / 12.0 } else { 0.0 };
-        let variance: Vec<f32> = noise.iter().zip(&gain).map(|(r, g)| r * r + g * g * rounding).collect();
-        let (ncoef, zero_point) = match &nonlin {
-            None => (0, zero::BIAS),
-            Some(c) => (
-                c.ncoef,
-                match c.zero_point {
-                    ZeroPoint::Bias => zero::BIAS,
-                    ZeroPoint::Raw => zero::RAW,
-                    ZeroPoint::First => zero::FIRST,
-                },
-            ),
-        };
-        let has_bias = bias.is_some();
-        let mut planes = vec![
-            bits,
-            words(saturation),
-            words(bias.unwrap_or_else(|| vec![0.0; n])),
-            words(gain),
-            words(variance),
-        ];
-        debug_assert_eq!(planes.len(), Plane::Coefficients as usize);
-        let has_nonlin = nonlin.is_some();
-        if let Some(c) = nonlin {
-            use rayon::prelude::*;
-            planes.par_extend(c.coeffs.par_chunks(n).map(|plane| words(plane.to_vec())));
+        Ok(Calibration {
+            ny: ramp.ny,
+            nx: ramp.nx,
+            mask,
+            own: ramp.pixeldq.as_deref(),
+            saturation,
+            bias,
+            gain,
+            noise,
+            nonlin,
+            rounding: if integer { 1.0 / 12.0 } else { 0.0 },
+            reference: Vec::new(),
+            warnings,
+            defaults,
+        })
+    }
+
+    /// Whether there is a bias reference.
+    pub fn has_bias(&self) -> bool {
+        self.bias.is_some()
+    }
+
+    /// Number of linearity coefficients (0 without a nonlin reference) and [`zero`].
+    pub fn polynomial(&self) -> (usize, u32) {
+        self.nonlin.as_ref().map_or((0, zero::BIAS), |n| {
+            let zero = match n.zero_point {
+                ZeroPoint::Bias => zero::BIAS,
+                ZeroPoint::Raw => zero::RAW,
+                ZeroPoint::First => zero::FIRST,
+            };
+            (n.ncoef(), zero)
+        })
+    }
+
+    /// Number of planes that [`Calibration::read`] fills: [`Plane`]'s, then one a
+    /// coefficient.
+    pub fn planes(&self) -> usize {
+        Plane::Coefficients as usize + self.polynomial().0
+    }
+
+    /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
+    pub fn read(&self, rows: Range<usize>, to: &mut [f32]) -> Result<()> {
+        let (nx, planes) = (self.nx, self.planes());
+        let mut blocks: Vec<Vec<&mut [f32]>> = rows.clone().step_by(BLOCK).map(|_| Vec::new()).collect();
+        for plane in to.chunks_mut(rows.len() * nx).take(planes) {
+            blocks.iter_mut().zip(plane.chunks_mut(BLOCK * nx)).for_each(|(block, part)| block.push(part));
         }
-        Ok(Calibration { planes, ncoef, zero_point, has_bias, has_nonlin, warnings, defaults })
+        // `to` may be memory of a device, slow to read: planes are made beside it.
+        blocks.into_par_iter().enumerate().try_for_each_init(Vec::new, |scratch, (i, block)| {
+            let first = rows.start + i * BLOCK;
+            let part = first..(first + BLOCK).min(rows.end);
+            let n = part.len() * nx;
+            scratch.resize(planes * n, 0.0);
+            self.block(part, scratch)?;
+            block.into_iter().zip(scratch.chunks(n)).for_each(|(to, from)| to.copy_from_slice(from));
+            Ok(())
+        })
     }
 
-    /// A plane as f32.
-    pub fn plane(&self, plane: Plane) -> &[f32] {
-        bytemuck::cast_slice(&self.planes[plane as usize])
+    /// The planes of a few rows.
+    fn block(&self, rows: Range<usize>, to: &mut [f32]) -> Result<()> {
+        let n = rows.len() * self.nx;
+        let mut planes = to.chunks_mut(n);
+        let mut next = || planes.next().unwrap_or_default();
+        let (bits, saturation, bias, gain, variance) = (next(), next(), next(), next(), next());
+        let mut coefficients: Vec<&mut [f32]> = planes.collect();
+        let bits: &mut [u32] = bytemuck::cast_slice_mut(bits);
+        self.bits_of(rows.clone(), bits)?;
+        let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
+        let from = self.reference.partition_point(|p| *p < pixels.start);
+        for p in self.reference[from..].iter().take_while(|p| **p < pixels.end) {
+            bits[(p - pixels.start) as usize] |= dq::REFERENCE_PIXEL | dq::DO_NOT_USE;
+        }
+        self.saturation.read(rows.clone(), &[], saturation, bits)?;
+        match &self.bias {
+            Some(file) => file.read(rows.clone(), &[], bias, bits)?,
+            None => bias.fill(0.0),
+        }
+        self.gain.read(rows.clone(), &[], gain, bits)?;
+        self.noise.read(rows.clone(), gain, variance, bits)?;
+        let rounding = self.rounding;
+        variance.iter_mut().zip(&*gain).for_each(|(v, g)| *v = *v * *v + *g * *g * rounding);
+        match &self.nonlin {
+            Some(file) => file.read(rows, &mut coefficients, bits),
+            None => Ok(()),
+        }
     }
 
-    /// The data-quality bits of the frame.
-    pub fn bits(&self) -> &[u32] {
-        &self.planes[Plane::Dq as usize]
+    /// The mask's and the ramp's own bits of rows `rows`, into `to` (rows × columns).
+    fn bits_of(&self, rows: Range<usize>, to: &mut [u32]) -> Result<()> {
+        match self.own {
+            Some(own) => to.copy_from_slice(&own[rows.start * self.nx..rows.end * self.nx]),
+            None => to.fill(0),
+        }
+        self.mask.as_ref().map_or(Ok(()), |mask| mask.read(rows, to))
+    }
+
+    /// The pixels of rows `rows`, ascending, that `wanted` picks by the mask's and the
+    /// ramp's own bits, with their bits.
+    pub fn find(
+        &self,
+        rows: Range<usize>,
+        wanted: impl Fn(usize, u32) -> bool + Sync,
+    ) -> Result<Vec<(u32, u32)>> {
+        let nx = self.nx;
+        let bands: Vec<Range<usize>> =
+            rows.clone().step_by(BLOCK).map(|r| r..(r + BLOCK).min(rows.end)).collect();
+        let parts = bands.into_par_iter().map_init(Vec::new, |bits, rows| {
+            bits.resize(rows.len() * nx, 0);
+            self.bits_of(rows.clone(), bits)?;
+            let pixels = (rows.start * nx..).zip(bits.iter());
+            Ok(pixels.filter(|(p, b)| wanted(*p, **b)).map(|(p, b)| (p as u32, *b)).collect())
+        });
+        let parts: Vec<Vec<(u32, u32)>> = parts.collect::<Result<_>>()?;
+        Ok(parts.concat())
+    }
+
+    /// The bias of rows `rows`, DN; `None` without a reference.
+    pub fn bias(&self, rows: Range<usize>) -> Result<Option<Vec<f32>>> {
+        let Some(file) = &self.bias else { return Ok(None) };
+        let n = rows.len() * self.nx;
+        let (mut bias, mut bits) = (vec![0.0; n], vec![0; n]);
+        file.read(rows, &[], &mut bias, &mut bits)?;
+        Ok(Some(bias))
     }
 
     /// Drops the warnings about references that no step of `recipe` would use.
@@ -183,9 +251,23 @@ impl Calibration {
         }
     }
 
-    /// Adds bits to the frame's.
-    pub fn flag(&mut self, pixels: impl Iterator<Item = bool>, flags: u32) {
-        let bits = &mut self.planes[Plane::Dq as usize];
-        bits.iter_mut().zip(pixels).filter(|(_, p)| *p).for_each(|(b, _)| *b |= flags);
+    /// Names the reference pixels (ascending), to be flagged as such and as not
+    /// usable.
+    pub fn set_reference_pixels(&mut self, pixels: Vec<u32>) {
+        self.reference = pixels;
+    }
+
+    /// All bits of the frame, (ny, nx).
+    pub fn bits(&self) -> Result<Vec<u32>> {
+        let mut out = vec![0; self.ny * self.nx];
+        let bands = out.par_chunks_mut(BLOCK * self.nx).enumerate();
+        bands.try_for_each_init(Vec::new, |scratch, (i, to)| {
+            let first = i * BLOCK;
+            scratch.resize(self.planes() * to.len(), 0.0);
+            self.block(first..first + to.len() / self.nx, scratch)?;
+            to.copy_from_slice(bytemuck::cast_slice(&scratch[..to.len()]));
+            Ok(())
+        })?;
+        Ok(out)
     }
 }

@@ -179,7 +179,8 @@ impl Pipeline {
         }
         let (ny, nx) = (level1.rate.ny, level1.rate.nx);
         let frame = Frame::new(&level1.meta, ny, nx);
-        let gain = job.references.get("gain").map(|p| refs::load_gain(p, &frame)).transpose()?;
+        let gain =
+            job.references.get("gain").map(|p| refs::PlaneFile::gain(p, &frame)?.load(&[])).transpose()?;
         let gain = gain.as_ref().map(|(g, _)| g.as_slice());
         let dark = self.dark(job, &frame, gain)?;
         let flat = match (step!(job, FlatField), job.references.get("flat")) {

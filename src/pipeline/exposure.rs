@@ -16,7 +16,7 @@ use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
 use crate::input::{self, Encoding, NoiseModel, OpenOptions, Ramp, Raw, RawImage};
-use crate::refs::{self, Frame};
+use crate::refs::{self, Frame, MaskFile, PlaneFile};
 
 /// A rate with what is known of it.
 #[derive(Debug)]
@@ -191,10 +191,10 @@ fn from_ramp(
         .into_iter()
         .filter(|t| wanted.contains_key(*t))
         .collect();
-    let mut cal = Calibration::load(&wanted, &ramp, detector, integer)?;
+    let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
     cal.without(&recipe);
     let mut plan = Plan::new(&recipe, &cal);
-    let stream = Stream::prepare(&ramp, &mut cal, &mut plan, detector, engine)?;
+    let stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
     record.warnings.extend(stream.calibration().warnings.iter().cloned());
     for (name, value) in &stream.calibration().defaults {
         record.defaults.push(format!("{name} = {value}"));
@@ -260,7 +260,7 @@ fn from_image(
 ) -> Result<Level1> {
     let frame = Frame::new(&image.meta, image.ny, image.nx);
     let path = |t: &str| job.references.get(t);
-    let gain = path("gain").map(|p| refs::load_gain(p, &frame)).transpose()?;
+    let gain = path("gain").map(|p| PlaneFile::gain(p, &frame)?.load(&[])).transpose()?;
     let ones;
     let gain_plane = match &gain {
         Some((g, _)) => g.as_slice(),
@@ -272,7 +272,7 @@ fn from_image(
             &ones
         }
     };
-    let noise = path("readnoise").map(|p| refs::load_readnoise(p, &frame, gain_plane)).transpose()?;
+    let noise = path("readnoise").map(|p| PlaneFile::readnoise(p, &frame)?.load(gain_plane)).transpose()?;
     let model = NoiseModel {
         gain: gain.as_ref().map(|(g, _)| g.as_slice()),
         read_noise: noise.as_ref().map(|(n, _)| n.as_slice()),
@@ -280,7 +280,7 @@ fn from_image(
     let mut rate = image.to_rate(&model)?;
     let mut used = vec!["gain", "readnoise"];
     if let Some(mask) = path("mask") {
-        let mask = refs::load_mask(mask, &frame)?;
+        let mask = MaskFile::open(mask, &frame)?.load()?;
         flag(&mut rate, &mask);
         used.push("mask");
     }

@@ -17,7 +17,7 @@ pub(super) fn write(
     path: &Path,
     about: &About<'_>,
     ramp: &Ramp,
-    cal: &Calibration,
+    cal: &Calibration<'_>,
     stream: &Stream<'_>,
     engine: &mut dyn Engine,
 ) -> Result<PathBuf> {
@@ -60,6 +60,6 @@ pub(super) fn write(
     })?;
     let mut bits = Header::new();
     dq::describe(&mut bits);
-    w.image("PIXELDQ", &bits, &[ramp.ny, ramp.nx], Pixels::U32(cal.bits()))?;
+    w.image("PIXELDQ", &bits, &[ramp.ny, ramp.nx], Pixels::U32(&cal.bits()?))?;
     w.finish()
 }

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::calibration::Calibration;
 use crate::config;
 use crate::datamodel::dq;
 use crate::error::Result;
@@ -22,10 +23,10 @@ use crate::kernels::shrink::{shrink, shrink_smooth};
 /// Where the reference pixels are and how the channels lie.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// Whether each pixel is a usable reference pixel, (ny, nx).
-    pub usable: Vec<bool>,
-    /// Whether each pixel is a reference pixel at all, (ny, nx).
-    pub reference: Vec<bool>,
+    /// The reference pixels, ascending.
+    pub reference: Vec<u32>,
+    /// Those of them that can be used, ascending.
+    pub usable: Vec<u32>,
     /// Pixels across a channel.
     pub amp_width: usize,
     /// Channels are blocks of rows.
@@ -48,27 +49,39 @@ pub struct Offsets {
 impl Layout {
     /// The reference pixels of a frame: those that the mask names, else the border
     /// that the instrument file gives a full frame. `None` where there are none.
-    pub fn find(ramp: &Ramp, mask: &[u32], detector: &config::Detector) -> Option<Layout> {
+    pub fn find(ramp: &Ramp, cal: &Calibration<'_>, detector: &config::Detector) -> Result<Option<Layout>> {
         let (ny, nx) = (ramp.ny, ramp.nx);
         let along_y = detector.amplifiers.along == 'y';
         let (across, full) = if along_y { (ny, detector.size[1]) } else { (nx, detector.size[0]) };
         let channel = full / detector.amplifiers.count.max(1);
         // A detector read smaller than its full size keeps its number of channels.
         let amp_width = if across == full { channel } else { across / detector.amplifiers.count.max(1) };
-        let mut reference: Vec<bool> = mask.iter().map(|m| m & dq::REFERENCE_PIXEL != 0).collect();
-        if !reference.contains(&true) {
+        let mut pixels = cal.find(0..ny, |_, bits| bits & dq::REFERENCE_PIXEL != 0)?;
+        if pixels.is_empty() {
             let subarray = crate::refs::Frame::new(&ramp.meta, ny, nx).subarray;
             let b = detector.reference_border;
             if subarray || b == 0 || ny.min(nx) < 16 * b {
-                return None;
+                return Ok(None);
             }
             let edge = |i: usize, n: usize| i < b || i >= n - b;
-            reference = (0..ny * nx).map(|i| edge(i / nx, ny) || edge(i % nx, nx)).collect();
+            pixels = cal.find(0..ny, |p, _| edge(p / nx, ny) || edge(p % nx, nx))?;
         }
         let bad = dq::BAD_REF_PIXEL | dq::DEAD | dq::HOT | dq::TELEGRAPH;
-        let usable = reference.iter().zip(mask).map(|(r, m)| *r && m & bad == 0).collect();
-        Some(Layout { usable, reference, amp_width: amp_width.max(1), along_y })
+        let usable = pixels.iter().filter(|(_, bits)| bits & bad == 0).map(|(p, _)| *p).collect();
+        let reference = pixels.into_iter().map(|(p, _)| p).collect();
+        Ok(Some(Layout { reference, usable, amp_width: amp_width.max(1), along_y }))
     }
+}
+
+/// What is subtracted from a reference pixel before its level counts.
+#[derive(Clone, Copy)]
+pub enum Zero<'a> {
+    /// Nothing: the level means nothing.
+    None,
+    /// The bias reference.
+    Bias(&'a Calibration<'a>),
+    /// An earlier run subtracted the bias.
+    Subtracted,
 }
 
 /// One reference pixel: where it is, and its residual at every read.
@@ -80,16 +93,16 @@ struct Sample {
     residual: Vec<f64>,
 }
 
-/// Measures the offsets of every read. `bias` is subtracted first where given.
-/// `odd_even` and `sides` as the step's parameters say.
+/// Measures the offsets of every read. `odd_even` and `sides` as the step's
+/// parameters say.
 pub fn measure(
     ramp: &Ramp,
     layout: &Layout,
-    bias: Option<&[f32]>,
+    zero: Zero<'_>,
     odd_even: bool,
     sides: bool,
 ) -> Result<Option<Offsets>> {
-    let mut samples = collect(ramp, layout, bias)?;
+    let mut samples = collect(ramp, layout, zero)?;
     reject_wild(&mut samples);
     if samples.len() < 64 {
         return Ok(None);
@@ -113,7 +126,7 @@ pub fn measure(
         column_pattern(&samples, layout.amp_width, channels, reads, odd_even, variance, independent);
     let mut columns = vec![0f32; reads * across];
     for (k, row) in columns.chunks_mut(across).enumerate() {
-        let level = if bias.is_some() { level(&samples, k / ramp.reads) } else { 0.0 };
+        let level = if matches!(zero, Zero::None) { 0.0 } else { level(&samples, k / ramp.reads) };
         for (i, c) in row.iter_mut().enumerate() {
             let group = i / layout.amp_width * 2 + i % 2;
             *c = (level + common[k] + pattern[k * channels * 2 + group]) as f32;
@@ -134,20 +147,25 @@ pub fn measure(
 }
 
 /// Reads the usable reference pixels, a band of rows at a time.
-fn collect(ramp: &Ramp, layout: &Layout, bias: Option<&[f32]>) -> Result<Vec<Sample>> {
-    const BAND: usize = 64;
+fn collect(ramp: &Ramp, layout: &Layout, zero: Zero<'_>) -> Result<Vec<Sample>> {
+    const BAND: usize = 16;
     let bands: Vec<Range<usize>> = (0..ramp.ny).step_by(BAND).map(|r| r..(r + BAND).min(ramp.ny)).collect();
     let parts: Vec<Vec<Sample>> = bands
         .into_par_iter()
         .map_init(Vec::new, |bytes, rows| {
             bytes.resize(ramp.chunk_bytes(rows.len()), 0);
             ramp.read_rows(rows.clone(), bytes)?;
-            Ok(collect_band(ramp, layout, bias, rows, bytes))
+            let bias = match zero {
+                Zero::Bias(cal) => cal.bias(rows.clone())?,
+                _ => None,
+            };
+            Ok(collect_band(ramp, layout, bias.as_deref(), rows, bytes))
         })
         .collect::<Result<_>>()?;
     Ok(parts.into_iter().flatten().collect())
 }
 
+/// The usable reference pixels of some rows, whose raw `bytes` and bias are given.
 fn collect_band(
     ramp: &Ramp,
     layout: &Layout,
@@ -156,39 +174,38 @@ fn collect_band(
     bytes: &[u8],
 ) -> Vec<Sample> {
     let strides = ramp.strides(rows.len());
-    let n_lines = if layout.along_y { ramp.nx } else { ramp.ny };
+    let first = rows.start * ramp.nx;
+    let from = layout.usable.partition_point(|p| (*p as usize) < first);
+    let pixels = layout.usable[from..].iter().map(|p| *p as usize);
     let mut out = Vec::new();
-    for y in rows.clone() {
-        for x in (0..ramp.nx).filter(|x| layout.usable[y * ramp.nx + x]) {
-            let at = |k: usize| {
-                k / ramp.reads * strides.ramp
-                    + k % ramp.reads * strides.read
-                    + (y - rows.start) * strides.y
-                    + x * strides.x
-            };
-            let zero = bias.map_or(0.0, |b| f64::from(b[y * ramp.nx + x]));
-            let values: Vec<f64> =
-                (0..ramp.ramps * ramp.reads).map(|k| value(ramp.encoding, bytes, at(k)) - zero).collect();
-            if values.iter().any(|v| !v.is_finite()) {
-                continue;
-            }
-            let level: Vec<f64> =
-                values.chunks(ramp.reads).map(|r| r.iter().sum::<f64>() / r.len() as f64).collect();
-            let residual = values.iter().enumerate().map(|(k, v)| v - level[k / ramp.reads]).collect();
-            let (across, line) = if layout.along_y { (y, x) } else { (x, y) };
-            // The ends of the channels are rows that are reference all along.
-            let end = line < n_lines && is_end(layout, ramp, across, line);
-            out.push(Sample { across, line, end, level, residual });
+    for pixel in pixels.take_while(|p| *p < rows.end * ramp.nx) {
+        let (x, y) = (pixel % ramp.nx, pixel / ramp.nx);
+        let at = |k: usize| {
+            k / ramp.reads * strides.ramp
+                + k % ramp.reads * strides.read
+                + (y - rows.start) * strides.y
+                + x * strides.x
+        };
+        let zero = bias.map_or(0.0, |b| f64::from(b[pixel - first]));
+        let values: Vec<f64> =
+            (0..ramp.ramps * ramp.reads).map(|k| value(ramp.encoding, bytes, at(k)) - zero).collect();
+        if values.iter().any(|v| !v.is_finite()) {
+            continue;
         }
+        let level: Vec<f64> =
+            values.chunks(ramp.reads).map(|r| r.iter().sum::<f64>() / r.len() as f64).collect();
+        let residual = values.iter().enumerate().map(|(k, v)| v - level[k / ramp.reads]).collect();
+        let (across, line) = if layout.along_y { (y, x) } else { (x, y) };
+        out.push(Sample { across, line, end: is_end(layout, ramp, line), level, residual });
     }
     out
 }
 
 /// Whether the line is reference pixels in its middle too (a row at the end of the
 /// channels), rather than one with reference pixels at its sides only.
-fn is_end(layout: &Layout, ramp: &Ramp, _across: usize, line: usize) -> bool {
+fn is_end(layout: &Layout, ramp: &Ramp, line: usize) -> bool {
     let (x, y) = if layout.along_y { (line, ramp.ny / 2) } else { (ramp.nx / 2, line) };
-    layout.reference[y * ramp.nx + x]
+    layout.reference.binary_search(&((y * ramp.nx + x) as u32)).is_ok()
 }
 
 fn value(encoding: Encoding, bytes: &[u8], at: usize) -> f64 {

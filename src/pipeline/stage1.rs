@@ -13,10 +13,10 @@ use crate::datamodel::{Rate, dq};
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::{Error, Result};
 use crate::input::{Encoding, Ramp};
-use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, Plane, RAMP, Tables, stage};
+use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, RAMP, Tables, stage};
 
 use super::calibration::Calibration;
-use super::refpix;
+use super::refpix::{self, Zero};
 
 /// What a recipe asks of stage 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ fn threshold_two(sigma: f64) -> f64 {
 
 impl Plan {
     /// Reads the recipe's stage-1 steps.
-    pub fn new(recipe: &Recipe, cal: &Calibration) -> Plan {
+    pub fn new(recipe: &Recipe, cal: &Calibration<'_>) -> Plan {
         let mut plan = Plan {
             stages: 0,
             grow: 0,
@@ -53,19 +53,20 @@ impl Plan {
             params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
             left_out: Vec::new(),
         };
+        let (ncoef, zero_point) = cal.polynomial();
         for step in recipe.steps.iter().filter(|s| !s.skip()) {
             match step {
                 Step::Saturation(s) => {
                     plan.stages |= stage::SATURATION;
                     plan.grow = s.n_pix_grow_sat;
                 }
-                Step::Bias(_) if cal.has_bias => plan.stages |= stage::BIAS,
+                Step::Bias(_) if cal.has_bias() => plan.stages |= stage::BIAS,
                 Step::Bias(_) => plan.left_out.push(("bias", "no bias reference".into())),
                 Step::Refpix(s) => plan.refpix = Some(s.clone()),
-                Step::Linearity(_) if cal.has_nonlin => {
+                Step::Linearity(_) if ncoef > 0 => {
                     plan.stages |= stage::LINEARITY;
-                    plan.params.ncoef = cal.ncoef as u32;
-                    plan.params.zero_point = cal.zero_point;
+                    plan.params.ncoef = ncoef as u32;
+                    plan.params.zero_point = zero_point;
                 }
                 Step::Linearity(_) => plan.left_out.push(("linearity", "no nonlin reference".into())),
                 Step::Jump(s) => {
@@ -99,7 +100,7 @@ impl Plan {
 /// A ramp ready to be streamed: its tables and where its chunks end.
 pub struct Stream<'a> {
     ramp: &'a Ramp,
-    cal: &'a Calibration,
+    cal: Calibration<'a>,
     params: Params,
     tables: Vec<f32>,
     grow: u32,
@@ -132,7 +133,7 @@ impl<'a> Stream<'a> {
     /// in `cal`, and sizes the chunks for `engine`.
     pub fn prepare(
         ramp: &'a Ramp,
-        cal: &'a mut Calibration,
+        mut cal: Calibration<'a>,
         plan: &mut Plan,
         detector: &Detector,
         engine: &dyn Engine,
@@ -151,21 +152,21 @@ impl<'a> Stream<'a> {
         );
         let mut found = None;
         if let Some(step) = &plan.refpix {
-            let layout = refpix::Layout::find(ramp, cal.bits(), detector);
-            // A ramp whose bias an earlier run subtracted has its zero where it should be.
-            let gone = ramp.header.text("S_BIAS").as_deref() == Some("COMPLETE");
-            let nothing = if gone { vec![0.0; ramp.ny * ramp.nx] } else { Vec::new() };
-            let bias = match plan.stages & stage::BIAS != 0 {
-                true => Some(cal.plane(Plane::Bias)),
-                false => gone.then_some(nothing.as_slice()),
+            let layout = refpix::Layout::find(ramp, &cal, detector)?;
+            let zero = match plan.stages & stage::BIAS != 0 {
+                true => Zero::Bias(&cal),
+                // A ramp whose bias an earlier run subtracted has its zero where it should be.
+                false if ramp.header.text("S_BIAS").as_deref() == Some("COMPLETE") => Zero::Subtracted,
+                false => Zero::None,
             };
             let offsets = match &layout {
-                Some(l) => refpix::measure(ramp, l, bias, step.odd_even_columns, step.use_side_ref_pixels)?,
+                Some(l) => refpix::measure(ramp, l, zero, step.odd_even_columns, step.use_side_ref_pixels)?,
                 None => None,
             };
-            if let Some(layout) = &layout {
-                cal.flag(layout.reference.iter().copied(), dq::REFERENCE_PIXEL | dq::DO_NOT_USE);
+            let has_layout = layout.is_some();
+            if let Some(layout) = layout {
                 params.along_y = u32::from(layout.along_y);
+                cal.set_reference_pixels(layout.reference);
             }
             match offsets {
                 Some(o) => {
@@ -178,7 +179,7 @@ impl<'a> Stream<'a> {
                 }
                 None => plan.left_out.push((
                     "refpix",
-                    if layout.is_some() {
+                    if has_layout {
                         "too few usable reference pixels"
                     } else {
                         "no reference pixels in the frame"
@@ -187,14 +188,14 @@ impl<'a> Stream<'a> {
                 )),
             }
         }
-        let rows = chunk_rows(ramp, cal, plan, engine)?;
+        let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
         Ok(Stream { ramp, cal, params, tables, grow: plan.grow, rows, nreads, offsets: found })
     }
 
     /// The planes, with the reference pixels flagged.
-    pub fn calibration(&self) -> &Calibration {
-        self.cal
+    pub fn calibration(&self) -> &Calibration<'a> {
+        &self.cal
     }
 
     fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
@@ -204,7 +205,7 @@ impl<'a> Stream<'a> {
         Ok(Slot {
             ramp: engine.allocate(self.ramp.chunk_bytes(rows).div_ceil(4))?,
             flags: engine.allocate(if self.ramp.has_groupdq { total * pixels } else { 1 })?,
-            cal: engine.allocate(self.cal.planes.len() * pixels)?,
+            cal: engine.allocate(self.cal.planes() * pixels)?,
             list: engine.allocate(items.max(1))?,
             out: engine.allocate(planes * items)?,
             flags_out: engine.allocate(if store { total * items } else { 1 })?,
@@ -232,13 +233,8 @@ impl<'a> Stream<'a> {
             engine.upload(slot.flags, &words)?;
         }
         let pixels = rows.start * nx..rows.end * nx;
-        let planes = &self.cal.planes;
-        engine.upload_with(slot.cal, planes.len() * pixels.len() * 4, &mut |to| {
-            use rayon::prelude::*;
-            to.par_chunks_mut(pixels.len() * 4).zip(planes).for_each(|(to, plane)| {
-                to.copy_from_slice(bytemuck::cast_slice(&plane[pixels.clone()]));
-            });
-            Ok(())
+        engine.upload_with(slot.cal, self.cal.planes() * pixels.len() * 4, &mut |to| {
+            self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to))
         })?;
         if let Some(list) = list {
             engine.upload(slot.list, list)?;
@@ -406,7 +402,7 @@ fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
 }
 
 /// Rows of a chunk: as many as the device binds and two slots fit the budget.
-fn chunk_rows(ramp: &Ramp, cal: &Calibration, plan: &Plan, engine: &dyn Engine) -> Result<usize> {
+fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> Result<usize> {
     /// More than this gains nothing and makes progress coarse.
     const LARGEST: u64 = 64 << 20;
     let total = (ramp.ramps * ramp.reads) as u64;
@@ -414,7 +410,7 @@ fn chunk_rows(ramp: &Ramp, cal: &Calibration, plan: &Plan, engine: &dyn Engine) 
     let raw = ramp.chunk_bytes(1) as u64;
     let flags = if ramp.has_groupdq { total * nx * 4 } else { 0 };
     let out = if plan.fits() { OUT_PLANES as u64 } else { total } * nx * 4;
-    let planes = cal.planes.len() as u64 * nx * 4;
+    let planes = planes as u64 * nx * 4;
     let flags_out = if plan.fits() { 0 } else { total * nx * 4 };
     let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
     let together = (raw + flags + out + planes + flags_out).max(1) * 2;

@@ -1,9 +1,29 @@
 //! Reference files: which applies, and their planes.
+//!
+//! Every plane comes in the frame's size, (ny, nx) row-major, free of NaN: a pixel
+//! whose reference value cannot be used gets a harmless value and a DQ flag.
+//!
+//! | reference | unusable value | becomes | DQ |
+//! |---|---|---|---|
+//! | bias | NaN, ±∞ | 0 | UNRELIABLE_BIAS |
+//! | saturation | NaN, ≤ 0, or NO_SAT_CHECK | never saturates (`f32::MAX`) | NO_SAT_CHECK |
+//! | gain | NaN, ±∞, ≤ 0 | 1 | NO_GAIN_VALUE, DO_NOT_USE |
+//! | readnoise | NaN, ±∞, ≤ 0 | the median of 64 rows | UNRELIABLE_ERROR |
+//! | nonlin | NaN coefficient, c1 = 0, or NO_LIN_CORR | identity | NO_LIN_CORR |
+//! | dark | NaN, ±∞ | 0 | UNRELIABLE_DARK, DO_NOT_USE |
+//! | flat | NaN, ±∞, ≤ 0, or DO_NOT_USE | 1 | NO_FLAT_FIELD, DO_NOT_USE |
+//! | sky | NaN, ±∞ | 0 | DO_NOT_USE |
+//!
+//! A subarray frame takes its pixels out of a full-frame reference, or out of a
+//! larger subarray (SUBSTRT1, SUBSTRT2 of both, 1-based). Any other difference of
+//! size is an error that names both.
 
 mod checksum;
 mod choose;
-mod load;
+mod image;
 mod nonlin;
+mod open;
+mod plane;
 mod reftype;
 
 use std::path::PathBuf;
@@ -14,10 +34,10 @@ pub use checksum::{checksum, keep, recall};
 pub use choose::{
     BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
 };
-pub use load::{
-    Frame, load_bias, load_dark, load_flat, load_gain, load_mask, load_readnoise, load_saturation, load_sky,
-};
-pub use nonlin::{Nonlin, ZeroPoint, load_nonlin};
+pub use image::{load_dark, load_flat, load_sky};
+pub use nonlin::{NonlinFile, ZeroPoint};
+pub use open::Frame;
+pub use plane::{MaskFile, PlaneFile};
 pub use reftype::canonical_reftype;
 
 /// A file that may serve as a reference, known by its header alone.
