@@ -200,6 +200,47 @@ fn references_are_known_by_their_bytes() {
 }
 
 #[test]
+fn rates_of_single_ramps_are_saved_on_demand() {
+    let raw = files(&night().join("night")).into_iter().find(|p| text(p).ends_with("_SCI_LVL0_0010.fits"));
+    let raw = raw.expect("an exposure of two ramps");
+    let refs = night().join("night/refs");
+    let output = night().join("ramps");
+    let done = run(&[
+        "run",
+        "stage1",
+        text(&raw),
+        "-o",
+        text(&output),
+        "--refs",
+        text(&refs),
+        "--device",
+        "cpu",
+        "--save_ramps",
+    ]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    let open = |end: &str| {
+        Fits::open(files(&output).iter().find(|p| text(p).ends_with(end)).expect(end)).expect(end)
+    };
+    let (whole, ramps) = (open("_LVL1_0010.fits"), open("_LVL1_0010_ramps.fits"));
+    let names = |f: &Fits| f.hdus.iter().map(|h| h.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&whole), names(&ramps));
+    assert_eq!(ramps.hdu("DATA").expect("DATA").shape, [2, 128, 128]);
+    let plane = |f: &Fits, name: &str| f.f32(f.hdu(name).expect(name)).expect(name);
+    let (mean, each, err) = (plane(&whole, "DATA"), plane(&ramps, "DATA"), plane(&ramps, "ERR"));
+    let n = mean.len();
+    // Two independent measurements of what the exposure's rate is the mean of.
+    let (mut chi2, mut used) = (0.0, 0.0);
+    for i in (0..n).filter(|&i| mean[i].is_finite() && each[i].is_finite() && each[i + n].is_finite()) {
+        let apart = f64::from(each[i] - each[i + n]).powi(2);
+        let (a, b) = (f64::from(err[i]), f64::from(err[i + n]));
+        chi2 += apart / (a * a + b * b);
+        used += 1.0;
+        assert!((mean[i] - 0.5 * (each[i] + each[i + n])).abs() < 6.0 * err[i], "pixel {i}");
+    }
+    assert!(used > 0.8 * n as f64 && (chi2 / used - 1.0).abs() < 0.1, "{used} pixels, chi2 {}", chi2 / used);
+}
+
+#[test]
 fn a_missing_detector_is_told_by_obsname() {
     let raw =
         files(&night().join("night")).into_iter().find(|p| text(p).contains("_SCI_LVL0_")).expect("raw");

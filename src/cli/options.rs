@@ -34,6 +34,7 @@ pub(super) fn settings(
         output,
         suffix: common.suffix.clone(),
         read_time: common.read_time,
+        save_ramps: common.save_ramps,
         force: select.force,
         only: select.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect(),
     })

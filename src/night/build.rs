@@ -206,6 +206,7 @@ impl<'a> Builder<'a> {
             product: Some(draft.product),
             suffix: self.settings.suffix.clone(),
             read_time: self.settings.read_time,
+            save_ramps: self.settings.save_ramps,
             plan_hash: hash,
         };
         self.tasks.push(Task {

@@ -21,6 +21,8 @@ pub struct Settings {
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say.
     pub read_time: Option<f64>,
+    /// Write the rates of single ramps, too.
+    pub save_ramps: bool,
     /// Do again what is up to date.
     pub force: bool,
     /// Do only what matches one of these (a part of, or a `*` pattern for, a file

@@ -36,6 +36,16 @@ fn native_and_liger_give_the_same_pixels() {
         let part = r.groupdq_rows(1..3).expect("dq").expect("has");
         assert_eq!(part[..2 * NX], flags[NX..3 * NX]);
         assert_eq!(part[2 * NX..4 * NX], flags[NY * NX + NX..NY * NX + 3 * NX]);
+        for k in 0..RAMPS {
+            let one = r.alone(k).expect("one ramp");
+            let n = READS * NY * NX;
+            assert_eq!((one.ramps, one.times.as_slice()), (1, &TIMES[k * READS..(k + 1) * READS]));
+            for rows in [2, NY] {
+                assert_eq!(values(&one, rows), as_f64(&dn[k * n..(k + 1) * n]));
+            }
+            assert_eq!(one.groupdq_rows(0..NY).expect("dq").expect("has"), flags[k * n..(k + 1) * n]);
+        }
+        assert!(r.alone(RAMPS).is_err());
         assert!(r.read_rows(3..NY + 1, &mut vec![0; 4096]).is_err());
         assert!(r.read_rows(0..NY, &mut [0; 8]).is_err());
     }

@@ -41,6 +41,7 @@ fn one_file_a_read() {
     let r = open_reads(&paths, &OpenOptions::default()).expect("reads");
     assert_eq!((r.ramps, r.reads, r.times.as_slice()), (RAMPS, READS, TIMES.as_slice()));
     assert_eq!(values(&r, 2), as_f64(&d));
+    assert_eq!(values(&r.alone(1).expect("second"), NY), as_f64(&d[READS * NY * NX..]));
     let key = read_group_key(&r.header).expect("key");
     assert_eq!((key.exposure.2, key.ramp, key.read), (4, 0, 0));
     // The last read of the second ramp is missing, and one file is no FITS file.
