@@ -110,3 +110,18 @@ fn damaged_headers_never_panic() {
         }
     }
 }
+
+#[test]
+fn a_long_header_without_an_end_is_refused_at_once() {
+    let f = Files::new();
+    let path = f.path("long.fits");
+    let mut bytes = std::fs::read(f.write("x.fits", &[], &[])).expect("read");
+    let end = bytes.windows(4).position(|w| w == b"END ").expect("END");
+    bytes.truncate(end);
+    bytes.resize(8 << 20, b'A');
+    std::fs::write(&path, bytes).expect("write");
+    let start = std::time::Instant::now();
+    assert!(failure(&path).contains("no END card"));
+    // Parsed again with every block, it takes a minute.
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
