@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-const FAMILIES: &str = "Options for steps and references, with any of the verbs that reduce:\n  \
-    --steps.<STEP>.<PARAMETER>=VALUE  a parameter of a step (see `irisgpu config show`)\n  \
+const FAMILIES: &str = "Options for steps and references, with reduce, run and plan:\n  \
+    --steps.<STEP>.<PARAMETER>=VALUE  a parameter of a step (`irisgpu config show` lists them)\n  \
     --override_<REFTYPE>=FILE         a reference file in place of the one chosen";
 
 /// Raw frames of IRIS to calibrated images and cubes, on a GPU or without one.
@@ -21,10 +21,13 @@ pub(super) enum Verb {
     /// Simulate a small night, reduce it, and compare with the truth
     Demo(Demo),
     /// Reduce everything in a night that is not up to date
+    #[command(after_help = FAMILIES)]
     Reduce(Reduce),
     /// One recipe, or one step, on named files
+    #[command(after_help = FAMILIES)]
     Run(Run),
     /// What `reduce` would do, with each reference and why it was chosen
+    #[command(after_help = FAMILIES)]
     Plan(Plan),
     /// A night of raw frames with their truth
     Simulate(Simulate),
@@ -40,7 +43,7 @@ pub(super) struct Common {
     /// Folder for products [default: NIGHT/reduced; `run`: the current folder]
     #[arg(short, long = "output-dir", value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
-    /// Recipe file (YAML) that replaces the built-in recipe of its name; repeatable
+    /// Recipes (a YAML file of one or several), each in place of the built-in one of its name; repeatable
     #[arg(long, value_name = "FILE")]
     pub(super) config: Vec<PathBuf>,
     /// Instrument file (YAML) in place of the built-in one
@@ -189,7 +192,7 @@ pub(super) enum ConfigVerb {
     Show {
         /// A recipe, a step, or `instrument`
         recipe: Option<String>,
-        /// Recipe file (YAML) that replaces the built-in recipe of its name; repeatable
+        /// Recipes (a YAML file of one or several), each in place of the built-in one of its name; repeatable
         #[arg(long, value_name = "FILE")]
         config: Vec<PathBuf>,
         /// Instrument file (YAML) in place of the built-in one
