@@ -11,14 +11,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused something.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {reason}", path.display())]
     Io {
         /// The verb: "read", "create", "rename" …
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
+        /// The system's reason. Not called `source`: it is in the sentence, and
+        /// printers of error chains would say it twice.
+        reason: std::io::Error,
     },
     /// A FITS file is not what it should be.
     #[error("{}{}: {message}", path.display(), hdu_suffix(hdu))]
@@ -82,7 +83,7 @@ impl Error {
     /// An I/O error with its verb and path; for `map_err`.
     pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
-        move |source| Error::Io { doing, path, source }
+        move |reason| Error::Io { doing, path, reason }
     }
 
     /// A FITS error in `hdu` of `path` (`""` for the whole file).

@@ -82,7 +82,27 @@ fn options_reach_the_plan() {
 fn wrong_usage_is_a_sentence_and_an_exit_code() {
     let dir = tempfile::tempdir().expect("temp dir");
     let path = dir.path().to_str().expect("UTF-8");
-    let cases: [(&[&str], i32, &str); 9] = [
+    let file = dir.path().join("all.yaml");
+    let (bad, wrong) = (dir.path().join("bad.yaml"), dir.path().join("wrong.yaml"));
+    std::fs::write(&file, irisgpu(&["config", "show"]).1).expect("write");
+    std::fs::write(&bad, "name: x\nabout: y\ntakes: one\nsteps: [jump: {rejection_threshold: -3}]\n")
+        .expect("write");
+    std::fs::write(&wrong, "name: [\n").expect("write");
+    let text = |p: &Path| p.to_str().expect("UTF-8").to_owned();
+    let (file, bad, wrong) = (text(&file), text(&bad), text(&wrong));
+    let cases: [(&[&str], i32, &str); 21] = [
+        (&["reduce", &file], 2, "is a file: name the night's folder"),
+        (&["reduce", path, "--steps.ramp_fit.num_coadd=0"], 2, "num_coadd=0: it must be 1 or more"),
+        (&["reduce", path, "--steps.jump.rejection_threshold=nan"], 2, "it must be a number, more than 0"),
+        (&["reduce", path, "--config", &bad], 2, "jump.rejection_threshold = -3: it must be more than 0"),
+        (&["reduce", path, "--config", &wrong], 2, "wrong.yaml: line 1"),
+        (&["reduce", path, "--config", "/no/such.yaml"], 2, "cannot read /no/such.yaml"),
+        (&["run", &file, &file], 2, "holds several recipes"),
+        (&["reduce", path, "--override_wavemap=x.fits"], 2, "no step uses this reference type yet"),
+        (&["reduce", path, "--device", "no such device"], 3, "no device 'no such device'"),
+        (&["reduce", path, "--device", ""], 2, "give cpu, gpu"),
+        (&["reduce", path, "--read-time", "-3"], 2, "more than 0"),
+        (&["simulate", "/no/such.yaml", path], 2, "cannot read /no/such.yaml"),
         (&["reduce", path], 64, "no raw FITS files"),
         (&["reduce", "/no/such/night"], 2, "no such folder"),
         (&["reduce", path, "--steps.jumpp.skip=true"], 2, "no such step"),
@@ -98,6 +118,8 @@ fn wrong_usage_is_a_sentence_and_an_exit_code() {
         assert_eq!(got, code, "{args:?}: {err}");
         assert!(err.contains(part), "{args:?}: {err}");
         assert!(out.is_empty(), "{out}");
+        // One sentence, with the system's reason once.
+        assert!(err.matches("os error").count() <= 1, "{args:?}: {err}");
     }
     assert_eq!(irisgpu(&["--help"]).0, 0);
     assert_eq!(irisgpu(&["--version"]).0, 0);
@@ -117,6 +139,51 @@ fn the_configuration_shown_can_be_given_back() {
     let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
     assert_eq!((code, all.as_array().expect("recipes").len()), (0, 8));
     assert!(irisgpu(&["config", "show", "instrument"]).1.contains("plate_scale"));
+    assert!(shown.contains("rejection_threshold: 5.5  # Significance"), "{shown}");
+}
+
+#[test]
+fn all_recipes_shown_and_given_back_plan_the_same() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    night(dir.path());
+    let path = dir.path().to_str().expect("UTF-8");
+    let file = dir.path().join("all.yaml");
+    std::fs::write(&file, irisgpu(&["config", "show"]).1).expect("write");
+    let file = file.to_str().expect("UTF-8");
+    let hashes = |more: &[&str]| {
+        let (code, out, err) = irisgpu(&[&["plan", path, "--json"], more].concat());
+        assert_eq!(code, 0, "{err}");
+        let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        let tasks = json["tasks"].as_array().expect("tasks").clone();
+        tasks.iter().map(|t| t["plan_hash"].clone()).collect::<Vec<_>>()
+    };
+    let plain = hashes(&[]);
+    assert_eq!(plain.iter().filter(|h| h.is_string()).count(), 2);
+    assert_eq!(hashes(&["--config", file]), plain);
+    assert_ne!(hashes(&["--config", file, "--steps.jump.max_jumps=3"]), plain);
+}
+
+#[test]
+fn a_file_is_named_once_and_references_of_no_use_are_said() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    night(dir.path());
+    let path = dir.path().to_str().expect("UTF-8");
+    std::fs::write(dir.path().join("junk.fits"), "junk").expect("write");
+    for name in ["a", "b"] {
+        let cards = [("REFTYPE", "WAVEMAP"), ("DETECTOR", "IFU")];
+        frame(&dir.path().join(format!("refs/{name}.fits")), &cards);
+    }
+    let (_, plan, _) = irisgpu(&["plan", path]);
+    let said: Vec<&str> = plan.lines().filter(|l| l.contains("is not a FITS file")).collect();
+    assert_eq!(said.len(), 1, "{plan}");
+    assert_eq!(said[0].matches("junk.fits").count(), 1, "{said:?}");
+    assert_eq!(plan.matches("no step uses references of type wavemap").count(), 1, "{plan}");
+    let (code, out, err) = irisgpu(&["run", "stage1", &format!("{path}/junk.fits"), "-o", path]);
+    assert_eq!(code, 1);
+    for text in [out, err] {
+        let said = text.lines().find(|l| l.contains("is not a FITS file")).expect("a sentence");
+        assert_eq!(said.matches("junk.fits").count(), 1, "{said}");
+    }
 }
 
 #[cfg(unix)]

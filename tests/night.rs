@@ -162,6 +162,143 @@ fn a_gpu_reduces_the_night_as_the_cpu_does() {
     }
 }
 
+/// A copy of the raw night, references included.
+fn copy(to: &Path) {
+    for path in files(&night().join("night")) {
+        let to = to.join(path.strip_prefix(night().join("night")).expect("inside"));
+        std::fs::create_dir_all(to.parent().expect("parent")).expect("folder");
+        std::fs::copy(&path, to).expect("copy");
+    }
+}
+
+#[test]
+fn references_are_known_by_their_bytes() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    copy(dir.path());
+    let refs = files(&dir.path().join("refs"));
+    let age = |path: &Path, seconds: u64| {
+        let file = std::fs::File::options().append(true).open(path).expect("open");
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(seconds)).expect("time");
+    };
+    let to_do = || {
+        let out = run(&["plan", text(dir.path()), "--json", "--only", "IMG1-DRK"]).stdout;
+        let plan: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        plan["tasks"].as_array().expect("tasks").iter().filter(|t| t["state"] == "to do").count()
+    };
+    refs.iter().for_each(|r| age(r, 1000));
+    assert_eq!(to_do(), 1);
+    let done = run(&["reduce", text(dir.path()), "--only", "IMG1-DRK", "--device", "cpu"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(dir.path().join("reduced/.irisgpu-checksums").is_file());
+    assert_eq!(to_do(), 0);
+    refs.iter().for_each(|r| age(r, 500));
+    assert_eq!(to_do(), 0, "touched");
+    let gain = refs.iter().find(|r| text(r).contains("GAIN")).expect("gain");
+    let mut bytes = std::fs::read(gain).expect("read");
+    let at = bytes.len() - 2880 - 1;
+    bytes[at] ^= 1;
+    std::fs::write(gain, &bytes).expect("write");
+    assert_eq!(to_do(), 1, "changed");
+    bytes[at] ^= 1;
+    std::fs::write(gain, &bytes).expect("write");
+    assert_eq!(to_do(), 0, "as it was");
+}
+
+#[test]
+fn rates_of_single_ramps_are_saved_on_demand() {
+    let raw = files(&night().join("night")).into_iter().find(|p| text(p).ends_with("_SCI_LVL0_0010.fits"));
+    let raw = raw.expect("an exposure of two ramps");
+    let refs = night().join("night/refs");
+    let output = night().join("ramps");
+    let done = run(&[
+        "run",
+        "stage1",
+        text(&raw),
+        "-o",
+        text(&output),
+        "--refs",
+        text(&refs),
+        "--device",
+        "cpu",
+        "--save_ramps",
+    ]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    let open = |end: &str| {
+        Fits::open(files(&output).iter().find(|p| text(p).ends_with(end)).expect(end)).expect(end)
+    };
+    let (whole, ramps) = (open("_LVL1_0010.fits"), open("_LVL1_0010_ramps.fits"));
+    let names = |f: &Fits| f.hdus.iter().map(|h| h.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&whole), names(&ramps));
+    assert_eq!(ramps.hdu("DATA").expect("DATA").shape, [2, 128, 128]);
+    let plane = |f: &Fits, name: &str| f.f32(f.hdu(name).expect(name)).expect(name);
+    let (mean, each, err) = (plane(&whole, "DATA"), plane(&ramps, "DATA"), plane(&ramps, "ERR"));
+    let n = mean.len();
+    // Two independent measurements of what the exposure's rate is the mean of.
+    let (mut chi2, mut used) = (0.0, 0.0);
+    for i in (0..n).filter(|&i| mean[i].is_finite() && each[i].is_finite() && each[i + n].is_finite()) {
+        let apart = f64::from(each[i] - each[i + n]).powi(2);
+        let (a, b) = (f64::from(err[i]), f64::from(err[i + n]));
+        chi2 += apart / (a * a + b * b);
+        used += 1.0;
+        assert!((mean[i] - 0.5 * (each[i] + each[i + n])).abs() < 6.0 * err[i], "pixel {i}");
+    }
+    assert!(used > 0.8 * n as f64 && (chi2 / used - 1.0).abs() < 0.1, "{used} pixels, chi2 {}", chi2 / used);
+}
+
+#[test]
+fn a_missing_detector_is_told_by_obsname() {
+    let raw =
+        files(&night().join("night")).into_iter().find(|p| text(p).contains("_SCI_LVL0_")).expect("raw");
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (input, output) = (dir.path().join("raw.fits"), dir.path().join("out"));
+    let with = |from: &str, to: &str| {
+        let mut bytes = std::fs::read(&raw).expect("read");
+        let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).expect("card");
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        std::fs::write(&input, bytes).expect("write");
+        let refs = night().join("night/refs");
+        run(&["run", "stage1", text(&input), "-o", text(&output), "--refs", text(&refs), "--device", "cpu"])
+    };
+    let done = with("DETECTOR= 'IMG1", "DETECTOX= 'IMG1");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}");
+    assert!(said.contains("DETECTOR is missing: OBSNAME = 'IMG1-SCI' tells that it is IMG1"), "{said}");
+    let product =
+        files(&output).into_iter().find(|p| text(p).contains("_IMG1_SCI_LVL1_")).expect("a product");
+    assert_eq!(Fits::open(&product).expect("open").primary().text("DETECTOR").as_deref(), Some("IMG1"));
+    let done = with("DETECTOR= 'IMG1", "DETECTOR= 'IMG9");
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(said.contains("DETECTOR = 'IMG9' is not known") && !said.contains("configuration:"), "{said}");
+}
+
+#[test]
+fn a_simulated_night_is_neither_mixed_nor_made_twice() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let config = dir.path().join("one.yaml");
+    let yaml = "frame: [32, 32]\nexposures: [{detector: IMG1, kind: DRK, count: COUNT, reads: 3}]\n";
+    std::fs::write(&config, yaml.replace("COUNT", "1")).expect("write");
+    let to = dir.path().join("to");
+    let go = |more: &[&str]| run(&[&["simulate", text(&config), text(&to), "--json"], more].concat());
+    let made = |o: &Output| {
+        serde_json::from_slice::<serde_json::Value>(&o.stdout).expect("JSON")["simulated"].clone()
+    };
+    assert_eq!(made(&go(&[])), true);
+    assert_eq!(made(&go(&[])), false);
+    let raw = files(&to.join("night")).into_iter().find(|p| text(p).contains("_LVL0_")).expect("raw");
+    std::fs::remove_file(&raw).expect("remove");
+    assert_eq!(made(&go(&["-q"])), true);
+    assert!(raw.is_file());
+    std::fs::write(&config, yaml.replace("COUNT", "2")).expect("write");
+    let other = go(&[]);
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(
+        other.status.code() == Some(2) && said.contains("another night") && said.contains("--force"),
+        "{said}"
+    );
+    assert_eq!(made(&go(&["--force"])), true);
+}
+
 #[test]
 fn what_cannot_be_written_or_read_is_one_sentence() {
     let dir = tempfile::tempdir().expect("temp dir");
@@ -174,12 +311,7 @@ fn what_cannot_be_written_or_read_is_one_sentence() {
     assert_eq!(none.status.code(), Some(3));
     // One bad frame stops nothing.
     let mixed = dir.path().join("night");
-    std::fs::create_dir_all(&mixed).expect("folder");
-    for path in files(&night().join("night")) {
-        let to = mixed.join(path.strip_prefix(night().join("night")).expect("inside"));
-        std::fs::create_dir_all(to.parent().expect("parent")).expect("folder");
-        std::fs::copy(&path, to).expect("copy");
-    }
+    copy(&mixed);
     std::fs::write(mixed.join("junk.fits"), b"not a FITS file").expect("write");
     let done = run(&["reduce", text(&mixed), "--device", "cpu"]);
     assert_eq!(done.status.code(), Some(1));

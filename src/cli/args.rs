@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-const FAMILIES: &str = "Options for steps and references, with any of the verbs that reduce:\n  \
-    --steps.<STEP>.<PARAMETER>=VALUE  a parameter of a step (see `irisgpu config show`)\n  \
+const FAMILIES: &str = "Options for steps and references, with reduce, run and plan:\n  \
+    --steps.<STEP>.<PARAMETER>=VALUE  a parameter of a step (`irisgpu config show` lists them)\n  \
     --override_<REFTYPE>=FILE         a reference file in place of the one chosen";
 
 /// Raw frames of IRIS to calibrated images and cubes, on a GPU or without one.
@@ -21,10 +21,13 @@ pub(super) enum Verb {
     /// Simulate a small night, reduce it, and compare with the truth
     Demo(Demo),
     /// Reduce everything in a night that is not up to date
+    #[command(after_help = FAMILIES)]
     Reduce(Reduce),
     /// One recipe, or one step, on named files
+    #[command(after_help = FAMILIES)]
     Run(Run),
     /// What `reduce` would do, with each reference and why it was chosen
+    #[command(after_help = FAMILIES)]
     Plan(Plan),
     /// A night of raw frames with their truth
     Simulate(Simulate),
@@ -40,7 +43,7 @@ pub(super) struct Common {
     /// Folder for products [default: NIGHT/reduced; `run`: the current folder]
     #[arg(short, long = "output-dir", value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
-    /// Recipe file (YAML) that replaces the built-in recipe of its name; repeatable
+    /// Recipes (a YAML file of one or several), each in place of the built-in one of its name; repeatable
     #[arg(long, value_name = "FILE")]
     pub(super) config: Vec<PathBuf>,
     /// Instrument file (YAML) in place of the built-in one
@@ -50,8 +53,11 @@ pub(super) struct Common {
     #[arg(long, value_name = "DIR")]
     pub(super) refs: Vec<PathBuf>,
     /// Seconds from read to read, for files that do not say
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(super) read_time: Option<f64>,
+    /// Write the rate of each ramp, too: ..._ramps.fits beside the rate of an exposure of several (what is up to date: with --force)
+    #[arg(long)]
+    pub(super) save_ramps: bool,
     /// Suffix of product names
     #[arg(long)]
     pub(super) suffix: Option<String>,
@@ -155,6 +161,12 @@ pub(super) struct Simulate {
     pub(super) config: PathBuf,
     /// Folder to write
     pub(super) dir: PathBuf,
+    /// Write into a folder that holds something else, and again what is there already
+    #[arg(short, long)]
+    pub(super) force: bool,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) talk: Talk,
 }
@@ -180,7 +192,7 @@ pub(super) enum ConfigVerb {
     Show {
         /// A recipe, a step, or `instrument`
         recipe: Option<String>,
-        /// Recipe file (YAML) that replaces the built-in recipe of its name; repeatable
+        /// Recipes (a YAML file of one or several), each in place of the built-in one of its name; repeatable
         #[arg(long, value_name = "FILE")]
         config: Vec<PathBuf>,
         /// Instrument file (YAML) in place of the built-in one

@@ -1,31 +1,25 @@
 //! `demo`: a small night simulated, reduced as a user would, and every product held
 //! against the truth.
 //!
-//! `DIR/` gets `night/` (raw frames, `refs/`, and `reduced/` with the products),
-//! `truth/`, `pictures/`, and the note `irisgpu-demo.json` that makes the folder ours.
-//! A folder that holds anything else is left alone. In a folder of an earlier demo
-//! raw frames are used again if they are complete, and everything is reduced again.
-//! Nothing is ever deleted.
+//! `DIR/` gets what `simulate` writes (which leaves a folder of anything else alone,
+//! and the raw frames of an earlier demo as they are), `night/reduced/` with the
+//! products, all made again, and `pictures/`. Nothing is ever deleted.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-use serde_json::{Value, json};
 
 use super::args::{Common, Demo, Select};
 use super::exit::Exit;
 use super::families::Families;
 use super::scores::Report;
-use super::{interrupt, options, print, reduce};
-use crate::error::{Error, Result};
+use super::{interrupt, options, print, reduce, simulate};
+use crate::error::Result;
 use crate::fits::Fits;
 use crate::night::{Lock, Plan, Status, Task};
 use crate::report::Truth;
 use crate::report::picture::{self, Panel};
-use crate::simulate::{NightConfig, night};
+use crate::simulate::NightConfig;
 
-/// The note in a demo's folder: its night, and whether that is complete.
-const NOTE: &str = "irisgpu-demo.json";
 /// Side of a panel of a picture, pixels.
 const SIDE: usize = 256;
 
@@ -37,7 +31,7 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
         // The simulation's threads, too; a pool that exists already is kept.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
     }
-    simulate(&args.dir, args.talk.quiet)?;
+    simulate::into_folder(&NightConfig::demo()?, &args.dir, None, args.talk.quiet)?;
     let simulated = start.elapsed().as_secs_f64();
     let common =
         Common { json: args.json, engine: args.engine.clone(), talk: args.talk, ..Common::default() };
@@ -65,51 +59,6 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
         (_, true) => Exit::Done,
         (_, false) => Exit::SomeFailed,
     })
-}
-
-/// Simulates the night into `dir`, unless an earlier demo did.
-fn simulate(dir: &Path, quiet: bool) -> Result<()> {
-    let config = NightConfig::demo()?;
-    let text = serde_json::to_string(&config).map_err(|e| Error::Config(format!("demo: {e}")))?;
-    let version = env!("CARGO_PKG_VERSION");
-    let hash = blake3::hash(format!("{version} {text}").as_bytes()).to_hex().to_string();
-    let note = dir.join(NOTE);
-    match std::fs::read_to_string(&note) {
-        Ok(said) => {
-            let said: Value = serde_json::from_str(&said).unwrap_or_default();
-            if said["night"] != hash.as_str() {
-                return Err(Error::Usage(format!(
-                    "{} holds the demo of another version of irisgpu: remove it, or name another folder",
-                    dir.display()
-                )));
-            }
-            if said["complete"] == true {
-                return Ok(());
-            }
-        }
-        Err(_) if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) => {
-            return Err(Error::Usage(format!(
-                "{} is not a demo's folder and not empty: name another one (irisgpu demo DIR)",
-                dir.display()
-            )));
-        }
-        Err(_) => {}
-    }
-    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-    let say = |complete: bool| {
-        let text = json!({"night": hash, "complete": complete, "version": version});
-        std::fs::write(&note, format!("{text:#}\n")).map_err(Error::io("write", &note))
-    };
-    say(false)?;
-    if !quiet {
-        print::note("simulating the night");
-    }
-    night(&config, dir, &|line| {
-        if !quiet {
-            print::note(line);
-        }
-    })?;
-    say(true)
 }
 
 /// A picture of the first imager and lenslet science exposures: raw read, image,
@@ -142,21 +91,4 @@ fn last_read(path: &Path) -> Result<Panel> {
     let nx = hdu.shape.last().copied().unwrap_or(1);
     let pixels = nx * hdu.shape.iter().rev().nth(1).copied().unwrap_or(1);
     Ok(Panel::new(nx, fits.pixels_f32(hdu, hdu.len() - pixels, pixels)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_of_something_else_is_left_alone() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        std::fs::write(dir.path().join("thesis.tex"), "x").expect("write");
-        let sentence = simulate(dir.path(), true).expect_err("not ours").to_string();
-        assert!(sentence.contains("not a demo's folder"), "{sentence}");
-        std::fs::write(dir.path().join(NOTE), r#"{"night": "another", "complete": true}"#).expect("write");
-        let sentence = simulate(dir.path(), true).expect_err("another's").to_string();
-        assert!(sentence.contains("another version"), "{sentence}");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("folder").count(), 2);
-    }
 }

@@ -22,7 +22,11 @@ pub(super) fn settings(
             "--read-time {t}: give the seconds from read to read, more than 0"
         )));
     }
-    engine(&common.engine)?;
+    // Before anything is planned: a device that was asked for is required, even
+    // where everything turns out to be up to date.
+    if let Some(device) = engine(&common.engine)?.device {
+        crate::engine::require(&device)?;
+    }
     Ok(Settings {
         recipes: Recipes::new(&common.config, &families.steps)?,
         instrument: instrument(common.instrument.as_deref())?,
@@ -30,6 +34,7 @@ pub(super) fn settings(
         output,
         suffix: common.suffix.clone(),
         read_time: common.read_time,
+        save_ramps: common.save_ramps,
         force: select.force,
         only: select.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect(),
     })
@@ -57,6 +62,9 @@ pub(super) fn references(folders: &[PathBuf], families: &Families) -> Result<Ref
 pub(super) fn engine(engine: &Engine) -> Result<EngineOptions> {
     if engine.threads == Some(0) {
         return Err(Error::Usage("--threads 0: give at least 1".into()));
+    }
+    if engine.device.as_deref().is_some_and(|d| d.trim().is_empty()) {
+        return Err(Error::Usage("--device: give cpu, gpu, a part of a device's name, or pci:BUS-ID".into()));
     }
     let memory = engine.memory.as_deref().map(bytes).transpose()?;
     Ok(EngineOptions { device: engine.device.clone(), threads: engine.threads, memory })

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::args;
 use super::exit::Exit;
 use super::families::Families;
+use super::summary::about;
 use super::{print, reduce};
 use crate::error::Result;
 use crate::night::{Action, Plan, Task};
@@ -85,7 +86,7 @@ fn as_text(plan: &Plan) -> String {
     }
     text.push('\n');
     for (task, why) in asked.iter().filter_map(|(_, t)| Some((t, why(t)?))) {
-        let _ = writeln!(text, "{}: {why}", task.name);
+        let _ = writeln!(text, "{}", about(&task.name, why));
     }
     for warning in &plan.warnings {
         let _ = writeln!(text, "warning: {warning}");

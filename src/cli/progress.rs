@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::print::note;
-use super::summary::word;
+use super::summary::{about, word};
 use crate::night::{Outcome, Plan, Status, Task, Watch};
 
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -95,7 +95,7 @@ impl Watch for Progress {
             bars.all.set_position(self.ended.get() as u64);
         }
         let line = match &outcome.status {
-            Status::Failed(sentence) => format!("{}: {sentence}", task.name),
+            Status::Failed(sentence) => about(&task.name, sentence),
             _ if self.quiet || self.bars.is_some() => return,
             Status::Done(_) => format!("{}  {}  {:.2} s", task.recipe, task.name, outcome.seconds),
             other => format!("{}  {}  {}", task.recipe, task.name, word(other)),

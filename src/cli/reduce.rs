@@ -7,8 +7,12 @@ use super::args::{Common, Reduce, Select};
 use super::exit::Exit;
 use super::families::Families;
 use super::{engine, interrupt, options, print, progress, summary};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::night::{self, Lock, Outcome, Plan};
+use crate::refs;
+
+/// Fingerprints of references, kept in the folder of products from run to run.
+const CHECKSUMS: &str = ".irisgpu-checksums";
 
 /// Runs `reduce`.
 pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
@@ -19,6 +23,9 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
     // A night of which nothing can be computed needs no device and no folder.
     let idle = plan.tasks.iter().all(|t| !t.asked || t.up_to_date || t.job().is_none());
     let _lock = if idle { None } else { Some(Lock::take(&output)?) };
+    if output.is_dir() {
+        refs::keep(&output.join(CHECKSUMS));
+    }
     carry_out(&plan, &args.common, idle)
 }
 
@@ -31,6 +38,7 @@ pub(super) fn planned(
 ) -> Result<(Plan, PathBuf)> {
     let output = common.output.clone().unwrap_or_else(|| folder.join("reduced"));
     let settings = options::settings(common, select, families, output.clone())?;
+    refs::recall(&output.join(CHECKSUMS));
     let folders = options::reference_folders(common, folder.join("refs"));
     let skip: Vec<PathBuf> = folders.iter().cloned().chain([output.clone()]).collect();
     let scan = night::scan(folder, &skip)?;
@@ -38,7 +46,11 @@ pub(super) fn planned(
     if common.talk.verbose {
         scan.ignored.iter().for_each(|(name, why)| print::note(&format!("passed over {name}: {why}")));
     }
-    Ok((night::plan(&scan, &references, &settings)?, output))
+    let plan = night::plan(&scan, &references, &settings).map_err(|e| match e {
+        Error::NothingToReduce(why) => Error::NothingToReduce(format!("{}: {why}", folder.display())),
+        other => other,
+    })?;
+    Ok((plan, output))
 }
 
 /// Runs a plan and prints what became of it.

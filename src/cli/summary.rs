@@ -37,6 +37,14 @@ pub(super) fn word(status: &Status) -> &'static str {
     }
 }
 
+/// A sentence about `name`, which is put before it where it is not in it already.
+pub(super) fn about(name: &str, sentence: &str) -> String {
+    let ends = |at: usize| !sentence[at + name.len()..].starts_with(|c: char| c.is_alphanumeric());
+    let begins = |at: usize| at == 0 || sentence[..at].ends_with(['/', '\\', ' ', '\'']);
+    let said = !name.is_empty() && sentence.match_indices(name).any(|(at, _)| begins(at) && ends(at));
+    if said { sentence.to_owned() } else { format!("{name}: {sentence}") }
+}
+
 /// What stood in a task's way.
 fn trouble(status: &Status) -> Option<&str> {
     match status {
@@ -162,7 +170,7 @@ impl fmt::Display for Summary<'_> {
             writeln!(f)?;
         }
         for (task, why) in troubles {
-            writeln!(f, "{}: {why}", task.name)?;
+            writeln!(f, "{}", about(&task.name, why))?;
         }
         if !self.warnings.is_empty() {
             writeln!(f, "\nWarnings:")?;
@@ -170,7 +178,7 @@ impl fmt::Display for Summary<'_> {
         for (text, first, n) in &self.warnings {
             match n {
                 0 => writeln!(f, "  {text}")?,
-                1 => writeln!(f, "  {first}: {text}")?,
+                1 => writeln!(f, "  {}", about(first, text))?,
                 n => writeln!(f, "  {first} and {} more: {text}", n - 1)?,
             }
         }
@@ -179,7 +187,11 @@ impl fmt::Display for Summary<'_> {
         let warnings = self.warnings.len();
         let plural = if warnings == 1 { "warning" } else { "warnings" };
         let (counts, output) = (counts.join(", "), self.output.display());
-        writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)
+        writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)?;
+        if self.exit() == Exit::Interrupted {
+            writeln!(f, "Interrupted: run it again for the rest.")?;
+        }
+        Ok(())
     }
 }
 
@@ -230,6 +242,15 @@ mod tests {
         assert_eq!(summary.exit(), Exit::SomeFailed);
         assert_eq!(summary.json()["counts"]["done"], 2);
         assert_eq!(summary.json()["tasks"][2]["error"], "is bad");
+    }
+
+    #[test]
+    fn a_file_is_named_once() {
+        assert_eq!(about("x.fits", "is bad"), "x.fits: is bad");
+        assert_eq!(about("x.fits", "/n/x.fits[DATA]: is bad"), "/n/x.fits[DATA]: is bad");
+        assert_eq!(about("x.fits", "cannot open x.fits: gone"), "cannot open x.fits: gone");
+        assert_eq!(about("x.fits", "is like /n/ax.fits"), "x.fits: is like /n/ax.fits");
+        assert_eq!(about("a", "is about"), "a: is about");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Everything about the instrument that the code must know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,24 +81,28 @@ const IRIS: &str = include_str!("../../configs/instrument/iris.yaml");
 impl Instrument {
     /// IRIS, as compiled in.
     pub fn iris() -> Result<Instrument> {
-        serde_yaml::from_str(IRIS).map_err(|e| Error::Config(format!("instrument/iris.yaml: {e}")))
+        serde_yaml::from_str(IRIS).map_err(|e| super::not_understood("instrument/iris.yaml", &e))
     }
 
     /// Another instrument file.
     pub fn from_file(path: &Path) -> Result<Instrument> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        serde_yaml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+        let text = super::read_text(path)?;
+        serde_yaml::from_str(&text).map_err(|e| super::not_understood(&path.display().to_string(), &e))
     }
 
-    /// The detector called `name`, or a sentence that lists those known.
-    pub fn detector(&self, name: &str) -> Result<&Detector> {
-        self.detectors.get(name).ok_or_else(|| {
-            let names: Vec<_> = self.detectors.keys().map(String::as_str).collect();
-            Error::Config(format!(
-                "DETECTOR '{name}' is not in the instrument file (it has {})",
-                names.join(", ")
-            ))
-        })
+    /// The detector called `name`.
+    pub fn detector(&self, name: &str) -> Option<&Detector> {
+        self.detectors.get(name)
+    }
+
+    /// A sentence about a DETECTOR that there is not.
+    pub fn no_detector(&self, name: &str) -> String {
+        let names: Vec<_> = self.detectors.keys().map(String::as_str).collect();
+        let what = if name.is_empty() { "is missing".into() } else { format!("= '{name}' is not known") };
+        format!(
+            "DETECTOR {what}: set it to one of {}, or give an instrument file that has it (--instrument FILE)",
+            names.join(", ")
+        )
     }
 }
 
@@ -110,6 +114,6 @@ mod tests {
     fn the_built_in_instrument_parses() {
         let iris = Instrument::iris().expect("iris.yaml");
         assert_eq!(iris.detector("IMG1").expect("IMG1").size, [4096, 4096]);
-        assert!(iris.detector("IMG9").is_err());
+        assert!(iris.detector("IMG9").is_none() && iris.no_detector("IMG9").contains("IMG4, or"));
     }
 }

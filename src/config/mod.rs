@@ -4,9 +4,27 @@
 //! parameters without compiling.
 
 mod instrument;
+mod range;
 mod recipe;
 mod steps;
 
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
 pub use instrument::{Amplifiers, Detector, Imager, Instrument, Lenslet};
+pub use range::Range;
 pub use recipe::{Overrides, Recipe, Takes};
 pub use steps::*;
+
+/// What is wrong with a YAML text, on one line; `origin` is named.
+pub(crate) fn not_understood(origin: &str, e: &serde_yaml::Error) -> Error {
+    let text = e.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    Error::Config(format!("{origin}: {}", line.trim_start_matches("error: ")))
+}
+
+/// The text of a configuration file that the user named.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::Config(format!("cannot read {}: {e}", path.display())))
+}

@@ -62,7 +62,8 @@ impl Recipe {
                 Step::NAMES.join(", ")
             ))
         })?;
-        Self::from_yaml(text, name)
+        let mut recipes = Self::from_yaml(text, name)?;
+        recipes.pop().ok_or_else(|| Error::Config(format!("{name}: holds no recipe")))
     }
 
     /// A recipe of the one step `name`, with its defaults.
@@ -72,18 +73,28 @@ impl Recipe {
         Some(Recipe { name: name.into(), about: format!("the step {name} alone"), takes, steps: vec![step] })
     }
 
-    /// Reads a recipe from a YAML file.
-    pub fn from_file(path: &Path) -> Result<Recipe> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        Self::from_yaml(&text, &path.display().to_string())
+    /// Reads the recipes of a YAML file: see [`Recipe::from_yaml`].
+    pub fn from_file(path: &Path) -> Result<Vec<Recipe>> {
+        Self::from_yaml(&super::read_text(path)?, &path.display().to_string())
     }
 
-    /// Reads a recipe from YAML; `origin` is named in errors.
-    pub fn from_yaml(text: &str, origin: &str) -> Result<Recipe> {
-        let recipe: Recipe =
-            serde_yaml::from_str(text).map_err(|e| Error::Config(format!("{origin}: {e}")))?;
-        recipe.check_order()?;
-        Ok(recipe)
+    /// Reads recipes from YAML, one or several with `---` between them, as
+    /// `config show` prints them; `origin` is named in errors.
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Vec<Recipe>> {
+        let fail = |e: String| Error::Config(format!("{origin}: {e}"));
+        let recipes: Vec<Recipe> =
+            serde_yaml::from_multiple(text).map_err(|e| super::not_understood(origin, &e))?;
+        for (i, recipe) in recipes.iter().enumerate() {
+            let name = &recipe.name;
+            recipe.check().map_err(|e| fail(format!("recipe '{name}': {e}")))?;
+            if recipes[..i].iter().any(|r| r.name == *name) {
+                return Err(fail(format!("recipe '{name}' stands in it twice: remove one")));
+            }
+        }
+        if recipes.is_empty() {
+            return Err(fail("holds no recipe; `irisgpu config show` prints some to begin with".into()));
+        }
+        Ok(recipes)
     }
 
     /// The reference type of the master that a set becomes; `None`: no master.
@@ -112,34 +123,33 @@ impl Recipe {
         }
     }
 
-    /// Steps must stand in the canonical order, each once.
-    fn check_order(&self) -> Result<()> {
+    /// Steps must stand in the canonical order, each once, their numbers in range.
+    fn check(&self) -> Result<(), String> {
         for pair in self.steps.windows(2) {
             if pair[0].order() >= pair[1].order() {
-                return Err(Error::Config(format!(
-                    "recipe '{}': step {} cannot come after {} (the order is {})",
-                    self.name,
+                return Err(format!(
+                    "step {} cannot come after {} (the order is {})",
                     pair[1].name(),
                     pair[0].name(),
                     Step::NAMES.join(", ")
-                )));
+                ));
             }
         }
-        Ok(())
+        self.steps.iter().try_for_each(|s| s.check().map_err(|e| format!("{}.{e}", s.name())))
     }
 
     /// Lays command-line parameters over the recipe. Steps that the recipe does
     /// not have are left alone (one set of options serves a whole night); a step
     /// or parameter that does not exist at all is an error.
     pub fn with(mut self, overrides: &Overrides) -> Result<Recipe> {
-        for (step_name, parameters) in overrides {
-            if !Step::NAMES.contains(&step_name.as_str()) {
-                return Err(Error::Usage(format!(
-                    "--steps.{step_name}: no such step (steps: {})",
-                    Step::NAMES.join(", ")
-                )));
-            }
-            for step in self.steps.iter_mut().filter(|s| s.name() == step_name) {
+        for (name, parameters) in overrides {
+            let defaults = Step::with_defaults(name).ok_or_else(|| {
+                let steps = Step::NAMES.join(", ");
+                Error::Usage(format!("--steps.{name}: no such step (steps: {steps})"))
+            })?;
+            // Checked even where no recipe has the step.
+            set_parameters(&defaults, parameters)?;
+            for step in self.steps.iter_mut().filter(|s| s.name() == name) {
                 *step = set_parameters(step, parameters)?;
             }
         }
@@ -153,24 +163,42 @@ impl Recipe {
 }
 
 fn set_parameters(step: &Step, parameters: &BTreeMap<String, String>) -> Result<Step> {
+    let mut step = step.clone();
+    for (parameter, text) in parameters {
+        step = set_parameter(&step, parameter, text)?;
+    }
+    Ok(step)
+}
+
+/// The step with one parameter set to the value typed.
+fn set_parameter(step: &Step, parameter: &str, text: &str) -> Result<Step> {
+    use serde_json::Value;
     let name = step.name();
-    let fail = |m: String| Error::Usage(format!("--steps.{name}: {m}"));
+    let fail = |m: String| Error::Usage(format!("--steps.{name}.{parameter}={text}: {m}"));
     let mut value = serde_json::to_value(step).map_err(|e| fail(e.to_string()))?;
     let known = value.get_mut(name).and_then(|v| v.as_object_mut());
-    let known = known.ok_or_else(|| fail("has no parameters".into()))?;
-    for (parameter, text) in parameters {
-        let old = known.get(parameter).ok_or_else(|| {
-            let names: Vec<&str> = known.keys().map(String::as_str).collect();
-            fail(format!("no parameter '{parameter}' (it has {})", names.join(", ")))
-        })?;
-        let new = match old {
-            serde_json::Value::String(_) => serde_json::Value::String(text.clone()),
-            _ => serde_json::from_str(&text.to_ascii_lowercase())
-                .map_err(|_| fail(format!("{parameter} = '{text}' is not a value like {old}")))?,
-        };
-        known.insert(parameter.clone(), new);
+    let known = known.ok_or_else(|| fail(format!("{name} has no parameters")))?;
+    let old = known.get(parameter).ok_or_else(|| {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        fail(format!("{name} has no parameter '{parameter}' (it has {})", names.join(", ")))
+    })?;
+    let range = step.parameters().iter().find(|p| p.name == parameter).and_then(|p| p.range);
+    let numbers = range.map_or(String::new(), |r| format!(", {r}"));
+    let typed = serde_json::from_str(&text.trim().to_ascii_lowercase()).unwrap_or(Value::Null);
+    let new = match (old, typed) {
+        (Value::String(_), _) => Value::String(text.to_owned()),
+        (Value::Bool(_), yes @ Value::Bool(_)) => yes,
+        (Value::Bool(_), _) => return Err(fail("it must be true or false".into())),
+        (whole, Value::Number(n)) if !whole.is_u64() || n.is_u64() => Value::Number(n),
+        (whole, _) if whole.is_u64() => return Err(fail(format!("it must be a whole number{numbers}"))),
+        _ => return Err(fail(format!("it must be a number{numbers}"))),
+    };
+    known.insert(parameter.to_owned(), new);
+    let step: Step = serde_json::from_value(value).map_err(|e| fail(e.to_string()))?;
+    match (range, step.check()) {
+        (Some(range), Err(_)) => Err(fail(format!("it must be {range}"))),
+        _ => Ok(step),
     }
-    serde_json::from_value(value).map_err(|e| fail(e.to_string()))
 }
 
 #[cfg(test)]
@@ -224,5 +252,63 @@ mod tests {
         assert!(e.to_string().contains("algoritm"), "{e}");
         let text = "name: x\nabout: y\ntakes: one\nsteps: [{ramp_fit: {}}, {bias: {}}]";
         assert!(Recipe::from_yaml(text, "x").expect_err("order").to_string().contains("cannot come after"));
+    }
+
+    #[test]
+    fn numbers_outside_their_range_are_refused_with_the_range() {
+        let with = |step: &str, parameter: &str, value: &str| {
+            let o = Overrides::from([(step.into(), BTreeMap::from([(parameter.into(), value.into())]))]);
+            Recipe::built_in("stage1").expect("stage1").with(&o).map_err(|e| e.to_string())
+        };
+        for (step, parameter, value, said) in [
+            ("jump", "rejection_threshold", "-1", "more than 0"),
+            ("jump", "rejection_threshold", "NaN", "a number, more than 0"),
+            ("jump", "rejection_threshold", "1e999", "a number, more than 0"),
+            ("ramp_fit", "num_coadd", "0", "1 or more"),
+            ("ramp_fit", "num_coadd", "-1", "a whole number, 1 or more"),
+            ("ramp_fit", "num_coadd", "2.5", "a whole number, 1 or more"),
+            ("ramp_fit", "num_coadd", "5000000000", "u32"),
+            ("ramp_fit", "algorithm", "magic", "likelihood"),
+            ("refpix", "odd_even_columns", "perhaps", "true or false"),
+            // Of a step that the recipe does not have.
+            ("combine_frames", "sigma_thresh_low", "0", "more than 0"),
+        ] {
+            let sentence = with(step, parameter, value).expect_err(value);
+            let option = format!("--steps.{step}.{parameter}={value}: ");
+            assert!(sentence.starts_with(&option) && sentence.contains(said), "{sentence}");
+        }
+        assert!(with("jump", "rejection_threshold", "4").is_ok());
+        for value in ["-1", ".nan", ".inf", "0"] {
+            let text =
+                format!("{{name: x, about: y, takes: one, steps: [jump: {{rejection_threshold: {value}}}]}}");
+            let sentence = Recipe::from_yaml(&text, "x.yaml").expect_err(value).to_string();
+            for part in ["x.yaml", "recipe 'x'", "jump.rejection_threshold", "more than 0"] {
+                assert!(sentence.contains(part), "{sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_may_hold_several_recipes_but_none_twice() {
+        let text =
+            "name: a\nabout: y\ntakes: one\nsteps: []\n---\nname: b\nabout: y\ntakes: set\nsteps: []\n";
+        let two = Recipe::from_yaml(text, "x").expect("two");
+        assert_eq!((two[0].name.as_str(), two[1].name.as_str()), ("a", "b"));
+        let twice = text.replace("name: b", "name: a");
+        assert!(Recipe::from_yaml(&twice, "x").expect_err("twice").to_string().contains("twice"));
+        assert!(Recipe::from_yaml("", "x").expect_err("empty").to_string().contains("holds no recipe"));
+    }
+
+    #[test]
+    fn every_number_of_every_step_has_a_range_that_its_default_lies_in() {
+        for step in Step::NAMES.iter().filter_map(|n| Step::with_defaults(n)) {
+            step.check().expect("defaults are in range");
+            let json = serde_json::to_value(&step).expect("JSON");
+            for p in step.parameters() {
+                let number = json[step.name()][p.name].is_number();
+                assert_eq!(number, p.range.is_some(), "{}.{}", step.name(), p.name);
+                assert!(!p.about.trim().is_empty());
+            }
+        }
     }
 }

@@ -3,12 +3,26 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Declares the step structs (each with `skip`), their defaults, and [`Step`].
+use super::range::Range::{self, Above, AtLeast, Between};
+
+/// A parameter in words.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub about: &'static str,
+    /// What a number may be; `None` where the type says it all.
+    pub range: Option<Range>,
+}
+
+/// Declares the step structs (each with `skip`), their defaults with the ranges of
+/// numbers, and [`Step`].
 macro_rules! steps {
     ($(
         $(#[$doc:meta])*
         $name:ident $keyword:literal {
-            $($(#[$pdoc:meta])* $par:ident : $ty:ty = $default:expr),* $(,)?
+            $($(#[doc = $pdoc:literal])* $par:ident : $ty:ty = $default:expr $(; $range:expr)?),* $(,)?
         }
     )*) => {
         $(
@@ -18,7 +32,7 @@ macro_rules! steps {
             pub struct $name {
                 /// Leave the step out (recorded as SKIPPED).
                 pub skip: bool,
-                $($(#[$pdoc])* pub $par: $ty,)*
+                $($(#[doc = $pdoc])* pub $par: $ty,)*
             }
             impl Default for $name {
                 fn default() -> Self {
@@ -60,12 +74,47 @@ macro_rules! steps {
                 match self { $(Step::$name(s) => s.skip),* }
             }
 
+            /// The first number that lies outside its range, as a sentence.
+            pub fn check(&self) -> Result<(), String> {
+                match self {
+                    $(Step::$name(s) => {
+                        let _ = s;
+                        $($(if !$range.holds(f64::from(s.$par)) {
+                            let (name, value, range) = (stringify!($par), s.$par, $range);
+                            return Err(format!("{name} = {value}: it must be {range}"));
+                        })?)*
+                    })*
+                }
+                Ok(())
+            }
+
+            /// The parameters beside `skip`, in order.
+            pub fn parameters(&self) -> &'static [Parameter] {
+                match self {
+                    $(Step::$name(_) => &[$(Parameter {
+                        name: stringify!($par),
+                        about: concat!($($pdoc),*),
+                        range: optional!($($range)?),
+                    }),*],)*
+                }
+            }
+
             /// The step called `name` with its defaults.
             pub fn with_defaults(name: &str) -> Option<Step> {
                 $(if name == snake(stringify!($name), $keyword).0 { return Some(Step::$name($name::default())); })*
                 None
             }
         }
+    };
+}
+
+/// `Some` of what there is.
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
     };
 }
 
@@ -141,7 +190,7 @@ steps! {
     /// Reads at and after saturation.
     Saturation "saturation S_SATUR" {
         /// Pixels around a saturated one that count as saturated from the same read on.
-        n_pix_grow_sat: u32 = 1,
+        n_pix_grow_sat: u32 = 1; Between(0.0, 100.0),
     }
     /// Subtraction of the bias image.
     Bias "bias S_BIAS" {}
@@ -157,17 +206,17 @@ steps! {
     /// Jump detection.
     Jump "jump S_JUMP" {
         /// Significance (σ) at which a difference is dropped.
-        rejection_threshold: f64 = 5.5,
+        rejection_threshold: f64 = 5.5; Above(0.0),
         /// Most jumps looked for in one ramp.
-        max_jumps: u32 = 10,
+        max_jumps: u32 = 10; Between(0.0, 1000.0),
     }
     /// Ramp to rate.
     RampFit "ramp_fit S_RAMPFI" {
-        /// The fit.
+        /// The fit: likelihood, ols, mcds or cds.
         algorithm: Algorithm = Algorithm::Likelihood,
         /// Reads averaged at each end by `mcds`.
-        num_coadd: u32 = 3,
-        /// Unit of the rate.
+        num_coadd: u32 = 3; AtLeast(1.0),
+        /// Unit of the rate: e-/s or DN/s.
         units: RateUnits = RateUnits::Electrons,
     }
     /// Subtraction of the dark rate.
@@ -176,53 +225,53 @@ steps! {
     FlatField "flat_field S_FLAT" {}
     /// Subtraction of a sky frame.
     Background "background S_BKGSUB" {
-        /// How the level is matched.
+        /// How the level is matched: fixed or median.
         scaling: SkyScaling = SkyScaling::Median,
         /// Factor on the sky frame.
-        scale: f64 = 1.0,
+        scale: f64 = 1.0; AtLeast(0.0),
     }
     /// World coordinates.
     AssignWcs "assign_wcs S_WCS" {}
     /// Combination of a set of frames.
     CombineFrames "combine_frames S_COMBIN" {
-        /// Mean or median.
+        /// How: mean or median.
         method: Combine = Combine::Mean,
         /// Reject outliers before averaging.
         do_sigma_clip: bool = true,
         /// Rejection below (σ).
-        sigma_thresh_low: f64 = 4.0,
+        sigma_thresh_low: f64 = 4.0; Above(0.0),
         /// Rejection above (σ).
-        sigma_thresh_high: f64 = 4.0,
+        sigma_thresh_high: f64 = 4.0; Above(0.0),
         /// Iterations at most.
-        maxiters: u32 = 5,
+        maxiters: u32 = 5; Between(1.0, 1000.0),
     }
     /// Normalisation to median 1.
     Normalize "normalize S_NORMAL" {
         /// Below this fraction of the median a flat pixel is not usable.
-        low: f64 = 0.2,
+        low: f64 = 0.2; Between(0.0, 1.0),
         /// Above this fraction of the median a flat pixel is not usable.
-        high: f64 = 5.0,
+        high: f64 = 5.0; AtLeast(1.0),
     }
     /// Spectra out of detector frames.
     Extract "extract S_EXTRAC" {
-        /// The method.
+        /// The method: banded or profile.
         method: Extraction = Extraction::Banded,
         /// Detector pixels further than this (σ) from the model are dropped once.
-        rejection_threshold: f64 = 6.0,
+        rejection_threshold: f64 = 6.0; Above(0.0),
     }
     /// Wavelengths of the spectra.
     Wavecal "wavecal S_WAVCAL" {
         /// Legendre degree of λ(x).
-        degree: u32 = 3,
+        degree: u32 = 3; Between(1.0, 10.0),
     }
     /// Spectra to a cube on a common linear wavelength grid.
     CubeBuild "cube_build S_CUBE" {
         /// Channel width, µm; 0 takes the spectra's own median sampling.
-        wavelength_step: f64 = 0.0,
+        wavelength_step: f64 = 0.0; AtLeast(0.0),
     }
     /// Subtraction of a sky cube.
     SkySub "sky_sub S_SKYSUB" {
         /// Factor on the sky cube.
-        scale: f64 = 1.0,
+        scale: f64 = 1.0; AtLeast(0.0),
     }
 }

@@ -13,7 +13,7 @@ pub mod testing;
 
 pub use cpu::CpuEngine;
 pub use gpu::GpuEngine;
-pub use select::{Listed, choose, devices, select};
+pub use select::{Listed, choose, devices, require, select};
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;

@@ -127,10 +127,19 @@ pub fn choose(list: &[Listed], request: Option<&str>) -> Result<usize> {
     })
 }
 
+/// Fails where no device answers to `request`; opens none.
+pub fn require(request: &str) -> Result<()> {
+    if is_cpu(request) { Ok(()) } else { choose(&devices(), Some(request)).map(|_| ()) }
+}
+
+/// Asked for by name, the CPU engine needs no driver to be looked for.
+fn is_cpu(request: &str) -> bool {
+    request.eq_ignore_ascii_case("cpu")
+}
+
 /// Opens the device that [`choose`] takes. `memory` bounds its buffers, bytes.
 pub fn select(request: Option<&str>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
-    // Asked for by name, the CPU engine needs no driver to be looked for.
-    let found = if request.is_some_and(|r| r.eq_ignore_ascii_case("cpu")) { Vec::new() } else { adapters() };
+    let found = if request.is_some_and(is_cpu) { Vec::new() } else { adapters() };
     match found.get(choose(&listed(&found), request)?) {
         Some((adapter, kind)) => Ok(Box::new(GpuEngine::new(adapter, *kind, memory.unwrap_or(GPU_MEMORY))?)),
         None => Ok(Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY)))),

@@ -229,6 +229,11 @@ fn comment_after(rest: &str) -> String {
     rest.trim_start().strip_prefix('/').map_or(String::new(), |c| c.trim().to_owned())
 }
 
+/// Whether a record is the END card.
+pub(super) fn is_end(record: &[u8]) -> bool {
+    record.strip_prefix(b"END").is_some_and(|rest| rest.iter().all(|b| *b == b' '))
+}
+
 impl Header {
     /// An empty header.
     pub fn new() -> Self {
@@ -243,7 +248,7 @@ impl Header {
             let line: String =
                 raw.iter().map(|&b| if (32..127).contains(&b) { b as char } else { '?' }).collect();
             let keyword = line[..8].trim_end();
-            if keyword == "END" && line[8..].trim().is_empty() {
+            if is_end(raw) {
                 return Some((Header { cards }, (n + 1) * 80));
             }
             if keyword == "CONTINUE"

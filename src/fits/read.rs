@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::header::is_end;
 use super::{BLOCK, Header, compressed, convert, padded};
 use crate::error::{Error, Result};
 
@@ -307,7 +308,9 @@ fn read_header(file: &mut File, path: &Path, at: u64, index: usize) -> Result<Op
                 return if index == 0 { Err(Error::fits(path, "", not_fits(&bytes))) } else { Ok(None) };
             }
         }
-        if let Some((header, used)) = Header::parse(&bytes) {
+        // Parsed once it is whole: block after block would take a minute where there is no END.
+        let ends = bytes[old..].chunks_exact(80).any(is_end);
+        if ends && let Some((header, used)) = Header::parse(&bytes) {
             return Ok(Some((header, at + padded(used as u64))));
         }
         if got < BLOCK || bytes.len() > MAX_HEADER {

@@ -1,5 +1,6 @@
 //! The header that products inherit.
 
+use crate::datamodel::Meta;
 use crate::fits::{Fits, Hdu, Header};
 
 /// The primary header with the science HDU's own keywords laid under it (the
@@ -26,6 +27,24 @@ pub(super) fn merged(fits: &Fits, hdu: &Hdu, liger: bool) -> Header {
         }
     }
     header
+}
+
+/// Adds a DETECTOR that the header leaves out but OBSNAME (or INSTMODE) tells.
+pub(super) fn complete(header: &mut Header, warnings: &mut Vec<String>) {
+    let meta = Meta::from_header(header);
+    let by =
+        |key: &str, value: &str, detector: &str| Some((format!("{key} = '{value}'"), detector.to_owned()));
+    let told = match (meta.obsname.split('-').next().unwrap_or_default(), meta.instmode.as_str()) {
+        _ if !meta.detector.is_empty() => None,
+        (imager @ ("IMG1" | "IMG2" | "IMG3" | "IMG4"), _) => by("OBSNAME", &meta.obsname, imager),
+        ("LEN" | "SLI", _) => by("OBSNAME", &meta.obsname, "IFU"),
+        (_, "LENSLET" | "SLICER") => by("INSTMODE", &meta.instmode, "IFU"),
+        _ => None,
+    };
+    if let Some((by, detector)) = told {
+        warnings.push(format!("DETECTOR is missing: {by} tells that it is {detector}"));
+        header.set("DETECTOR", detector.as_str(), "from OBSNAME or INSTMODE");
+    }
 }
 
 /// Whether liger_iris_pipeline wrote the file: an ASDF tail, science in DATA, the

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::headers::{count, merged};
+use super::headers::{complete, count, merged};
 use super::noise::{NoiseModel, Timing};
 use super::{OpenOptions, by, label, times};
 use crate::config::Instrument;
@@ -55,6 +55,7 @@ impl RawImage {
             return Err(fits.error(&label(hdu), format!("is {}: a frame has 2 axes", by(&hdu.shape))));
         };
         let mut header = merged(fits, hdu, false);
+        complete(&mut header, &mut warnings);
         let bunit = hdu.header.text("BUNIT").or_else(|| header.text("BUNIT")).unwrap_or_default();
         let unit = if bunit.is_empty() {
             warnings.push("BUNIT is missing: pixels are taken as DN over the ramp".into());
@@ -99,7 +100,8 @@ impl RawImage {
         let (gain, read_noise) = match (positive("GAIN"), positive("READNOIS")) {
             (Some(g), Some(r)) => (g, r),
             (g, r) => {
-                let detector = instrument.detector(&meta.detector)?;
+                let unknown = || Error::input(&fits.path, instrument.no_detector(&meta.detector));
+                let detector = instrument.detector(&meta.detector).ok_or_else(unknown)?;
                 let mut default = |key: &str, value: f64| {
                     warnings.push(format!("{key} is missing: the instrument file's {value} is used"));
                     value

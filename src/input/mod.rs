@@ -9,7 +9,7 @@
 //! | JWST, iris_pipeline | 4-D SCI (nints, ngroups, ny, nx) |
 //! | bare cube | a 3-D image (reads, ny, nx) |
 //! | one file a read | a 2-D image with READ_NO ([`open_reads`] takes the set) |
-//! | raw science frame | a 2-D image, DATALVL 1 or no READ_NO, without DRSVER |
+//! | raw science frame | a 2-D image, DATALVL 1 or (without READ_NO) none, without DRSVER |
 //! | rate product | a 2-D image with DRSVER, DATALVL 1 |
 //!
 //! The array's shape beats the keywords; where axis sizes coincide, native wins
@@ -90,6 +90,15 @@ pub fn open(path: &Path, instrument: &Instrument, options: &OpenOptions) -> Resu
     if level != Some(1) && (primary.has("READ_NO") || hdu.header.has("READ_NO")) {
         return open_reads(&[path.to_path_buf()], options).map(Raw::Ramp);
     }
+    if level == Some(0) {
+        let message = format!(
+            "DATALVL = 0 says that it is a ramp, but {} is one image of {}: set DATALVL = 1 if its pixels are counts \
+             over a ramp or a rate, or READ_NO if it is one read of several",
+            label(&hdu),
+            by(shape)
+        );
+        return Err(Error::input(path, message));
+    }
     RawImage::from_fits(&fits, &hdu, instrument, options).map(Raw::Level1)
 }
 
@@ -103,6 +112,5 @@ fn by(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
 }
 
-#[cfg(test)]
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::headers::merged;
+use super::headers::{complete, merged};
 use super::layout::{Family, Layout, recognise, squeezed};
 use super::pixels::{Encoding, Stored};
 use super::{OpenOptions, by, label, reads, times};
@@ -71,6 +71,8 @@ pub(super) struct Array {
     /// As the header has it, whether or not the file holds it all.
     layout: Layout,
     groupdq: Option<Hdu>,
+    /// The one ramp of the file that this is; `None` for all.
+    alone: Option<usize>,
 }
 
 /// Distances in pixels (not bytes) within a chunk buffer.
@@ -90,7 +92,12 @@ pub struct Strides {
 pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> {
     let mut warnings = Vec::new();
     let layout = recognise(&fits, &hdu)?;
-    let header = merged(&fits, &hdu, layout.family == Family::Liger);
+    if hdu.shape.len() > 4 {
+        let (label, shape) = (label(&hdu), by(&hdu.shape));
+        warnings.push(format!("{label} is {shape}: its leading axes of length 1 are passed over"));
+    }
+    let mut header = merged(&fits, &hdu, layout.family == Family::Liger);
+    complete(&mut header, &mut warnings);
     let (ramps, reads) = whole_reads(&fits, &hdu, &layout, &mut warnings)?;
     check_counts(&header, &layout, &mut warnings);
     let all = times::of_ramp(&fits, &header, &layout, options, &mut warnings)?;
@@ -113,7 +120,7 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> 
         pixeldq,
         has_groupdq: groupdq.is_some(),
         warnings,
-        source: Source::Array(Box::new(Array { fits, hdu, stored, layout, groupdq })),
+        source: Source::Array(Box::new(Array { fits, hdu, stored, layout, groupdq, alone: None })),
     })
 }
 
@@ -217,11 +224,43 @@ fn flags(
 }
 
 impl Ramp {
+    /// Ramp number `ramp` of the exposure (from 0) as an exposure of its own.
+    pub fn alone(&self, ramp: usize) -> Result<Ramp> {
+        let reads = ramp * self.reads..(ramp + 1) * self.reads;
+        if ramp >= self.ramps {
+            let message = format!("has {} ramps: there is no ramp {ramp} (from 0)", self.ramps);
+            return Err(Error::input(&self.path, message));
+        }
+        let source = match &self.source {
+            Source::Reads(files) => Source::Reads(files[reads.clone()].to_vec()),
+            Source::Array(a) => Source::Array(Box::new(Array {
+                fits: Fits::open(&self.path)?,
+                hdu: a.hdu.clone(),
+                stored: a.stored,
+                layout: a.layout,
+                groupdq: a.groupdq.clone(),
+                alone: Some(a.alone.unwrap_or(0) + ramp),
+            })),
+        };
+        Ok(Ramp {
+            path: self.path.clone(),
+            header: self.header.clone(),
+            meta: self.meta.clone(),
+            ramps: 1,
+            times: self.times[reads.clone()].to_vec(),
+            nsample: self.nsample[reads].to_vec(),
+            pixeldq: self.pixeldq.clone(),
+            warnings: Vec::new(),
+            source,
+            ..*self
+        })
+    }
+
     /// Where pixel (ramp, read, y, x) of a chunk of `rows` rows lies in its buffer.
     pub fn strides(&self, rows: usize) -> Strides {
         let (ramps, reads, nx) = (self.ramps, self.reads, self.nx);
         match &self.source {
-            Source::Array(a) if a.layout.family == Family::Liger => {
+            Source::Array(a) if a.layout.family == Family::Liger && a.alone.is_none() => {
                 Strides { ramp: reads, read: 1, y: nx * ramps * reads, x: ramps * reads }
             }
             _ => Strides { ramp: reads * rows * nx, read: rows * nx, y: nx, x: 1 },
@@ -252,10 +291,21 @@ impl Ramp {
                 .zip(files)
                 .try_for_each(|(part, file)| file.read(rows.start * self.nx, part)),
             Source::Array(a) if a.layout.family == Family::Liger => {
-                a.stored.read(&a.fits, &a.hdu, rows.start * self.nx * self.ramps * self.reads, into)
+                let planes = a.layout.ramps * a.layout.reads;
+                let first = rows.start * self.nx * planes;
+                let Some(ramp) = a.alone else { return a.stored.read(&a.fits, &a.hdu, first, into) };
+                // The ramps alternate pixel by pixel: this one is picked out.
+                let bytes = self.encoding.bytes();
+                let mut all = vec![0; rows.len() * self.nx * planes * bytes];
+                a.stored.read(&a.fits, &a.hdu, first, &mut all)?;
+                into.par_chunks_mut(plane).enumerate().for_each(|(i, part)| {
+                    let from = all.chunks_exact(bytes).skip(ramp * self.reads + i).step_by(planes);
+                    part.chunks_exact_mut(bytes).zip(from).for_each(|(to, from)| to.copy_from_slice(from));
+                });
+                Ok(())
             }
             Source::Array(a) => into.par_chunks_mut(plane).enumerate().try_for_each(|(i, part)| {
-                a.stored.read(&a.fits, &a.hdu, self.plane_start(&a.layout, i, rows.start), part)
+                a.stored.read(&a.fits, &a.hdu, self.plane_start(a, i, rows.start), part)
             }),
         }
     }
@@ -268,24 +318,28 @@ impl Ramp {
         let Array { fits, layout, groupdq: Some(hdu), .. } = &**array else { return Ok(None) };
         let (planes, pixels) = (self.ramps * self.reads, rows.len() * self.nx);
         if layout.family == Family::Liger {
-            let fast = fits.pixels_u32(hdu, rows.start * self.nx * planes, pixels * planes)?;
-            let mut out = vec![0; fast.len()];
-            for (p, flags) in fast.chunks_exact(planes).enumerate() {
-                flags.iter().enumerate().for_each(|(i, f)| out[i * pixels + p] = *f as u8);
+            let all = layout.ramps * layout.reads;
+            let fast = fits.pixels_u32(hdu, rows.start * self.nx * all, pixels * all)?;
+            let first = array.alone.unwrap_or(0) * self.reads;
+            let mut out = vec![0; pixels * planes];
+            for (p, flags) in fast.chunks_exact(all).enumerate() {
+                let flags = flags.iter().skip(first).take(planes);
+                flags.enumerate().for_each(|(i, f)| out[i * pixels + p] = *f as u8);
             }
             return Ok(Some(out));
         }
         let mut out = Vec::with_capacity(planes * pixels);
         for i in 0..planes {
-            let flags = fits.pixels_u32(hdu, self.plane_start(layout, i, rows.start), pixels)?;
+            let flags = fits.pixels_u32(hdu, self.plane_start(array, i, rows.start), pixels)?;
             out.extend(flags.into_iter().map(|f| f as u8));
         }
         Ok(Some(out))
     }
 
     /// The pixel in the file where row `row` of the `i`th kept read begins.
-    fn plane_start(&self, layout: &Layout, i: usize, row: usize) -> usize {
-        let read = i / self.reads * layout.reads + i % self.reads;
+    fn plane_start(&self, array: &Array, i: usize, row: usize) -> usize {
+        let ramp = array.alone.unwrap_or(0) + i / self.reads;
+        let read = ramp * array.layout.reads + i % self.reads;
         (read * self.ny + row) * self.nx
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::headers::{merged, upper};
+use super::headers::{complete, merged, upper};
 use super::pixels::Stored;
 use super::ramp::{Ramp, Source};
 use super::{OpenOptions, by, label, layout, times};
@@ -116,9 +116,11 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions) -> Result<Ramp> {
         Error::input(&first.path, format!("{m}; correct READTIME, RST_TIME, READ_NO of the set"))
     })?;
     let (ny, nx) = axes(&first.hdu).unwrap_or_default();
+    let mut header = first.header;
+    complete(&mut header, &mut warnings);
     Ok(Ramp {
-        meta: Meta::from_header(&first.header),
-        header: first.header,
+        meta: Meta::from_header(&header),
+        header,
         path: first.path,
         ramps,
         reads,

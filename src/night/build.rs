@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use super::assign::{Assigned, assign};
 use super::group::Group;
+use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, is_up_to_date, plan_hash};
 use crate::config::Recipe;
 use crate::datamodel::{Kind, Meta, master_name, product_name};
+use crate::error::Result;
 use crate::pipeline::Job;
 use crate::refs::{Candidate, THIS_NIGHT};
 
@@ -18,8 +22,8 @@ const MASTER_VERSION: &str = "0.0.1";
 pub(super) struct Builder<'a> {
     settings: &'a Settings,
     candidates: Vec<Candidate>,
-    /// Identity of each reference; a master's is its plan hash.
-    identities: BTreeMap<PathBuf, String>,
+    /// The plan hash of each product planned: a master's identity as a reference.
+    hashes: BTreeMap<PathBuf, String>,
     /// Which task makes a master.
     makers: BTreeMap<PathBuf, usize>,
     dark_kept: BTreeSet<PathBuf>,
@@ -40,7 +44,7 @@ impl<'a> Builder<'a> {
         Builder {
             settings,
             candidates: references.candidates.clone(),
-            identities: references.identities.clone(),
+            hashes: BTreeMap::new(),
             makers: BTreeMap::new(),
             dark_kept: references.dark_kept.clone(),
             tasks: Vec::new(),
@@ -142,7 +146,8 @@ impl<'a> Builder<'a> {
         for exposure in exposures {
             let mut product = name(exposure, suffix);
             let mut warnings = Vec::new();
-            let taken = self.identities.contains_key(&self.settings.output.join(&product));
+            let place = self.settings.output.join(&product);
+            let taken = self.hashes.contains_key(&place) || self.candidates.iter().any(|c| c.path == place);
             if taken || times.get(&product).is_some_and(|&n| n > 1) {
                 let stem = exposure.name.rsplit_once(".fit").map_or(exposure.name.as_str(), |(s, _)| s);
                 let own = format!("{suffix}{}{stem}", if suffix.is_empty() { "" } else { "-" });
@@ -183,7 +188,13 @@ impl<'a> Builder<'a> {
                 return false;
             }
         };
-        let hash = self.hash(&assigned, &draft);
+        let hash = match self.hash(&assigned, &draft) {
+            Ok(hash) => hash,
+            Err(e) => {
+                self.refuse(&draft.name, &draft.obsname, &recipe.name, files, e.to_string());
+                return false;
+            }
+        };
         let references = assigned.paths();
         let needs: BTreeSet<usize> =
             references.values().filter_map(|p| self.makers.get(p).copied()).collect();
@@ -191,7 +202,7 @@ impl<'a> Builder<'a> {
         if lost_dark {
             self.dark_kept.insert(draft.product.clone());
         }
-        self.identities.insert(draft.product.clone(), hash.clone());
+        self.hashes.insert(draft.product.clone(), hash.clone());
         let mut warnings: Vec<String> = Vec::new();
         for exposure in &draft.exposures {
             warnings.extend(exposure.warnings.iter().map(|w| format!("{}: {w}", exposure.name)));
@@ -208,6 +219,7 @@ impl<'a> Builder<'a> {
             product: Some(draft.product),
             suffix: self.settings.suffix.clone(),
             read_time: self.settings.read_time,
+            save_ramps: self.settings.save_ramps,
             plan_hash: hash,
         };
         self.tasks.push(Task {
@@ -226,9 +238,9 @@ impl<'a> Builder<'a> {
     }
 
     /// Everything that decides the product's bytes, except where it is made.
-    fn hash(&self, assigned: &Assigned, draft: &Draft<'_>) -> String {
+    fn hash(&self, assigned: &Assigned, draft: &Draft<'_>) -> Result<String> {
         let s = self.settings;
-        let json = |v: Result<String, serde_json::Error>| v.unwrap_or_default();
+        let json = |v: serde_json::Result<String>| v.unwrap_or_default();
         let mut parts = vec![
             format!("irisgpu {}", env!("CARGO_PKG_VERSION")),
             json(serde_json::to_string(&assigned.recipe)),
@@ -237,11 +249,13 @@ impl<'a> Builder<'a> {
             draft.product.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         ];
         parts.extend(draft.exposures.iter().map(|e| e.identity.clone()));
-        for (reftype, path) in assigned.paths() {
-            parts.push(reftype);
-            parts.push(self.identities.get(&path).cloned().unwrap_or_default());
-        }
-        plan_hash(parts)
+        let references: Vec<(String, PathBuf)> = assigned.paths().into_iter().collect();
+        let identities = references.par_iter().map(|(reftype, path)| match self.hashes.get(path) {
+            Some(hash) => Ok([reftype.clone(), hash.clone()]),
+            None => Ok([reftype.clone(), reference_identity(path)?]),
+        });
+        parts.extend(identities.collect::<Result<Vec<_>>>()?.into_iter().flatten());
+        Ok(plan_hash(parts))
     }
 
     /// Lists an exposure that nothing above took.

@@ -1,22 +1,19 @@
 //! Every reference that may be chosen: those given by hand, and those that lie in
 //! reference folders, known by their headers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::scan::fits_files;
-use super::state::file_identity;
 use crate::error::{Error, Result};
 use crate::fits::Fits;
 use crate::refs::{BY_HAND, Candidate, REFTYPES, candidate_from_header, canonical_reftype};
 
-/// Candidates, with what identifies their contents.
+/// Candidates, with what must be known of them beside.
 #[derive(Debug, Clone, Default)]
 pub struct References {
     /// What may be chosen.
     pub candidates: Vec<Candidate>,
-    /// The identity of each file.
-    pub identities: BTreeMap<PathBuf, String>,
     /// Sky frames that say that their dark current stayed in (S_DARK = SKIPPED).
     pub dark_kept: BTreeSet<PathBuf>,
     /// Files in the folders that cannot be read, as sentences.
@@ -37,19 +34,34 @@ impl References {
             }
             let found = fits_files(folder, &[], &[])?;
             all.warnings.extend(found.closed.iter().map(|(_, e)| e.to_string()));
+            let mut unused = BTreeSet::new();
             for path in found.files {
-                if let Err(e) = all.add_found(&path) {
-                    all.warnings.push(e.to_string());
+                match all.add_found(&path) {
+                    Ok(Some(reftype)) => drop(unused.insert(reftype)),
+                    Ok(None) => {}
+                    Err(e) => all.warnings.push(e.to_string()),
                 }
+            }
+            if !unused.is_empty() {
+                let unused = unused.into_iter().collect::<Vec<_>>().join(", ");
+                let (folder, types) = (folder.display(), REFTYPES.join(", "));
+                all.warnings.push(format!(
+                    "{folder}: no step uses references of type {unused}: passed over (types in use: {types})"
+                ));
             }
         }
         Ok(all)
     }
 
     fn add_by_hand(&mut self, reftype: &str, path: &Path) -> Result<()> {
-        let wanted = canonical_reftype(reftype).ok_or_else(|| {
-            let types = REFTYPES.join(", ");
-            Error::Usage(format!("--override_{reftype}: no such reference type (types: {types})"))
+        let known = canonical_reftype(reftype);
+        let wanted = known.filter(|t| REFTYPES.contains(t)).ok_or_else(|| {
+            let what = if known.is_some() {
+                "no step uses this reference type yet"
+            } else {
+                "no such reference type"
+            };
+            Error::Usage(format!("--override_{reftype}: {what} (types: {})", REFTYPES.join(", ")))
         })?;
         let fits = Fits::open(path)
             .map_err(|e| Error::Usage(format!("--override_{reftype}: {e}; give a FITS reference file")))?;
@@ -68,13 +80,19 @@ impl References {
             ));
             candidate.reftype = wanted.to_owned();
         }
-        self.insert(candidate, &fits)
+        self.insert(candidate, &fits);
+        Ok(())
     }
 
-    fn add_found(&mut self, path: &Path) -> Result<()> {
+    /// Adds a file of a folder; the type, where it is one that no step uses.
+    fn add_found(&mut self, path: &Path) -> Result<Option<String>> {
         let fits = Fits::open(path)?;
         match candidate_from_header(path, fits.primary(), "refs") {
-            Some(candidate) => self.insert(candidate, &fits),
+            Some(candidate) if !REFTYPES.contains(&candidate.reftype.as_str()) => Ok(Some(candidate.reftype)),
+            Some(candidate) => {
+                self.insert(candidate, &fits);
+                Ok(None)
+            }
             None => Err(Error::fits(
                 path,
                 "",
@@ -83,14 +101,10 @@ impl References {
         }
     }
 
-    fn insert(&mut self, candidate: Candidate, fits: &Fits) -> Result<()> {
-        // The file's own name: a reference is the same one in whatever folder it lies.
-        let name = candidate.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    fn insert(&mut self, candidate: Candidate, fits: &Fits) {
         if candidate.reftype == "sky" && fits.primary().text("S_DARK").as_deref() == Some("SKIPPED") {
             self.dark_kept.insert(candidate.path.clone());
         }
-        self.identities.insert(candidate.path.clone(), file_identity(&name, fits)?);
         self.candidates.push(candidate);
-        Ok(())
     }
 }

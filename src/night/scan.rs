@@ -71,6 +71,12 @@ pub struct Scan {
 
 /// Scans a night; `skip` are further folders not to look into.
 pub fn scan(night: &Path, skip: &[PathBuf]) -> Result<Scan> {
+    if night.is_file() {
+        return Err(Error::Usage(format!(
+            "{} is a file: name the night's folder, or take `irisgpu run RECIPE FILE`",
+            night.display()
+        )));
+    }
     if !night.is_dir() {
         return Err(Error::Usage(format!(
             "{}: there is no such folder; name the night's folder",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Instrument, Overrides, Recipe};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say.
     pub read_time: Option<f64>,
+    /// Write the rates of single ramps, too.
+    pub save_ramps: bool,
     /// Do again what is up to date.
     pub force: bool,
     /// Do only what matches one of these (a part of, or a `*` pattern for, a file
@@ -44,8 +46,9 @@ impl Recipes {
             by_name.insert(name.to_owned(), Recipe::built_in(name)?.with(overrides)?);
         }
         for file in files {
-            let recipe = Recipe::from_file(file)?.with(overrides)?;
-            by_name.insert(recipe.name.clone(), recipe);
+            for recipe in Recipe::from_file(file)? {
+                by_name.insert(recipe.name.clone(), recipe.with(overrides)?);
+            }
         }
         Ok(Recipes { by_name, overrides: overrides.clone() })
     }
@@ -58,7 +61,7 @@ impl Recipes {
         let path = Path::new(name);
         let recipe = match Recipe::single(&name.replace('-', "_")) {
             Some(single) => single,
-            None if path.extension().is_some_and(|e| e == "yaml" || e == "yml") => Recipe::from_file(path)?,
+            None if path.extension().is_some_and(|e| e == "yaml" || e == "yml") => only_one(path)?,
             // Gives the sentence that lists what there is.
             None => Recipe::built_in(name)?,
         };
@@ -68,5 +71,20 @@ impl Recipes {
     /// All recipes, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Recipe> {
         self.by_name.values()
+    }
+}
+
+/// The recipe of a file that must hold no other.
+fn only_one(path: &Path) -> Result<Recipe> {
+    let mut recipes = Recipe::from_file(path)?;
+    match (recipes.pop(), recipes.is_empty()) {
+        (Some(recipe), true) => Ok(recipe),
+        (last, _) => {
+            let names = recipes.into_iter().chain(last).map(|r| r.name).collect::<Vec<_>>().join(", ");
+            let path = path.display();
+            Err(Error::Usage(format!(
+                "{path} holds several recipes ({names}): give --config {path}, and one of these names in its place"
+            )))
+        }
     }
 }

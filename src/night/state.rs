@@ -5,10 +5,12 @@
 //! identities of its inputs and of its references. It is up to date when a plan
 //! made now gives the same hash.
 //!
-//! The identity of a file is its name within the night, its size, its time of
+//! The identity of a raw file is its name within the night, its size, its time of
 //! change (ns) and the hash of all its headers: cheap (pixels are not read), yet
-//! an edited, replaced or re-copied file is seen. The identity of a master of the
-//! night is its own plan hash, so a chain of tasks is judged before any has run.
+//! an edited, replaced or re-copied file is seen. The identity of a reference is
+//! its file's name and the hash of its bytes, so one that was only touched or
+//! copied again is the same. The identity of a master of the night is its own plan
+//! hash, so a chain of tasks is judged before any has run.
 //! Where the night lies and which engine computes are left out: a night moved to
 //! another disk, or begun on a GPU and continued without one, is not redone.
 
@@ -17,6 +19,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::error::{Error, Result};
 use crate::fits::Fits;
+use crate::refs;
 
 /// The identity of an open file under the name that it has in its night.
 pub fn file_identity(name: &str, fits: &Fits) -> Result<String> {
@@ -29,6 +32,12 @@ pub fn file_identity(name: &str, fits: &Fits) -> Result<String> {
     }
     let changed = changed.map_or(0, |t| t.as_nanos());
     Ok(format!("{name} {} {changed} {}", facts.len(), hasher.finalize().to_hex()))
+}
+
+/// The identity of a reference file, in whatever folder it lies.
+pub(super) fn reference_identity(path: &Path) -> Result<String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(format!("{name} {}", refs::checksum(path)?))
 }
 
 /// The hash of `parts`, in order; 32 hexadecimal digits, which fit in a card.

@@ -64,6 +64,7 @@ pub(super) fn settings(night: &Path) -> Settings {
         masters: night.join("reduced/masters"),
         suffix: None,
         read_time: None,
+        save_ramps: false,
         force: false,
         only: Vec::new(),
     }

@@ -40,7 +40,7 @@ pub struct Calibration<'a> {
 /// A plane, or the number that stands in for it.
 #[derive(Debug)]
 enum Source {
-    File(PlaneFile),
+    File(Box<PlaneFile>),
     Value(f32),
 }
 
@@ -78,7 +78,7 @@ impl<'a> Calibration<'a> {
             warnings.push("no mask reference: no pixel is known to be bad".to_owned());
         }
         let mut source = |file: Option<PlaneFile>, name, key, default, unit| match file {
-            Some(file) => Source::File(file),
+            Some(file) => Source::File(Box::new(file)),
             None => {
                 let (value, whence) = match ramp.header.number(key).filter(|v| *v > 0.0) {
                     Some(v) => (v, format!("the header's {key}")),

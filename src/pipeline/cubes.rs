@@ -116,9 +116,10 @@ impl Pipeline {
             self.set(job, done, progress)?
         } else {
             match self.one(job, done, progress)? {
-                Made::Rate(level1) => {
+                Made::Rate(mut level1) => {
                     if level1.fresh {
-                        done.products.push(write_level1(&beside(job, &level1.meta, 1), &level1, job)?);
+                        let path = beside(job, &level1.meta, 1);
+                        done.products.extend(write_level1(&path, &mut level1, job)?);
                     }
                     vec![*level1]
                 }

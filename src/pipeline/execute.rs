@@ -95,9 +95,9 @@ impl Pipeline {
 
     fn stage1(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
         let mut done = Done::default();
-        if let Made::Rate(level1) = self.one(job, &mut done, progress)? {
+        if let Made::Rate(mut level1) = self.one(job, &mut done, progress)? {
             let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&level1.meta), 1));
-            done.products.push(write_level1(&path, &level1, job)?);
+            done.products.extend(write_level1(&path, &mut level1, job)?);
         }
         Ok(done)
     }
@@ -110,7 +110,7 @@ impl Pipeline {
         for (i, files) in groups.iter().enumerate() {
             let share = |f: f64| progress(0.9 * (i as f64 + f) / groups.len() as f64);
             let made = exposure::level1(job, files, None, self.engine.as_mut(), &mut self.checksums, &share)?;
-            let Made::Rate(level1) = made else { continue };
+            let Made::Rate(mut level1) = made else { continue };
             let path = files.first().cloned().unwrap_or_default();
             if level1.counts {
                 return Err(Error::input(&path, "is in DN/s; combination needs e-/s (ramp_fit.units)"));
@@ -134,7 +134,7 @@ impl Pipeline {
                         files.first().and_then(|f| f.file_stem()).unwrap_or_default().to_string_lossy();
                     path = job.output.join(product_name(&level1.meta, 1, &stem));
                 }
-                done.products.push(write_level1(&path, &level1, job)?);
+                done.products.extend(write_level1(&path, &mut level1, job)?);
                 names.push(path);
             }
             out.push(*level1);

@@ -7,9 +7,9 @@ use super::calibration::Calibration;
 use super::job::Job;
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
-use super::ramp_file;
 use super::stage1::{Plan, Stream};
 use super::wcs::{self, Grid};
+use super::{ramp_file, ramp_rates};
 use crate::config::{RateUnits, Recipe, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
@@ -35,6 +35,8 @@ pub(super) struct Level1 {
     pub(super) counts: bool,
     /// Variance shared with frames of the same references; empty for a rate.
     pub(super) common: Vec<f32>,
+    /// The rates of its ramps, where they are to be written and not yet are.
+    pub(super) ramps: Vec<Rate>,
 }
 
 /// What became of an exposure.
@@ -140,6 +142,7 @@ pub(super) fn level1(
                 provenance,
                 fresh: false,
                 common: file.common,
+                ramps: Vec::new(),
             })))
         }
     }
@@ -173,7 +176,9 @@ fn from_ramp(
     let mut recipe = stage1_of(&job.recipe)?;
     record.warnings.clone_from(&ramp.warnings);
     leave_done(&mut recipe, &ramp, &mut record.warnings);
-    let detector = job.instrument.detector(&ramp.meta.detector)?;
+    let name = &ramp.meta.detector;
+    let unknown = || Error::input(&ramp.path, job.instrument.no_detector(name));
+    let detector = job.instrument.detector(name).ok_or_else(unknown)?;
     let mut wanted = job.references.clone();
     if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
         wanted.remove("mask");
@@ -234,7 +239,13 @@ fn from_ramp(
         let path = ramp_file::write(path, &about, &ramp, stream.calibration(), &stream, engine)?;
         return Ok(Made::Ramp(path, record.warnings.clone()));
     }
-    let rate = stream.rates(engine, progress)?;
+    let share = if job.save_ramps { 0.5 } else { 1.0 };
+    let rate = stream.rates(engine, &|f| progress(share * f))?;
+    let mut ramps = Vec::new();
+    if job.save_ramps {
+        let progress = |f: f64| progress(share + (1.0 - share) * f);
+        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, engine, &progress)?;
+    }
     let counts = recipe
         .active(|s| if let Step::RampFit(f) = s { Some(f) } else { None })
         .is_some_and(|f| f.units == RateUnits::Counts);
@@ -246,6 +257,7 @@ fn from_ramp(
         fresh: true,
         counts,
         common: Vec::new(),
+        ramps,
     })))
 }
 
@@ -305,6 +317,7 @@ fn from_image(
         fresh: true,
         counts: false,
         common: Vec::new(),
+        ramps: Vec::new(),
     })
 }
 
@@ -340,8 +353,9 @@ impl Level1 {
     }
 }
 
-/// Writes the rate of an exposure; with world coordinates, where its header has them.
-pub(super) fn write_level1(path: &std::path::Path, level1: &Level1, job: &Job) -> Result<PathBuf> {
+/// Writes the rate of an exposure; with world coordinates, where its header has
+/// them. The rates of its ramps, where there are any, are written before it and let go.
+pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Job) -> Result<Vec<PathBuf>> {
     // A detector behind a spectrograph sees wavelengths, not the sky.
     let coordinates = if level1.meta.detector == "IFU" {
         None
@@ -349,6 +363,7 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &Level1, job: &Job) -
         let grid = Grid::Detector(level1.rate.ny, level1.rate.nx);
         wcs::assign(&level1.header, None, &job.instrument, grid).ok().flatten()
     };
+    let ramps = std::mem::take(&mut level1.ramps);
     let unit = if level1.counts { product::COUNTS } else { product::ELECTRONS };
     let about = About {
         input: &level1.header,
@@ -359,7 +374,12 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &Level1, job: &Job) -
         provenance: &level1.provenance,
         extra: None,
     };
-    product::write_rate(path, &about, &level1.rate, &level1.common)
+    let mut written = Vec::new();
+    if !ramps.is_empty() {
+        written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);
+    }
+    written.push(product::write_rate(path, &about, &level1.rate, &level1.common)?);
+    Ok(written)
 }
 
 /// The files of each exposure: reads of one exposure together, all others alone.

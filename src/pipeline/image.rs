@@ -47,7 +47,7 @@ impl Pipeline {
         }
         let rate = beside(job, &level1.meta, 1);
         if level1.fresh && rate != path {
-            done.products.push(write_level1(&rate, &level1, job)?);
+            done.products.extend(write_level1(&rate, &mut level1, job)?);
         }
         let made = self.calibrated(job, &mut level1, &file, &mut done.warnings)?;
         level1.provenance.warnings.clone_from(&done.warnings);
@@ -56,7 +56,7 @@ impl Pipeline {
         if level == 1 {
             level1.provenance = record;
             level1.take(made.image);
-            done.products.push(write_level1(&path, &level1, job)?);
+            done.products.extend(write_level1(&path, &mut level1, job)?);
         } else {
             let about = About {
                 input: &level1.header,
@@ -271,5 +271,6 @@ pub(super) fn from_image(job: &Job, path: &Path, engine: &dyn Engine) -> Result<
         fresh: false,
         counts: false,
         common: image.var_common,
+        ramps: Vec::new(),
     })
 }

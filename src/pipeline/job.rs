@@ -27,6 +27,8 @@ pub struct Job {
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say (`--read-time`).
     pub read_time: Option<f64>,
+    /// Whether the rates of single ramps are written, too (`--save_ramps`).
+    pub save_ramps: bool,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.
     pub plan_hash: String,
 }

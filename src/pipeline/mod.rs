@@ -18,6 +18,7 @@ pub mod masters;
 pub mod product;
 pub mod provenance;
 mod ramp_file;
+mod ramp_rates;
 pub mod refpix;
 pub mod robust;
 mod sets;

@@ -279,7 +279,7 @@ fn planes(
 }
 
 /// Header of a variance: the square of the unit.
-fn variance_header(about: &About<'_>) -> Header {
+pub(super) fn variance_header(about: &About<'_>) -> Header {
     let mut h = Header::new();
     match about.unit {
         ELECTRONS => h.set("BUNIT", "electron2 s-2", ""),

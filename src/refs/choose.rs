@@ -20,20 +20,9 @@ pub const BY_HAND: &str = "given by hand";
 /// Origin of a master made, or to be made, from the night itself.
 pub const THIS_NIGHT: &str = "this night";
 
-/// Canonical reference types.
-pub const REFTYPES: &[&str] = &[
-    "mask",
-    "saturation",
-    "bias",
-    "nonlin",
-    "gain",
-    "readnoise",
-    "dark",
-    "flat",
-    "sky",
-    "lenspx",
-    "wavemap",
-];
+/// The reference types that steps use, by their canonical names.
+pub const REFTYPES: &[&str] =
+    &["mask", "saturation", "bias", "nonlin", "gain", "readnoise", "dark", "flat", "sky", "lenspx"];
 
 /// The reference that applies.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +68,7 @@ fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
         "sky" => {
             &[Same(Detector), Same(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
         }
-        "lenspx" | "wavemap" => {
+        "lenspx" => {
             &[Agree(Detector), Agree(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
         }
         // A dark is a rate: another READMODE is second choice, not refused.

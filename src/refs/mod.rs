@@ -18,6 +18,7 @@
 //! larger subarray (SUBSTRT1, SUBSTRT2 of both, 1-based). Any other difference of
 //! size is an error that names both.
 
+mod checksum;
 mod choose;
 mod image;
 mod nonlin;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 use crate::datamodel::Meta;
 
+pub use checksum::{checksum, keep, recall};
 pub use choose::{
     BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
 };
@@ -36,7 +38,7 @@ pub use image::{load_dark, load_flat, load_sky};
 pub use nonlin::{NonlinFile, ZeroPoint};
 pub use open::Frame;
 pub use plane::{MaskFile, PlaneFile};
-pub use reftype::{canonical_reftype, checksum};
+pub use reftype::canonical_reftype;
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +46,7 @@ pub struct Candidate {
     /// Where it is (or, for a master still to be made, will be).
     pub path: PathBuf,
     /// Canonical reference type (`dark`, `flat`, `sky`, `bias`, `nonlin`, `gain`,
-    /// `readnoise`, `saturation`, `mask`, `lenspx`, `wavemap`).
+    /// `readnoise`, `saturation`, `mask`, `lenspx`).
     pub reftype: String,
     /// The facts it is selected by.
     pub meta: Meta,

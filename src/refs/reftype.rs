@@ -1,9 +1,4 @@
-//! Names of reference types, and the fingerprint of a reference file.
-
-use std::fs::File;
-use std::path::Path;
-
-use crate::error::{Error, Result};
+//! Names of reference types.
 
 /// The canonical name of a reference type: REFTYPE in any case, with the synonyms
 /// of other pipelines (`nonlincoeff`, `linearity` → `nonlin`; `dq` → `mask`;
@@ -28,14 +23,6 @@ pub fn canonical_reftype(text: &str) -> Option<&'static str> {
     })
 }
 
-/// The first 16 hexadecimal digits of the file's BLAKE3 hash, for R_* provenance.
-pub fn checksum(path: &Path) -> Result<String> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(file).map_err(Error::io("read", path))?;
-    Ok(hasher.finalize().to_hex()[..16].to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,14 +33,5 @@ mod tests {
         assert_eq!(canonical_reftype("DQ"), Some("mask"));
         assert_eq!(canonical_reftype("superbias"), Some("bias"));
         assert_eq!(canonical_reftype("spam"), None);
-    }
-
-    #[test]
-    fn checksum_is_blake3() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let path = dir.path().join("x");
-        std::fs::write(&path, b"").expect("write");
-        assert_eq!(checksum(&path).expect("checksum"), "af1349b9f5f9a1a6");
-        assert!(checksum(dir.path()).is_err());
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::imager::ImagerScene;
 use super::lenslet::LensletConfig;
 use super::physics::Physics;
+use crate::config::{not_understood, read_text};
 use crate::datamodel::Kind;
 use crate::error::{Error, Result};
 
@@ -182,14 +183,12 @@ impl NightConfig {
 
     /// Reads a night from a YAML file.
     pub fn from_file(path: &Path) -> Result<NightConfig> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        NightConfig::from_yaml(&text, &path.display().to_string())
+        NightConfig::from_yaml(&read_text(path)?, &path.display().to_string())
     }
 
     /// Reads a night from YAML; `origin` is named in errors.
     pub fn from_yaml(text: &str, origin: &str) -> Result<NightConfig> {
-        let night: NightConfig =
-            serde_yaml::from_str(text).map_err(|e| Error::Config(format!("{origin}: {e}")))?;
+        let night: NightConfig = serde_yaml::from_str(text).map_err(|e| not_understood(origin, &e))?;
         night.check().map_err(|e| match e {
             Error::Config(m) => Error::Config(format!("{origin}: {m}")),
             other => other,

@@ -15,7 +15,7 @@ use super::spectra::{Light, density, frame};
 use super::truth::{self, Extra, Finished};
 use super::{header, references};
 use crate::config::Instrument;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels};
 
 /// A night being exposed: what stays from one exposure to the next.
@@ -83,7 +83,8 @@ impl<'a> Observatory<'a> {
         {
             return Ok(maps);
         }
-        let d = self.instrument.detector(detector)?;
+        let unknown = || Error::Config(format!("exposures: {}", self.instrument.no_detector(detector)));
+        let d = self.instrument.detector(detector).ok_or_else(unknown)?;
         let which = self.number(detector);
         let [nx, ny] = self.night.frame;
         let physics = self.night.physics_of(detector);
