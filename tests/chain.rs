@@ -5,13 +5,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use irisgpu::fits::Fits;
 
-/// What was said on stdout, and whether all was done.
+/// What was said, and whether all was done.
 fn irisgpu(args: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_irisgpu")).args(args).output().expect("run");
-    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout) + &text(&output.stderr))
 }
 
 fn text(path: &Path) -> &str {
@@ -74,7 +76,10 @@ impl Night {
 
     /// A run that must fail with a sentence that has all `parts`.
     fn refused(&self, what: &str, files: &[&Path], parts: &[&str]) {
-        let (done, said) = self.run(what, files, "refused");
+        // A folder of its own: tests run at once, and a folder has one writer.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let folder = format!("refused-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let (done, said) = self.run(what, files, &folder);
         assert!(!done && parts.iter().all(|p| said.contains(p)), "{what}: {said}");
     }
 }
