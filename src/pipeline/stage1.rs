@@ -219,6 +219,12 @@ impl<'a> Stream<'a> {
         self.cal
     }
 
+    /// Pixels over which saturation reaches: an averaged read that a neighbour's
+    /// growth makes doubtful has neighbours in its turn.
+    fn reach(&self) -> usize {
+        self.grow as usize * if averaged(self.ramp) { 2 } else { 1 }
+    }
+
     fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
         let total = self.ramp.ramps * self.ramp.reads;
         let pixels = rows * self.ramp.nx;
@@ -334,7 +340,7 @@ impl<'a> Stream<'a> {
     /// P2 and P3: pixels near saturated ones, refitted with the saturation of their
     /// neighbourhood.
     fn refit(&self, engine: &mut dyn Engine, tables: Buffer, rate: &mut Rate) -> Result<()> {
-        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.grow as usize);
+        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.reach());
         let touched = dilate(&rate.dq, ny, nx, grow);
         for rows in self.chunks() {
             let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
@@ -361,7 +367,7 @@ impl<'a> Stream<'a> {
         if self.chain.needed() {
             return self.chained_ramps(engine, sink);
         }
-        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.grow as usize);
+        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.reach());
         let tables = engine.buffer_of_f32(&self.tables)?;
         for rows in self.chunks() {
             let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
@@ -421,6 +427,10 @@ fn scatter(words: &[u32], items: usize, rate: &mut Rate, pixels: impl Iterator<I
     }
 }
 
+fn averaged(ramp: &Ramp) -> bool {
+    ramp.nsample.iter().any(|n| *n > 1)
+}
+
 /// Pixels within `grow` of a saturated one.
 fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
     let mut out = vec![false; bits.len()];
@@ -458,7 +468,7 @@ fn chunk_rows(ramp: &Ramp, cal: &Calibration, plan: &Plan, engine: &dyn Engine) 
         });
     }
     // Halo rows of the sparse passes must fit too.
-    Ok((rows.saturating_sub(2 * u64::from(plan.grow) + 2 * plan.chain.halo() as u64).max(1) as usize)
+    Ok((rows.saturating_sub(4 * u64::from(plan.grow) + 2 * plan.chain.halo() as u64).max(1) as usize)
         .min(ramp.ny))
 }
 

@@ -155,6 +155,8 @@ pub mod flag {
     pub const JUMP_DET: u32 = 4;
     /// Persistence of an earlier exposure.
     pub const PERSISTENCE: u32 = 32;
+    /// At the floor of the converter: 0 DN or less.
+    pub const AD_FLOOR: u32 = 64;
     /// Charge has migrated to the neighbours.
     pub const CHARGELOSS: u32 = 128;
 }

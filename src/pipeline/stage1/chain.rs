@@ -194,7 +194,7 @@ impl Stream<'_> {
 
     /// Stores the ramp of `rows` and finds its jumps.
     fn chunk(&self, engine: &mut dyn Engine, tables: Buffer, rows: Range<usize>) -> Result<Chunk> {
-        let halo = self.grow as usize + self.chain.halo();
+        let halo = self.reach() + self.chain.halo();
         let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(self.ramp.ny);
         let pixels = grid.len() * self.ramp.nx;
         let slot = self.slot(engine, grid.len(), pixels, true)?;
