@@ -49,11 +49,12 @@ impl Case {
 struct Job {
     dir: tempfile::TempDir,
     options: Vec<String>,
+    device: String,
 }
 
 impl Job {
     fn new() -> Job {
-        Job { dir: tempfile::tempdir().expect("folder"), options: Vec::new() }
+        Job { dir: tempfile::tempdir().expect("folder"), options: Vec::new(), device: "cpu".into() }
     }
 
     fn primary(cards: &[(&str, Value)]) -> Header {
@@ -91,7 +92,7 @@ impl Job {
         let out = self.dir.path().join("out");
         let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
         command.stdin(Stdio::null()).args(["run", recipe]).arg(&ramp).arg("-o").arg(&out);
-        command.args(["--device", "cpu"]).args(&self.options);
+        command.args(["--device", &self.device]).args(&self.options);
         let done = command.output().expect("run");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let files = std::fs::read_dir(&out).expect("output").map(|f| f.expect("file").path());
@@ -239,14 +240,14 @@ fn two_point_jumps_are_stcals() {
     }
 }
 
-#[test]
-fn saturation_is_stcals() {
+/// Compares the flags that `saturation` sets on a device.
+fn saturated(device: &str) {
     for case in Case::all("saturation") {
         let shape = case.shape("in_data");
         let plane = &shape[2..];
         let (level, bits) = (case.f32("in_sat_thresh"), case.array("in_sat_dq"));
         let bits: Vec<u32> = bits.iter().map(|f| *f as u32).collect();
-        let mut job = Job::new();
+        let mut job = Job { device: device.to_owned(), ..Job::new() };
         let planes = [("DATA", plane, Pixels::F32(&level)), ("DQ", plane, Pixels::U32(&bits))];
         job.reference("saturation", &[], &planes);
         job.options.push(case.option("saturation", "n_pix_grow_sat", "n_pix_grow_sat"));
@@ -256,5 +257,17 @@ fn saturation_is_stcals() {
             let expected: Vec<u32> = case.array(name).iter().map(|f| *f as u32).collect();
             assert_eq!(got, expected, "{} {hdu}", case.id());
         }
+    }
+}
+
+#[test]
+fn saturation_is_stcals() {
+    saturated("cpu");
+}
+
+#[test]
+fn saturation_is_stcals_on_a_gpu() {
+    if let Some(gpu) = irisgpu::engine::testing::gpu() {
+        saturated(&gpu.device().name);
     }
 }

@@ -1,7 +1,7 @@
 //! What a jump takes with it: neighbours, and reads after a large one. After
 //! [`two_point`](super::two_point). `shaders/jump_spread.wgsl` is its twin.
 //!
-//! Buffers 0–3 as [`stored`](super::stored) says, the flags being those that
+//! Buffers 0–3 as `stored.rs` says, the flags being those that
 //! `two_point` left; 4 median difference of each pixel, e-/s (NaN: none); 5 flags
 //! out `[read][pixel]`, without [`MARK`].
 //!

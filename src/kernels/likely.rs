@@ -1,7 +1,7 @@
 //! Jumps and rates by likelihood, ramp by ramp, as stcal's LIKELY decides: stored
 //! ramps to rates. `shaders/likely.wgsl` is its twin.
 //!
-//! Buffers 0–3 as [`stored`](super::stored) says; 4 average dark current, DN/s
+//! Buffers 0–3 as `stored.rs` says; 4 average dark current, DN/s
 //! `[pixel]` (one word where there is none); 5 out ([`Out`](super::ramp::Out)
 //! planes `[plane][item]`).
 //!

@@ -1,7 +1,7 @@
 //! Weighted least squares on the segments between jumps, as stcal's OLS_C does it:
 //! stored ramps to rates. `shaders/ols_c.wgsl` is its twin.
 //!
-//! Buffers 0–3 as [`stored`](super::stored) says; 4 average dark current, DN/s
+//! Buffers 0–3 as `stored.rs` says; 4 average dark current, DN/s
 //! `[pixel]` (one word where there is none); 5 out ([`Out`](super::ramp::Out)
 //! planes `[plane][item]`; there is no χ²).
 //!

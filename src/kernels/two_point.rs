@@ -2,7 +2,7 @@
 //! flags. `shaders/two_point.wgsl` is its twin; [`jump_spread`](super::jump_spread)
 //! comes after it.
 //!
-//! Buffers 0–3 as [`stored`](super::stored) says; 4 flags out `[read][pixel]`: those
+//! Buffers 0–3 as `stored.rs` says; 4 flags out `[read][pixel]`: those
 //! that came, JUMP_DET on reads after a jump, and [`MARK`] on reads whose jump is
 //! one that neighbours share; 5 median difference of each pixel, e-/s, NaN where
 //! there is none.
