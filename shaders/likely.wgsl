@@ -39,6 +39,19 @@ fn differences(n: u32, gain: f32) -> f32 {
     return max(median(n), 0.0);
 }
 
+// The larger of the differences in use.
+fn larger(n: u32) -> u32 {
+    var at = 0u;
+    var most = -HUGE;
+    for (var i = 0u; i < n; i++) {
+        if used[i] > 0.0 && d[i] > most {
+            at = i;
+            most = d[i];
+        }
+    }
+    return at;
+}
+
 // Drops the differences that hits spoil; the rate of what is left. One difference
 // at least is usable.
 fn jumps(n: u32, g: f32, s2: f32) -> f32 {
@@ -60,7 +73,10 @@ fn jumps(n: u32, g: f32, s2: f32) -> f32 {
         }
         let both = pair && !(single
             && best.one.gain - p.threshold_one > best.two.gain - p.threshold_two);
-        let first = select(best.one.at, best.two.at, both);
+        var first = select(best.one.at, best.two.at, both);
+        if left < 2.5 {
+            first = larger(n);
+        }
         let last = select(first, first + 1u, both);
         for (var i = first; i <= last; i++) {
             used[i] = 0.0;

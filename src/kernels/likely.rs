@@ -12,7 +12,8 @@
 //! * the covariance while looking for jumps is that of the median of all
 //!   differences, flagged ones too, at least 0;
 //! * the best omission above its threshold goes, round by round, until none does or
-//!   three differences or fewer are left after one;
+//!   three differences or fewer are left after one (of two alone, where stcal takes
+//!   either by its rounding, the larger goes);
 //! * the fit has the covariance of the last rate, at least 0, plus the average dark
 //!   current;
 //! * ramps are averaged twice over with weights 1/(var_p·rate/rateᵢ + var_r), from
@@ -209,7 +210,8 @@ impl<'a, T: Real> Source<'a, T> {
                 (Some(_), None) => (one.at[0], 1),
                 _ => (two.at[0], 2),
             };
-            for i in at as usize..at as usize + width {
+            let at = if left == T::of(2.0) { larger(&w.block) } else { at as usize };
+            for i in at..at + width {
                 w.block.used[i][0] = T::ZERO;
                 w.block.d[i][0] = T::ZERO;
                 w.flags[ramp * self.p.reads as usize + i + 1] |= flag::JUMP_DET;
@@ -234,6 +236,18 @@ impl<'a, T: Real> Source<'a, T> {
             dof: block.count()[0] - T::ONE,
         }
     }
+}
+
+/// The larger of the differences in use: of two, either omission leaves no χ², and
+/// a hit adds charge.
+fn larger<T: Real>(block: &Block<T, 1>) -> usize {
+    let (mut at, mut most) = (0, -T::HUGE);
+    for (i, (d, used)) in block.d.iter().zip(&block.used).enumerate() {
+        if used[0] > T::ZERO && d[0] > most {
+            (at, most) = (i, d[0]);
+        }
+    }
+    at
 }
 
 /// The average of the ramps; `None` of none. The exposure's `single` ramp stands
