@@ -32,6 +32,7 @@ const FLAGS_IN: u32 = 128u;
 const FLAG_DO_NOT_USE: u32 = 1u;
 const FLAG_SATURATED: u32 = 2u;
 const FLAG_JUMP: u32 = 4u;
+const FLAG_AD_FLOOR: u32 = 64u;
 
 // Reads after the corrections, and their flags.
 var<private> y: array<f32, NREADS>;
@@ -92,8 +93,60 @@ fn first_saturated(pixel: u32, r: u32) -> u32 {
     return first;
 }
 
+// Time of the last frame of read `k`, from the lag of their mean.
+fn last_frame(k: u32) -> f32 {
+    return t_time(k) - 3.0 * t_lag(k) / (1.0 + t_inv_n(k));
+}
+
+// Whether read `k`, not flagged itself, reaches the threshold by its last frame.
+fn hides(pixel: u32, k: u32) -> bool {
+    if t_inv_n(k) >= 1.0 {
+        return false;
+    }
+    var came = 0u;
+    if on(FLAGS_IN) {
+        came = flags_in[k * p.nx * p.rows + pixel];
+    }
+    let bits = raw_bits(pixel, k);
+    let value = element_value(p.encoding, bits);
+    return !not_finite(p.encoding, bits) && value > 0.0
+        && value * last_frame(k) >= cal_value(1u, pixel) * t_time(k)
+        && (came & (FLAG_DO_NOT_USE | FLAG_SATURATED)) == 0u;
+}
+
+// Averaged reads whose last frames saturated; `own` is the first saturated read.
+fn partly_saturated(pixel: u32, r: u32, own: u32) {
+    if own == p.reads && p.grow == 0u {
+        return;
+    }
+    let start = r * p.reads;
+    let px = pixel % p.nx;
+    let py = pixel / p.nx;
+    for (var qy = py - min(py, p.grow); qy <= min(py + p.grow, p.rows - 1u); qy++) {
+        for (var qx = px - min(px, p.grow); qx <= min(px + p.grow, p.nx - 1u); qx++) {
+            let q = qy * p.nx + qx;
+            let first = first_saturated(q, r);
+            if first > 0u && first < p.reads && hides(q, start + first - 1u) {
+                flags[start + first - 1u] |= FLAG_DO_NOT_USE;
+            }
+        }
+    }
+    if own == 2u {
+        let threshold = cal_value(1u, pixel);
+        let bias = cal_value(2u, pixel);
+        let foretold = (y[start] - bias) / t_time(start) * last_frame(start + 2u) + bias >= threshold;
+        if !foretold && y[start + 1u] - y[start] > (threshold - y[start]) * t_inv_n(start + 1u) {
+            flags[start + 1u] |= FLAG_DO_NOT_USE;
+        }
+    }
+}
+
 fn saturation(pixel: u32) {
     let threshold = cal_value(1u, pixel);
+    var averaged = false;
+    for (var k = 0u; k < total_reads(); k++) {
+        averaged = averaged || t_inv_n(k) < 1.0;
+    }
     for (var r = 0u; r < p.ramps; r++) {
         var first = p.reads;
         if p.grow > 0u {
@@ -107,6 +160,12 @@ fn saturation(pixel: u32) {
             if k >= first {
                 flags[at] |= FLAG_SATURATED;
             }
+            if y[at] <= 0.0 && (flags[at] & FLAG_DO_NOT_USE) == 0u {
+                flags[at] |= FLAG_AD_FLOOR | FLAG_DO_NOT_USE;
+            }
+        }
+        if averaged {
+            partly_saturated(pixel, r, first);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::range::Number;
 use super::range::Range::{self, Above, AtLeast, Between};
 
 /// A parameter in words.
@@ -79,8 +80,8 @@ macro_rules! steps {
                 match self {
                     $(Step::$name(s) => {
                         let _ = s;
-                        $($(if !$range.holds(f64::from(s.$par)) {
-                            let (name, value, range) = (stringify!($par), s.$par, $range);
+                        $($(if let Some(value) = s.$par.number() && !$range.holds(value) {
+                            let (name, range) = (stringify!($par), $range);
                             return Err(format!("{name} = {value}: it must be {range}"));
                         })?)*
                     })*
@@ -141,6 +142,20 @@ pub enum Algorithm {
     Mcds,
     /// Last read minus first, over time.
     Cds,
+    /// Weighted least squares on the segments between jumps, as stcal's OLS_C.
+    OlsC,
+    /// Likelihood with its own jump detection, ramp by ramp, as stcal's LIKELY.
+    Likely,
+}
+
+/// How jumps are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JumpMethod {
+    /// Gain in χ² of the exact likelihood (Brandt 2024).
+    Likelihood,
+    /// Two-point differences about their median, as stcal does it.
+    TwoPoint,
 }
 
 /// Unit of rates.
@@ -205,10 +220,40 @@ steps! {
     Linearity "linearity S_NLCORR" {}
     /// Jump detection.
     Jump "jump S_JUMP" {
-        /// Significance (σ) at which a difference is dropped.
-        rejection_threshold: f64 = 5.5; Above(0.0),
-        /// Most jumps looked for in one ramp.
+        /// The method.
+        method: JumpMethod = JumpMethod::Likelihood,
+        /// Significance (σ) at which a difference is dropped; null: 5.5, or 4 with
+        /// `two_point`.
+        rejection_threshold: Option<f64> = None; Above(0.0),
+        /// Most jumps looked for in one ramp (`likelihood`).
         max_jumps: u32 = 10; Between(0.0, 1000.0),
+        /// `two_point`: threshold (σ) with three usable differences.
+        four_group_rejection_threshold: f64 = 5.0; Above(0.0),
+        /// `two_point`: threshold (σ) with two usable differences.
+        three_group_rejection_threshold: f64 = 6.0; Above(0.0),
+        /// `two_point`: flag the four neighbours of a jump too.
+        flag_4_neighbors: bool = true,
+        /// `two_point`: jumps of more σ than this leave their neighbours alone.
+        max_jump_to_flag_neighbors: f64 = 1000.0; AtLeast(0.0),
+        /// `two_point`: jumps of fewer σ than this leave their neighbours alone.
+        min_jump_to_flag_neighbors: f64 = 10.0; AtLeast(0.0),
+        /// `two_point`: jumps from so many DN on flag the reads of the time after them.
+        after_jump_flag_dn1: f64 = 0.0; AtLeast(0.0),
+        /// `two_point`: that time, s.
+        after_jump_flag_time1: f64 = 0.0; AtLeast(0.0),
+        /// `two_point`: a second level, DN.
+        after_jump_flag_dn2: f64 = 0.0; AtLeast(0.0),
+        /// `two_point`: its time, s.
+        after_jump_flag_time2: f64 = 0.0; AtLeast(0.0),
+        /// `two_point`: fewer usable reads than this are not searched.
+        minimum_groups: u32 = 3; AtLeast(0.0),
+        /// `two_point`: ramps (or differences) from which jumps are clipped about
+        /// their median.
+        minimum_sigclip_groups: u32 = 100; AtLeast(0.0),
+        /// `two_point`: clip over ramps at each difference, not over all differences.
+        only_use_ints: bool = true,
+        /// `two_point`: differences from which one pass finds all jumps.
+        min_diffs_single_pass: u32 = 10; AtLeast(0.0),
     }
     /// Ramp to rate.
     RampFit "ramp_fit S_RAMPFI" {
@@ -218,6 +263,11 @@ steps! {
         num_coadd: u32 = 3; AtLeast(1.0),
         /// Unit of the rate: e-/s or DN/s.
         units: RateUnits = RateUnits::Electrons,
+        /// `ols_c`: give up ramps with one good read.
+        suppress_one_group: bool = true,
+        /// `likely`: significance (σ) of its own jumps; null: 4.5 (gains in χ² of
+        /// 20.25 for one difference, 23.8 for two).
+        rejection_threshold: Option<f64> = None; Above(0.0),
     }
     /// Subtraction of the dark rate.
     DarkSub "dark_sub S_DARK" {}

@@ -31,7 +31,7 @@ pub(super) struct Layout {
 /// The HDU with the science pixels: DATA, SCI, or the first image that is not
 /// known to be something else.
 pub(super) fn science_hdu(fits: &Fits) -> Result<&Hdu> {
-    const OTHERS: [&str; 14] = [
+    const OTHERS: [&str; 15] = [
         "DQ",
         "ERR",
         "TIMES",
@@ -46,6 +46,7 @@ pub(super) fn science_hdu(fits: &Fits) -> Result<&Hdu> {
         "SUBARR_MAP",
         "WAVELENGTH",
         "REFOUT",
+        "AVERAGE_DARK_CURRENT",
     ];
     let image = |h: &&Hdu| matches!(h.kind, HduKind::Image | HduKind::CompressedImage);
     let named = ["DATA", "SCI"].iter().find_map(|n| fits.hdu(n).filter(image));

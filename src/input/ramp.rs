@@ -46,6 +46,8 @@ pub struct Ramp {
     pub encoding: Encoding,
     /// (ny, nx): flags that hold for every read.
     pub pixeldq: Option<Vec<u32>>,
+    /// (ny, nx): average dark current, DN/s, where the file has one.
+    pub average_dark: Option<Vec<f32>>,
     /// Whether [`Ramp::groupdq_rows`] gives flags of single reads.
     pub has_groupdq: bool,
     /// What was mended, as sentences.
@@ -105,6 +107,7 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> 
     let kept: Vec<usize> = (0..layout.ramps * layout.reads).filter(kept).collect();
     let stored = Stored::of(&hdu);
     let (pixeldq, groupdq) = flags(&fits, &hdu, &layout, &mut warnings)?;
+    let average_dark = average_dark(&fits, &layout, &mut warnings)?;
     Ok(Ramp {
         path: fits.path.clone(),
         meta: Meta::from_header(&header),
@@ -118,6 +121,7 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> 
         frame_time: all.frame_time,
         encoding: stored.encoding,
         pixeldq,
+        average_dark,
         has_groupdq: groupdq.is_some(),
         warnings,
         source: Source::Array(Box::new(Array { fits, hdu, stored, layout, groupdq, alone: None })),
@@ -193,6 +197,18 @@ fn check_counts(header: &Header, layout: &Layout, warnings: &mut Vec<String>) {
     }
 }
 
+/// AVERAGE_DARK_CURRENT, which JWST's dark step leaves in a ramp; NaN counts as 0.
+fn average_dark(fits: &Fits, layout: &Layout, warnings: &mut Vec<String>) -> Result<Option<Vec<f32>>> {
+    let Some(hdu) = fits.hdu("AVERAGE_DARK_CURRENT").filter(|h| h.is_image()) else { return Ok(None) };
+    if hdu.shape != [layout.ny, layout.nx] || fits.available(hdu) < hdu.data_len {
+        warnings
+            .push(format!("AVERAGE_DARK_CURRENT is {}, not an image of the frame: ignored", by(&hdu.shape)));
+        return Ok(None);
+    }
+    let values = fits.f32(hdu)?;
+    Ok(Some(values.into_iter().map(|v| if v.is_finite() { v } else { 0.0 }).collect()))
+}
+
 /// PIXELDQ as a plane, and the HDU of flags of single reads.
 fn flags(
     fits: &Fits,
@@ -250,6 +266,7 @@ impl Ramp {
             times: self.times[reads.clone()].to_vec(),
             nsample: self.nsample[reads].to_vec(),
             pixeldq: self.pixeldq.clone(),
+            average_dark: self.average_dark.clone(),
             warnings: Vec::new(),
             source,
             ..*self

@@ -131,6 +131,7 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions) -> Result<Ramp> {
         frame_time: 0.0,
         encoding: first.stored.encoding,
         pixeldq: None,
+        average_dark: None,
         has_groupdq: false,
         warnings,
         source: Source::Reads(files),

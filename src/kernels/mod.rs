@@ -9,12 +9,19 @@
 pub mod calibrate;
 pub mod combine;
 pub mod extract;
+pub mod jump_spread;
 mod layout;
+pub mod likely;
 #[cfg(test)]
 pub(crate) mod normal;
+pub mod ols_c;
 pub mod ramp;
 mod real;
 pub mod shrink;
+mod stored;
+#[cfg(test)]
+mod stored_tests;
+pub mod two_point;
 
 pub use layout::{Field, Layout};
 pub use real::Real;
@@ -121,5 +128,14 @@ pub struct Args<'a> {
 
 /// Every kernel, for validation and for building all pipelines at start-up.
 pub fn all() -> Vec<&'static Kernel> {
-    vec![&calibrate::CALIBRATE, &combine::COMBINE, &extract::EXTRACT, &ramp::RAMP]
+    vec![
+        &calibrate::CALIBRATE,
+        &combine::COMBINE,
+        &extract::EXTRACT,
+        &jump_spread::JUMP_SPREAD,
+        &likely::LIKELY,
+        &ols_c::OLS_C,
+        &ramp::RAMP,
+        &two_point::TWO_POINT,
+    ]
 }

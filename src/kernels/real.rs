@@ -33,10 +33,16 @@ pub trait Real:
     fn of(value: f32) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// To the power of `exponent`.
+    fn powf(self, exponent: Self) -> Self;
+    /// Without its sign.
+    fn abs(self) -> Self;
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
     /// To the engines' precision.
     fn to_f32(self) -> f32;
+    /// To the reference's precision.
+    fn to_f64(self) -> f64;
     /// The larger (neither is NaN).
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
@@ -65,12 +71,24 @@ macro_rules! real {
                 self.sqrt()
             }
             #[inline(always)]
+            fn powf(self, exponent: Self) -> Self {
+                self.powf(exponent)
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                self.abs()
+            }
+            #[inline(always)]
             fn is_finite(self) -> bool {
                 self.is_finite()
             }
             #[inline(always)]
             fn to_f32(self) -> f32 {
                 self as f32
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
             }
         }
     };

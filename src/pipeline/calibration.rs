@@ -233,6 +233,14 @@ impl<'a> Calibration<'a> {
         Ok(Some(bias))
     }
 
+    /// The gain of the frame, (ny, nx), e-/DN.
+    pub fn gain(&self) -> Result<Vec<f32>> {
+        let n = self.ny * self.nx;
+        let (mut gain, mut bits) = (vec![0.0; n], vec![0; n]);
+        self.gain.read(0..self.ny, &[], &mut gain, &mut bits)?;
+        Ok(gain)
+    }
+
     /// Drops the warnings about references that no step of `recipe` would use.
     pub fn without(&mut self, recipe: &Recipe) {
         let runs = |name: &str| recipe.steps.iter().any(|s| s.name() == name && !s.skip());

@@ -10,7 +10,7 @@ use super::provenance::{Provenance, Status};
 use super::stage1::{Plan, Stream};
 use super::wcs::{self, Grid};
 use super::{ramp_file, ramp_rates};
-use crate::config::{RateUnits, Recipe, Step};
+use crate::config::{Algorithm, JumpMethod, RateUnits, Recipe, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
@@ -189,7 +189,13 @@ fn from_ramp(
     if recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_none() {
         wanted.remove("nonlin");
     }
-    let integer = ramp.encoding != Encoding::F32;
+    // Methods of other programs have their noise too: nothing for the rounding.
+    let theirs = recipe.steps.iter().any(|s| match s {
+        Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
+        Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
+        _ => false,
+    });
+    let integer = ramp.encoding != Encoding::F32 && !theirs;
     let needed: Vec<&str> = ["mask", "bias", "saturation", "gain", "readnoise", "nonlin"]
         .into_iter()
         .filter(|t| wanted.contains_key(*t))

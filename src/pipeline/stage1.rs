@@ -6,9 +6,11 @@
 //! by the same kernel from a list, and patched. The answer does not depend on the
 //! size of the chunks.
 
+mod chain;
+
 use std::ops::Range;
 
-use crate::config::{Algorithm, Detector, RateUnits, Recipe, Step};
+use crate::config::{Algorithm, Detector, JumpMethod, RateUnits, Recipe, Step};
 use crate::datamodel::{Rate, dq};
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::{Error, Result};
@@ -25,6 +27,7 @@ pub struct Plan {
     grow: u32,
     refpix: Option<crate::config::Refpix>,
     params: Params,
+    chain: chain::Chain,
     /// Steps that were asked for but cannot run, with the reason.
     pub left_out: Vec<(&'static str, String)>,
 }
@@ -51,6 +54,7 @@ impl Plan {
             grow: 0,
             refpix: None,
             params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
+            chain: chain::Chain::default(),
             left_out: Vec::new(),
         };
         let (ncoef, zero_point) = cal.polynomial();
@@ -69,16 +73,24 @@ impl Plan {
                     plan.params.zero_point = zero_point;
                 }
                 Step::Linearity(_) => plan.left_out.push(("linearity", "no nonlin reference".into())),
+                Step::Jump(s) if s.method == JumpMethod::TwoPoint => plan.chain.find_jumps(s),
                 Step::Jump(s) => {
+                    let threshold = s.rejection_threshold.unwrap_or(5.5);
                     plan.stages |= stage::JUMP;
                     plan.params.max_jumps = s.max_jumps;
-                    plan.params.threshold_one = (s.rejection_threshold * s.rejection_threshold) as f32;
-                    plan.params.threshold_two = threshold_two(s.rejection_threshold) as f32;
+                    plan.params.threshold_one = (threshold * threshold) as f32;
+                    plan.params.threshold_two = threshold_two(threshold) as f32;
                 }
                 Step::RampFit(s) => {
                     plan.stages |= stage::FIT;
+                    if plan.chain.fit_with(s) {
+                        plan.stages &= !stage::JUMP;
+                        plan.left_out.push(("jump", "ramp_fit.algorithm = likely finds its own".into()));
+                    }
                     plan.params.algorithm = match s.algorithm {
-                        Algorithm::Likelihood => ramp::algorithm::LIKELIHOOD,
+                        Algorithm::Likelihood | Algorithm::OlsC | Algorithm::Likely => {
+                            ramp::algorithm::LIKELIHOOD
+                        }
                         Algorithm::Ols => ramp::algorithm::OLS,
                         Algorithm::Mcds | Algorithm::Cds => ramp::algorithm::MCDS,
                     };
@@ -106,6 +118,8 @@ pub struct Stream<'a> {
     grow: u32,
     rows: usize,
     nreads: u32,
+    chain: chain::Chain,
+    facts: chain::Facts,
     /// What the reference pixels gave.
     pub offsets: Option<(usize, f64)>,
 }
@@ -188,14 +202,28 @@ impl<'a> Stream<'a> {
                 )),
             }
         }
+        let mut chain = plan.chain.clone();
+        let mut facts = chain::Facts::default();
+        if chain.needed() {
+            let mut warnings = Vec::new();
+            facts = chain.look(ramp, &cal, &mut warnings)?;
+            cal.warnings.extend(warnings);
+        }
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
-        Ok(Stream { ramp, cal, params, tables, grow: plan.grow, rows, nreads, offsets: found })
+        let grow = plan.grow;
+        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, offsets: found })
     }
 
     /// The planes, with the reference pixels flagged.
     pub fn calibration(&self) -> &Calibration<'a> {
         &self.cal
+    }
+
+    /// Pixels over which saturation reaches: an averaged read that a neighbour's
+    /// growth makes doubtful has neighbours in its turn.
+    fn reach(&self) -> usize {
+        self.grow as usize * if averaged(self.ramp) { 2 } else { 1 }
     }
 
     fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
@@ -251,7 +279,7 @@ impl<'a> Stream<'a> {
             stride_x: strides.x as u32,
             listed: u32::from(list.is_some()),
             grow: if list.is_some() || store { self.grow } else { 0 },
-            stages: self.params.stages | if store { stage::STORE } else { 0 },
+            stages: if store { self.params.stages & !stage::FIT | stage::STORE } else { self.params.stages },
             ..self.params
         };
         engine.submit(&vec![Dispatch {
@@ -269,6 +297,9 @@ impl<'a> Stream<'a> {
 
     /// P1 to P3: the rates of the whole frame. `progress` hears the fraction done.
     pub fn rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
+        if self.chain.needed() {
+            return self.chained_rates(engine, progress);
+        }
         let (ny, nx) = (self.ramp.ny, self.ramp.nx);
         let mut rate = Rate::zeros(ny, nx);
         let tables = engine.buffer_of_f32(&self.tables)?;
@@ -305,7 +336,7 @@ impl<'a> Stream<'a> {
     /// P2 and P3: pixels near saturated ones, refitted with the saturation of their
     /// neighbourhood.
     fn refit(&self, engine: &mut dyn Engine, tables: Buffer, rate: &mut Rate) -> Result<()> {
-        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.grow as usize);
+        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.reach());
         let touched = dilate(&rate.dq, ny, nx, grow);
         for rows in self.chunks() {
             let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
@@ -329,7 +360,10 @@ impl<'a> Stream<'a> {
         engine: &mut dyn Engine,
         sink: &mut dyn FnMut(Range<usize>, &[f32], &[u32]) -> Result<()>,
     ) -> Result<()> {
-        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.grow as usize);
+        if self.chain.needed() {
+            return self.chained_ramps(engine, sink);
+        }
+        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.reach());
         let tables = engine.buffer_of_f32(&self.tables)?;
         for rows in self.chunks() {
             let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
@@ -389,6 +423,10 @@ fn scatter(words: &[u32], items: usize, rate: &mut Rate, pixels: impl Iterator<I
     }
 }
 
+fn averaged(ramp: &Ramp) -> bool {
+    ramp.nsample.iter().any(|n| *n > 1)
+}
+
 /// Pixels within `grow` of a saturated one.
 fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
     let mut out = vec![false; bits.len()];
@@ -407,11 +445,13 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let nx = ramp.nx as u64;
     let raw = ramp.chunk_bytes(1) as u64;
     let flags = if ramp.has_groupdq { total * nx * 4 } else { 0 };
-    let out = if plan.fits() { OUT_PLANES as u64 } else { total } * nx * 4;
+    let rates = plan.fits() && !plan.chain.needed();
+    let out = if rates { OUT_PLANES as u64 } else { total } * nx * 4;
     let planes = planes as u64 * nx * 4;
-    let flags_out = if plan.fits() { 0 } else { total * nx * 4 };
+    let flags_out = if rates { 0 } else { total * nx * 4 };
     let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
-    let together = (raw + flags + out + planes + flags_out).max(1) * 2;
+    let more = chain::row_bytes(plan, total, nx);
+    let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
     let device = engine.device();
     let rows = (device.max_binding / largest)
         .min(device.memory / 2 / together)
@@ -423,7 +463,8 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
         });
     }
     // Halo rows of the sparse passes must fit too.
-    Ok((rows.saturating_sub(2 * u64::from(plan.grow)).max(1) as usize).min(ramp.ny))
+    Ok((rows.saturating_sub(4 * u64::from(plan.grow) + 2 * plan.chain.halo() as u64).max(1) as usize)
+        .min(ramp.ny))
 }
 
 #[cfg(test)]

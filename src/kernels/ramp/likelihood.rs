@@ -13,11 +13,11 @@ use super::tables::Tables;
 
 /// What the recursions keep for every difference of a block of `L` pixels.
 #[derive(Debug, Clone)]
-pub(super) struct Block<T, const L: usize> {
+pub(in crate::kernels) struct Block<T, const L: usize> {
     /// Differences, e-/s; 0 where unusable.
-    pub(super) d: Vec<[T; L]>,
+    pub(in crate::kernels) d: Vec<[T; L]>,
     /// 1 where usable, else 0.
-    pub(super) used: Vec<[T; L]>,
+    pub(in crate::kernels) used: Vec<[T; L]>,
     z: Vec<[T; L]>,
     w: Vec<[T; L]>,
     inv: Vec<[T; L]>,
@@ -26,17 +26,17 @@ pub(super) struct Block<T, const L: usize> {
 
 /// The sums of a forward pass: 1'C⁻¹1, 1'C⁻¹(d − a0), (d − a0)'C⁻¹(d − a0).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sums<T, const L: usize> {
-    pub(super) s0: [T; L],
-    pub(super) s1: [T; L],
-    pub(super) s2: [T; L],
+pub(in crate::kernels) struct Sums<T, const L: usize> {
+    pub(in crate::kernels) s0: [T; L],
+    pub(in crate::kernels) s1: [T; L],
+    pub(in crate::kernels) s2: [T; L],
 }
 
 /// The best omission of each pixel: gain in χ² and the first difference dropped.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Omission<T, const L: usize> {
-    pub(super) gain: [T; L],
-    pub(super) at: [i32; L],
+pub(in crate::kernels) struct Omission<T, const L: usize> {
+    pub(in crate::kernels) gain: [T; L],
+    pub(in crate::kernels) at: [i32; L],
 }
 
 impl<T: Real, const L: usize> Omission<T, L> {
@@ -51,14 +51,14 @@ impl<T: Real, const L: usize> Omission<T, L> {
 }
 
 impl<T: Real, const L: usize> Block<T, L> {
-    pub(super) fn new(differences: usize) -> Self {
+    pub(in crate::kernels) fn new(differences: usize) -> Self {
         let zeros = || vec![[T::ZERO; L]; differences];
         Block { d: zeros(), used: zeros(), z: zeros(), w: zeros(), inv: zeros(), link: zeros() }
     }
 
     /// Usable differences of each pixel.
     #[inline(always)]
-    pub(super) fn count(&self) -> [T; L] {
+    pub(in crate::kernels) fn count(&self) -> [T; L] {
         let mut n = [T::ZERO; L];
         for u in &self.used {
             for l in 0..L {
@@ -71,7 +71,7 @@ impl<T: Real, const L: usize> Block<T, L> {
     /// Mean of the usable differences without the largest and the smallest (of
     /// fewer than three, the mean of all): a start that one jump cannot pull.
     #[inline(always)]
-    pub(super) fn trimmed_mean(&self) -> [T; L] {
+    pub(in crate::kernels) fn trimmed_mean(&self) -> [T; L] {
         let (mut sum, mut n) = ([T::ZERO; L], [T::ZERO; L]);
         let (mut low, mut high) = ([T::HUGE; L], [-T::HUGE; L]);
         for (d, u) in self.d.iter().zip(&self.used) {
@@ -96,7 +96,13 @@ impl<T: Real, const L: usize> Block<T, L> {
 
     /// Forward pass with photon rate `g` and read variance `s2`, about `a0`.
     #[inline(always)]
-    pub(super) fn forward(&mut self, t: &Tables<T>, g: &[T; L], s2: &[T; L], a0: &[T; L]) -> Sums<T, L> {
+    pub(in crate::kernels) fn forward(
+        &mut self,
+        t: &Tables<T>,
+        g: &[T; L],
+        s2: &[T; L],
+        a0: &[T; L],
+    ) -> Sums<T, L> {
         let mut s = Sums { s0: [T::ZERO; L], s1: [T::ZERO; L], s2: [T::ZERO; L] };
         let (mut z, mut w, mut inv, mut before) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
         // Every row is copied out and back: the compiler vectorises loops over local
@@ -131,7 +137,11 @@ impl<T: Real, const L: usize> Block<T, L> {
 
     /// The best single and double omission, from the last forward pass.
     #[inline(always)]
-    pub(super) fn omissions(&self, t: &Tables<T>, s: &Sums<T, L>) -> (Omission<T, L>, Omission<T, L>) {
+    pub(in crate::kernels) fn omissions(
+        &self,
+        t: &Tables<T>,
+        s: &Sums<T, L>,
+    ) -> (Omission<T, L>, Omission<T, L>) {
         let none = Omission { gain: [T::ZERO; L], at: [-1; L] };
         let (mut one, mut two) = (none, none);
         let (mut gg, mut h, mut q) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
@@ -176,7 +186,7 @@ impl<T: Real, const L: usize> Block<T, L> {
     /// Sums of squares of the weights h: h'Cₚh and h'Cᵣh (photon and read parts of
     /// the covariance), from the last forward pass.
     #[inline(always)]
-    pub(super) fn parts(&self, t: &Tables<T>) -> ([T; L], [T; L]) {
+    pub(in crate::kernels) fn parts(&self, t: &Tables<T>) -> ([T; L], [T; L]) {
         let (mut photon, mut read) = ([T::ZERO; L], [T::ZERO; L]);
         let (mut h, mut link, mut bp, mut br) = ([T::ZERO; L], [T::ZERO; L], T::ZERO, T::ZERO);
         for i in (0..self.d.len()).rev() {

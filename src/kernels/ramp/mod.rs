@@ -13,7 +13,7 @@
 
 mod cpu;
 mod decode;
-mod likelihood;
+pub(super) mod likelihood;
 mod lines;
 mod rates;
 mod reads;
@@ -153,6 +153,12 @@ pub mod flag {
     pub const SATURATED: u32 = 2;
     /// A jump lies between the read before and this one.
     pub const JUMP_DET: u32 = 4;
+    /// Persistence of an earlier exposure.
+    pub const PERSISTENCE: u32 = 32;
+    /// At the floor of the converter: 0 DN or less.
+    pub const AD_FLOOR: u32 = 64;
+    /// Charge has migrated to the neighbours.
+    pub const CHARGELOSS: u32 = 128;
 }
 
 /// Calibration planes, in order; polynomial coefficients follow.
@@ -196,7 +202,7 @@ pub enum Out {
 /// Number of [`Out`] planes.
 pub const OUT_PLANES: usize = 7;
 /// NaN as it is stored.
-const NAN: u32 = 0x7fc0_0000;
+pub(super) const NAN: u32 = 0x7fc0_0000;
 /// Pixels that the CPU form treats together.
 const LANES: usize = 16;
 

@@ -17,6 +17,8 @@ pub(super) struct Source<'a, T> {
     pub(super) columns: &'a [f32],
     pub(super) lines: &'a [f32],
     pub(super) list: &'a [u32],
+    /// Some reads average several frames.
+    averaged: bool,
 }
 
 /// State of a block of `L` pixels.
@@ -49,13 +51,15 @@ impl<'a, T: Real> Source<'a, T> {
         let tables = args.buffers[3].floats();
         let (tables, rest) = tables.split_at(reads * TABLE_ARRAYS);
         let (columns, lines) = rest.split_at(reads * p.across as usize);
+        let tables = Tables::from_floats(tables, reads);
         Source {
             p,
+            averaged: tables.inv_n.iter().any(|v: &T| *v < T::ONE),
             pixels: p.nx as usize * p.rows as usize,
             ramp: args.buffers[0].words(),
             flags: args.buffers[1].words(),
             cal: args.buffers[2].words(),
-            tables: Tables::from_floats(tables, reads),
+            tables,
             columns,
             lines,
             list: args.buffers[4].words(),
@@ -165,30 +169,92 @@ impl<'a, T: Real> Source<'a, T> {
                 let (y, mut flags) = (w.y[k], w.flags[k]);
                 for l in 0..L {
                     dead[l] = if y[l] >= threshold[l] { flag::SATURATED } else { dead[l] };
-                    flags[l] |= dead[l];
+                    let floor = y[l] <= T::ZERO && flags[l] & flag::DO_NOT_USE == 0;
+                    flags[l] |= dead[l] | if floor { flag::AD_FLOOR | flag::DO_NOT_USE } else { 0 };
                 }
                 w.flags[k] = flags;
             }
         }
+        if self.averaged {
+            self.partly_saturated(w, &threshold);
+        }
+    }
+
+    /// Averaged reads whose last frames saturated, which the average hides (stcal
+    /// 1.20.0, `saturation.py`): the read before the first saturated one, where it
+    /// would have reached the threshold by its last frame, with its neighbours; and
+    /// the second read, where the third is saturated, the first does not foretell
+    /// it, and the second has risen by more than its share of what was left.
+    fn partly_saturated<const L: usize>(&self, w: &mut Work<T, L>, threshold: &[T; L]) {
+        let reads = self.p.reads as usize;
+        let bias = self.lanes(Plane::Bias as usize, w);
+        for l in 0..L {
+            for start in (0..self.reads()).step_by(reads) {
+                let saturated = |k: &usize| w.flags[start + k][l] & flag::SATURATED != 0;
+                let own = (0..reads).find(saturated).unwrap_or(reads);
+                if own == reads && self.p.grow == 0 {
+                    continue;
+                }
+                for q in self.around(w.pixel[l]) {
+                    let first = self.first_saturated(q, start / reads);
+                    if first > 0 && first < reads && self.hides(q, start + first - 1) {
+                        w.flags[start + first - 1][l] |= flag::DO_NOT_USE;
+                    }
+                }
+                if own == 2 {
+                    let (y, t) = (|k: usize| w.y[start + k][l], &self.tables);
+                    let last = self.last_frame(start + 2);
+                    let foretold = (y(0) - bias[l]) / t.time[start] * last + bias[l] >= threshold[l];
+                    let share = (threshold[l] - y(0)) * t.inv_n[start + 1];
+                    if !foretold && y(1) - y(0) > share {
+                        w.flags[start + 1][l] |= flag::DO_NOT_USE;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Time of the last frame of read `k` of the exposure, s.
+    fn last_frame(&self, k: usize) -> T {
+        let t = &self.tables;
+        // Half the span of the frames, from the lag of their mean.
+        t.time[k] - T::of(3.0) * t.lag[k] / (T::ONE + t.inv_n[k])
+    }
+
+    /// Whether read `k` of the exposure, not flagged itself, reaches the threshold by
+    /// its last frame.
+    fn hides(&self, pixel: usize, k: usize) -> bool {
+        if self.tables.inv_n[k] >= T::ONE {
+            return false;
+        }
+        let threshold = T::of(f32::from_bits(self.plane(Plane::Saturation as usize, pixel)));
+        let value: Option<T> = decode::one(Encoding::of(self.p.encoding), self.ramp, self.element(pixel, k));
+        let came = if self.on(stage::FLAGS_IN) { self.flags[k * self.pixels + pixel] } else { 0 };
+        value.is_some_and(|v| v > T::ZERO && v * self.last_frame(k) >= threshold * self.tables.time[k])
+            && came & (flag::DO_NOT_USE | flag::SATURATED) == 0
+    }
+
+    /// The pixels within `grow` of `pixel`.
+    fn around(&self, pixel: usize) -> impl Iterator<Item = usize> + use<T> {
+        let (nx, rows, grow) = (self.p.nx as usize, self.p.rows as usize, self.p.grow as usize);
+        let (x, y) = (pixel % nx, pixel / nx);
+        let columns = x.saturating_sub(grow)..(x + grow + 1).min(nx);
+        (y.saturating_sub(grow)..(y + grow + 1).min(rows))
+            .flat_map(move |row| columns.clone().map(move |column| row * nx + column))
     }
 
     /// First read of `ramp` at which any pixel within `grow` of `pixel` saturates.
     pub(super) fn first_saturated(&self, pixel: usize, ramp: usize) -> usize {
         let (p, reads) = (&self.p, self.p.reads as usize);
-        let (nx, rows, grow) = (p.nx as usize, p.rows as usize, p.grow as usize);
-        let (x, y) = (pixel % nx, pixel / nx);
         let mut first = reads;
-        for ny in y.saturating_sub(grow)..(y + grow + 1).min(rows) {
-            for nx_ in x.saturating_sub(grow)..(x + grow + 1).min(nx) {
-                let q = ny * nx + nx_;
-                let threshold = T::of(f32::from_bits(self.plane(Plane::Saturation as usize, q)));
-                for k in 0..first {
-                    let at = self.element(q, ramp * reads + k);
-                    let value: Option<T> = decode::one(Encoding::of(p.encoding), self.ramp, at);
-                    if value.is_some_and(|v| v >= threshold) {
-                        first = k;
-                        break;
-                    }
+        for q in self.around(pixel) {
+            let threshold = T::of(f32::from_bits(self.plane(Plane::Saturation as usize, q)));
+            for k in 0..first {
+                let at = self.element(q, ramp * reads + k);
+                let value: Option<T> = decode::one(Encoding::of(p.encoding), self.ramp, at);
+                if value.is_some_and(|v| v >= threshold) {
+                    first = k;
+                    break;
                 }
             }
         }

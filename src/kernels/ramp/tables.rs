@@ -12,7 +12,7 @@ use super::super::real::Real;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tables<T> {
     /// 1/Δ, s⁻¹.
-    pub(super) inv_dt: Vec<T>,
+    pub(in crate::kernels) inv_dt: Vec<T>,
     /// Photon part of the diagonal.
     pub(super) ap: Vec<T>,
     /// Read part of the diagonal.
@@ -25,9 +25,9 @@ pub struct Tables<T> {
     /// share is an average, which a hit can split.
     pub(super) pair: Vec<T>,
     /// Mean time of read k, s.
-    pub(super) time: Vec<T>,
+    pub(in crate::kernels) time: Vec<T>,
     /// 1/N of read k.
-    pub(super) inv_n: Vec<T>,
+    pub(in crate::kernels) inv_n: Vec<T>,
     /// τ − t̄ of read k, s.
     pub(super) lag: Vec<T>,
 }
@@ -86,7 +86,7 @@ impl Tables<f64> {
 
 impl<T: Real> Tables<T> {
     /// Back from a buffer of `n` entries an array.
-    pub(super) fn from_floats(words: &[f32], n: usize) -> Tables<T> {
+    pub(in crate::kernels) fn from_floats(words: &[f32], n: usize) -> Tables<T> {
         let array = |i: usize| words[i * n..(i + 1) * n].iter().map(|v| T::of(*v)).collect();
         Tables {
             inv_dt: array(0),
@@ -98,6 +98,22 @@ impl<T: Real> Tables<T> {
             time: array(6),
             inv_n: array(7),
             lag: array(8),
+        }
+    }
+
+    /// The tables of one ramp of `reads`.
+    pub(in crate::kernels) fn of_ramp(&self, ramp: usize, reads: usize) -> Tables<T> {
+        let part = |all: &Vec<T>| all[ramp * reads..(ramp + 1) * reads].to_vec();
+        Tables {
+            inv_dt: part(&self.inv_dt),
+            ap: part(&self.ap),
+            ar: part(&self.ar),
+            bp: part(&self.bp),
+            br: part(&self.br),
+            pair: part(&self.pair),
+            time: part(&self.time),
+            inv_n: part(&self.inv_n),
+            lag: part(&self.lag),
         }
     }
 }

@@ -1,0 +1,397 @@
+//! Stage 1 step by step, for methods that the fused kernel does not have: each
+//! chunk's ramp is stored, jumps are found in it and spread, and it is fitted.
+//!
+//! Chunks have a halo of rows, wide enough for the growth of saturation and one row
+//! more for the neighbours of jumps; the answer does not depend on their size.
+
+use std::ops::Range;
+
+use super::super::calibration::Calibration;
+use super::{Plan, Slot, Stream, place, threshold_two};
+use crate::config::{Algorithm, Jump, RampFit};
+use crate::datamodel::Rate;
+use crate::engine::{Buffer, Dispatch, Engine};
+use crate::error::{Error, Result};
+use crate::input::Ramp;
+use crate::kernels::jump_spread::{self, JUMP_SPREAD};
+use crate::kernels::likely::{self, LIKELY};
+use crate::kernels::ols_c::{self, OLS_C};
+use crate::kernels::ramp::{Encoding, OUT_PLANES, Params, RAMP, flag, stage};
+use crate::kernels::two_point::{self, TWO_POINT, mode};
+
+/// Gains in χ² of stcal's LIKELY where no threshold is given.
+const LIKELY_GAINS: (f64, f64) = (20.25, 23.8);
+/// stcal's LIKELY leaves shorter ramps to OLS_C.
+const LIKELY_READS: usize = 4;
+
+/// What of a recipe needs the ramp stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Chain {
+    jump: Option<Jump>,
+    fit: Fit,
+}
+
+/// The fit after it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+enum Fit {
+    /// The ramp kernel's.
+    #[default]
+    Ramp,
+    OlsC {
+        suppress: bool,
+    },
+    Likely {
+        one: f64,
+        two: f64,
+        suppress: bool,
+    },
+}
+
+/// What the methods must know of the whole exposure.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    /// (ramps, reads): every pixel is DO_NOT_USE.
+    dead: Vec<bool>,
+    /// Median gain, e-/DN.
+    gain: f64,
+}
+
+impl Chain {
+    /// Whether there is anything for it to do.
+    pub(super) fn needed(&self) -> bool {
+        self.jump.is_some() || self.fit != Fit::Ramp
+    }
+
+    /// Takes the two-point method's parameters.
+    pub(super) fn find_jumps(&mut self, step: &Jump) {
+        self.jump = Some(step.clone());
+    }
+
+    /// Takes the fit, where it is one of its own. Says whether that finds its own jumps.
+    pub(super) fn fit_with(&mut self, step: &RampFit) -> bool {
+        let suppress = step.suppress_one_group;
+        match step.algorithm {
+            Algorithm::OlsC => self.fit = Fit::OlsC { suppress },
+            Algorithm::Likely => {
+                let (one, two) = step.rejection_threshold.map_or(LIKELY_GAINS, |t| (t * t, threshold_two(t)));
+                self.fit = Fit::Likely { one, two, suppress };
+                self.jump = None;
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Rows around a chunk beside those of the growth of saturation.
+    pub(super) fn halo(&self) -> usize {
+        usize::from(self.jump.as_ref().is_some_and(|j| j.flag_4_neighbors))
+    }
+
+    /// Looks over the exposure: reads that no pixel can use, the typical gain.
+    pub(super) fn look(
+        &mut self,
+        ramp: &Ramp,
+        cal: &Calibration<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Facts> {
+        if let Fit::Likely { suppress, .. } = self.fit
+            && ramp.reads < LIKELY_READS
+        {
+            warnings.push(format!("ramp_fit: {} reads a ramp are too few for likely; ols_c", ramp.reads));
+            self.fit = Fit::OlsC { suppress };
+        }
+        if matches!(self.fit, Fit::OlsC { .. }) && even(ramp).is_none() {
+            let message = "its reads are not evenly spaced averages of as many frames, which ols_c needs: \
+                           take --steps.ramp_fit.algorithm=likelihood";
+            return Err(Error::input(&ramp.path, message));
+        }
+        let total = ramp.ramps * ramp.reads;
+        let mut dead = vec![ramp.has_groupdq; total];
+        /// Rows looked at together.
+        const ROWS: usize = 64;
+        for first in (0..ramp.ny).step_by(ROWS) {
+            let rows = first..(first + ROWS).min(ramp.ny);
+            let pixels = rows.len() * ramp.nx;
+            if !dead.contains(&true) {
+                break;
+            }
+            let Some(flags) = ramp.groupdq_rows(rows)? else { break };
+            for (d, read) in dead.iter_mut().zip(flags.chunks(pixels)) {
+                *d = *d && read.iter().all(|f| u32::from(*f) & flag::DO_NOT_USE != 0);
+            }
+        }
+        let mut gain = cal.gain()?;
+        let middle = gain.len() / 2;
+        let gain = f64::from(*gain.select_nth_unstable_by(middle, f32::total_cmp).1);
+        Ok(Facts { dead, gain })
+    }
+}
+
+/// Seconds from read to read of an evenly read exposure.
+fn even(ramp: &Ramp) -> Option<f64> {
+    let first = ramp.times.first()?;
+    let n = ramp.reads;
+    let step = if n > 1 { (ramp.times[n - 1] - first) / (n - 1) as f64 } else { *first };
+    let near = |t: f64, i: usize| (t - first - (i % n) as f64 * step).abs() < 1e-3 * step;
+    let all = ramp.times.iter().enumerate().all(|(i, t)| near(*t, i));
+    (all && ramp.nsample.iter().all(|f| *f == ramp.nsample[0])).then_some(step)
+}
+
+/// One chunk after its jumps: a grid of pixels with its halo.
+struct Chunk {
+    slot: Slot,
+    /// Flags `[read][pixel]` of the grid.
+    flags: Buffer,
+    /// Other memory, to be freed.
+    more: Vec<Buffer>,
+    grid: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Chunk {
+    fn free(self, engine: &mut dyn Engine) {
+        self.slot.free(engine);
+        self.more.into_iter().for_each(|b| engine.free(b));
+    }
+}
+
+impl Stream<'_> {
+    /// The rates of the whole frame through stored ramps.
+    pub(super) fn chained_rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
+        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
+        let mut rate = Rate::zeros(ny, nx);
+        let tables = engine.buffer_of_f32(&self.tables)?;
+        let chunks = self.chunks();
+        for (i, rows) in chunks.iter().enumerate() {
+            let chunk = self.chunk(engine, tables, rows.clone())?;
+            let out = engine.allocate(OUT_PLANES * rows.len() * nx)?;
+            self.fit_chunk(engine, tables, &chunk, out)?;
+            engine.download_with(out, &mut |w| place(w, &mut rate, rows.start * nx..rows.end * nx))?;
+            engine.free(out);
+            chunk.free(engine);
+            progress((i + 1) as f64 / chunks.len() as f64);
+        }
+        engine.free(tables);
+        Ok(rate)
+    }
+
+    /// The ramp after its jumps; see [`Stream::ramps`].
+    pub(super) fn chained_ramps(
+        &self,
+        engine: &mut dyn Engine,
+        sink: &mut dyn FnMut(Range<usize>, &[f32], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        let nx = self.ramp.nx;
+        let tables = engine.buffer_of_f32(&self.tables)?;
+        for rows in self.chunks() {
+            let chunk = self.chunk(engine, tables, rows.clone())?;
+            let (values, flags) = (engine.download_f32(chunk.slot.out)?, engine.download(chunk.flags)?);
+            let inner = (rows.start - chunk.grid.start) * nx..(rows.end - chunk.grid.start) * nx;
+            let pixels = chunk.grid.len() * nx;
+            let values: Vec<f32> = values.chunks(pixels).flat_map(|r| &r[inner.clone()]).copied().collect();
+            let flags: Vec<u32> = flags.chunks(pixels).flat_map(|r| &r[inner.clone()]).copied().collect();
+            chunk.free(engine);
+            sink(rows, &values, &flags)?;
+        }
+        engine.free(tables);
+        Ok(())
+    }
+
+    /// Stores the ramp of `rows` and finds its jumps.
+    fn chunk(&self, engine: &mut dyn Engine, tables: Buffer, rows: Range<usize>) -> Result<Chunk> {
+        let halo = self.reach() + self.chain.halo();
+        let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(self.ramp.ny);
+        let pixels = grid.len() * self.ramp.nx;
+        let slot = self.slot(engine, grid.len(), pixels, true)?;
+        self.start(engine, &slot, tables, grid.clone(), None, true)?;
+        let mut chunk = Chunk { flags: slot.flags_out, slot, more: Vec::new(), grid, rows };
+        if let Some(step) = &self.chain.jump
+            && let Some(mode) = self.jump_mode(step)
+        {
+            self.two_point(engine, tables, &mut chunk, step, mode)?;
+        }
+        Ok(chunk)
+    }
+
+    /// How the two-point method searches this exposure; `None` where it has too few
+    /// reads (stcal 1.20.0, `find_crs`).
+    fn jump_mode(&self, step: &Jump) -> Option<u32> {
+        let (ramps, reads) = (self.ramp.ramps, self.ramp.reads);
+        let dead: Vec<usize> =
+            self.facts.dead.chunks(reads).map(|r| r.iter().filter(|d| **d).count()).collect();
+        let usable = reads - dead.iter().max().copied().unwrap_or(0).min(reads);
+        let total = ramps * reads - dead.iter().sum::<usize>();
+        let least = step.minimum_sigclip_groups as usize;
+        let enough = if step.only_use_ints { ramps >= least } else { total >= least };
+        if usable < step.minimum_groups as usize && !enough {
+            return None;
+        }
+        Some(if enough && even(self.ramp).is_some() {
+            if step.only_use_ints { mode::CLIP_RAMPS } else { mode::CLIP_ALL }
+        } else if usable > step.min_diffs_single_pass as usize {
+            mode::SINGLE
+        } else {
+            mode::ITERATIVE
+        })
+    }
+
+    fn two_point(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        chunk: &mut Chunk,
+        step: &Jump,
+        mode: u32,
+    ) -> Result<()> {
+        let (ramps, reads) = (self.ramp.ramps as u32, self.ramp.reads as u32);
+        let (nx, rows) = (self.ramp.nx, chunk.grid.len());
+        let pixels = rows * nx;
+        let total = (ramps * reads) as usize;
+        let constants = vec![("NREADS", self.nreads)];
+        let found = engine.allocate(total * pixels)?;
+        let spread = engine.allocate(total * pixels)?;
+        let medians = engine.allocate(pixels)?;
+        let find = two_point::Params {
+            items: pixels as u32,
+            ramps,
+            reads,
+            mode,
+            normal: step.rejection_threshold.unwrap_or(4.0) as f32,
+            three: step.four_group_rejection_threshold as f32,
+            two: step.three_group_rejection_threshold as f32,
+            neighbours_min: step.min_jump_to_flag_neighbors as f32,
+            neighbours_max: step.max_jump_to_flag_neighbors as f32,
+        };
+        let after = |time: f64| {
+            let step = even(self.ramp).unwrap_or(f64::INFINITY);
+            // A hair more, so that a time of so many reads is that many.
+            (time / step + 1e-6).clamp(0.0, f64::from(reads)) as u32
+        };
+        let take = jump_spread::Params {
+            items: pixels as u32,
+            nx: nx as u32,
+            rows: rows as u32,
+            ramps,
+            reads,
+            neighbours: u32::from(step.flag_4_neighbors),
+            after_electrons_1: (step.after_jump_flag_dn1 * self.facts.gain) as f32,
+            after_reads_1: after(step.after_jump_flag_time1),
+            after_electrons_2: (step.after_jump_flag_dn2 * self.facts.gain) as f32,
+            after_reads_2: after(step.after_jump_flag_time2),
+        };
+        let (values, cal) = (chunk.slot.out, chunk.slot.cal);
+        engine.submit(&vec![
+            Dispatch {
+                kernel: &TWO_POINT,
+                buffers: vec![values, chunk.flags, cal, tables, found, medians],
+                items: pixels,
+                params: bytemuck::cast_slice(&[find]).to_vec(),
+                constants: constants.clone(),
+            },
+            Dispatch {
+                kernel: &JUMP_SPREAD,
+                buffers: vec![values, found, cal, tables, medians, spread],
+                items: pixels,
+                params: bytemuck::cast_slice(&[take]).to_vec(),
+                constants,
+            },
+        ])?;
+        chunk.flags = spread;
+        chunk.more.extend([found, spread, medians]);
+        Ok(())
+    }
+
+    /// Fits the chunk's own rows.
+    fn fit_chunk(&self, engine: &mut dyn Engine, tables: Buffer, chunk: &Chunk, out: Buffer) -> Result<()> {
+        let (ramp, nx) = (self.ramp, self.ramp.nx);
+        let (items, pixels) = (chunk.rows.len() * nx, chunk.grid.len() * nx);
+        let skip = (chunk.rows.start - chunk.grid.start) * nx;
+        let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
+        let mut extra = Vec::new();
+        let mut buffers = vec![chunk.slot.out, chunk.flags, chunk.slot.cal, tables];
+        let mut constants = vec![("NREADS", self.nreads)];
+        let plane = chunk.grid.start * nx..chunk.grid.end * nx;
+        let dark = ramp.average_dark.as_ref().map(|d| &d[plane]);
+        let own = Params { items: items as u32, ..self.params };
+        if self.chain.fit != Fit::Ramp {
+            let buffer = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
+            extra.push(buffer);
+            buffers.extend([buffer, out]);
+        }
+        let common = (items as u32, pixels as u32, skip as u32);
+        let (kernel, params) = match self.chain.fit {
+            Fit::OlsC { suppress } => {
+                let (first, last) = self.live();
+                let params = ols_c::Params {
+                    items: common.0,
+                    pixels: common.1,
+                    skip: common.2,
+                    ramps,
+                    reads,
+                    first,
+                    last,
+                    suppress_one_group: u32::from(suppress),
+                    counts: own.counts,
+                    dark: u32::from(dark.is_some()),
+                    group_time: even(ramp).unwrap_or(1.0) as f32,
+                    first_time: ramp.times[0] as f32,
+                    frames: f32::from(ramp.nsample[0]),
+                };
+                (&OLS_C, bytemuck::cast_slice(&[params]).to_vec())
+            }
+            Fit::Likely { one, two, .. } => {
+                let params = likely::Params {
+                    items: common.0,
+                    pixels: common.1,
+                    skip: common.2,
+                    ramps,
+                    reads,
+                    counts: own.counts,
+                    dark: u32::from(dark.is_some()),
+                    threshold_one: one as f32,
+                    threshold_two: two as f32,
+                };
+                constants.push(("NRAMPS", ramps.next_power_of_two()));
+                (&LIKELY, bytemuck::cast_slice(&[params]).to_vec())
+            }
+            Fit::Ramp => {
+                let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
+                extra.extend([engine.buffer_of(&list)?, engine.allocate(1)?]);
+                buffers.extend([extra[0], out, extra[1]]);
+                let params = Params {
+                    nx: nx as u32,
+                    rows: chunk.grid.len() as u32,
+                    row0: chunk.grid.start as u32,
+                    stride_ramp: reads * pixels as u32,
+                    stride_read: pixels as u32,
+                    stride_y: nx as u32,
+                    stride_x: 1,
+                    encoding: Encoding::Native as u32,
+                    listed: 1,
+                    stages: stage::FIT | stage::FLAGS_IN,
+                    ..own
+                };
+                (&RAMP, bytemuck::cast_slice(&[params]).to_vec())
+            }
+        };
+        engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;
+        extra.into_iter().for_each(|b| engine.free(b));
+        Ok(())
+    }
+
+    /// The reads that count: without those at the ends that no pixel of any ramp can
+    /// use (all of them at the start, one at the end), unless fewer than two are left.
+    fn live(&self) -> (u32, u32) {
+        let reads = self.ramp.reads;
+        let dead = |k: usize| self.facts.dead.iter().skip(k).step_by(reads).all(|d| *d);
+        let first = (0..reads).take_while(|k| dead(*k)).count();
+        let last = if dead(reads - 1) { reads - 1 } else { reads };
+        if last < first + 2 { (0, reads as u32) } else { (first as u32, last as u32) }
+    }
+}
+
+/// Bytes a row that the chain holds beside what every stored ramp needs.
+pub(super) fn row_bytes(plan: &Plan, reads: u64, nx: u64) -> u64 {
+    if plan.chain.needed() { (2 * reads + OUT_PLANES as u64 + 2) * nx * 4 } else { 0 }
+}
