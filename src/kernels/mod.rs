@@ -8,8 +8,11 @@
 
 pub mod calibrate;
 pub mod combine;
+pub mod cosmic;
 pub mod extract;
+pub mod laplacian;
 mod layout;
+pub mod median;
 #[cfg(test)]
 pub(crate) mod normal;
 pub mod ramp;
@@ -121,5 +124,13 @@ pub struct Args<'a> {
 
 /// Every kernel, for validation and for building all pipelines at start-up.
 pub fn all() -> Vec<&'static Kernel> {
-    vec![&calibrate::CALIBRATE, &combine::COMBINE, &extract::EXTRACT, &ramp::RAMP]
+    vec![
+        &calibrate::CALIBRATE,
+        &combine::COMBINE,
+        &cosmic::COSMIC,
+        &extract::EXTRACT,
+        &laplacian::LAPLACIAN,
+        &median::MEDIAN,
+        &ramp::RAMP,
+    ]
 }
