@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::cosmic_rays;
 use super::exposure::{self, Checksums, Level1, Made, exposures, is_stage1, note_references, write_level1};
 use super::job::{Done, Job};
 use super::lenslet;
@@ -50,7 +51,13 @@ impl Pipeline {
         self.checksums.retain(|path, _| !job.references.values().any(|p| p == path));
         let has = |f: fn(&Step) -> bool| job.recipe.steps.iter().any(|s| !s.skip() && f(s));
         let only_stage1 = job.recipe.steps.iter().all(is_stage1);
-        if has(|s| matches!(s, Step::Wavecal(_))) {
+        if let Some(step) = step!(job, PhotonTransfer) {
+            self.gain(job, step, progress)
+        } else if let Some(step) = step!(job, BadPixels) {
+            self.mask(job, step, progress)
+        } else if let Some(step) = step!(job, NonlinFit) {
+            self.nonlin(job, step, progress)
+        } else if has(|s| matches!(s, Step::Wavecal(_))) {
             self.lenspx(job, progress)
         } else if has(|s| matches!(s, Step::Extract(_) | Step::CubeBuild(_))) {
             self.cube(job, progress)
@@ -206,7 +213,7 @@ impl Pipeline {
             }
             _ => None,
         };
-        let mut record = std::mem::take(&mut level1.provenance);
+        let mut record = level1.provenance.clone();
         let mut types = vec!["dark", "flat"];
         if sky.is_some() {
             types.push("sky");
@@ -224,6 +231,14 @@ impl Pipeline {
         keep_common(&mut reduced.image, &level1);
         if let Some(scale) = reduced.sky_scale {
             level1.header.set("SKYSCALE", (scale * 1e6).round() / 1e6, "factor on the sky frame");
+        }
+        if let Some(step) = step!(job, CosmicRays) {
+            if cosmic_rays::applies(step, &level1, job.recipe.steps.len() == 1) {
+                let hits = cosmic_rays::reject(self.engine.as_mut(), &mut reduced.image, step)?;
+                level1.header.set("NCOSMIC", hits, "pixels that cosmic rays hit");
+            } else {
+                left_out.push("cosmic_rays");
+            }
         }
         let mut coordinates = None;
         if step!(job, AssignWcs).is_some() {

@@ -3,6 +3,7 @@
 
 mod blend;
 pub mod calibration;
+mod cosmic_rays;
 pub mod cube;
 mod cubes;
 mod execute;
@@ -13,6 +14,7 @@ mod job;
 mod lenslet;
 pub mod lenspx;
 pub mod masters;
+mod measure;
 pub mod product;
 pub mod provenance;
 mod ramp_file;
