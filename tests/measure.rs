@@ -104,6 +104,8 @@ fn gain_and_read_noise_come_back_within_their_errors() {
             assert!((chi2 - 1.0).abs() < 4.5 * (2f64 / 64.0).sqrt(), "ipc {ipc}: {name}: {figures:?}");
         }
         let header = Fits::open(&the(&out, "_GAIN_")).expect("open").primary().clone();
+        // It says nothing of references that it has not used.
+        assert!(header.has("R_BIAS") && !header.has("R_GAIN") && !header.has("R_READNO"));
         for keyword in ["IPCX", "IPCY"] {
             let found = header.number(keyword).expect("measured");
             assert!((found - ipc.parse::<f64>().expect("number")).abs() < 0.003, "{keyword} {found}");

@@ -19,6 +19,9 @@ pub(super) struct Corrected {
     pub(super) ramps: Vec<Ramp>,
     /// The input's first file of each.
     pub(super) names: Vec<PathBuf>,
+    /// Headers of the inputs as they came: the corrected ramps' own speak of
+    /// references that a measurement does not use.
+    headers: Vec<Header>,
     /// What the user should know, as sentences.
     pub(super) warnings: Vec<String>,
     /// Removed with all its ramps in the end.
@@ -74,14 +77,21 @@ impl Corrected {
         let folder = Folder(job.output.join(format!(".{}-ramps", job.recipe.name)));
         let groups = exposure::exposures(&job.inputs);
         let (mut ramps, mut names, mut warnings): (Vec<Ramp>, Vec<PathBuf>, Vec<String>) = Default::default();
+        let mut headers = Vec::new();
         for (i, files) in groups.iter().enumerate() {
             let name = files.first().cloned().unwrap_or_default();
             let path = folder.0.join(format!("{i}.fits"));
             let share = |f: f64| progress((i as f64 + f) / groups.len() as f64);
+            let no_reads = || Error::input(&name, "holds no reads: give the raw ramp that it was made of");
+            let options = OpenOptions { read_time: job.read_time };
+            let Raw::Ramp(raw) = input::open(&name, &job.instrument, &options)? else {
+                return Err(no_reads());
+            };
+            headers.push(raw.header);
             let Made::Ramp(path, said) =
                 exposure::level1(job, files, Some(&path), engine, checksums, &share)?
             else {
-                return Err(Error::input(&name, "holds no reads: give the raw ramp that it was made of"));
+                return Err(no_reads());
             };
             warnings.extend(said.into_iter().filter(|w| !warnings.contains(w)).collect::<Vec<_>>());
             let ramp = reopen(&path, job)?;
@@ -102,7 +112,7 @@ impl Corrected {
         if ramps.is_empty() {
             return Err(Error::NothingToReduce("no ramps to measure".into()));
         }
-        Ok(Corrected { ramps, names, warnings, _folder: folder })
+        Ok(Corrected { ramps, names, headers, warnings, _folder: folder })
     }
 
     /// Rows and columns.
@@ -112,7 +122,7 @@ impl Corrected {
 
     /// What products inherit.
     pub(super) fn header(&self) -> Header {
-        blend(&self.ramps.iter().map(|r| &r.header).collect::<Vec<_>>())
+        blend(&self.headers.iter().collect::<Vec<_>>())
     }
 
     /// Whether each pixel may be measured in every exposure, (ny, nx).
