@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::{Recipe, Step};
+
 const FAMILIES: &str = "Options for steps and references, with reduce, run and plan:\n  \
     --steps.<STEP>.<PARAMETER>=VALUE  a parameter of a step (`irisgpu config show` lists them)\n  \
     --override_<REFTYPE>=FILE         a reference file in place of the one chosen";
@@ -143,7 +145,17 @@ pub(super) struct Plan {
     pub(super) common: Common,
 }
 
+/// The built-in recipes, a line each.
+fn recipes() -> String {
+    let mut text = String::from("Recipes:\n");
+    for recipe in Recipe::names().filter_map(|n| Recipe::built_in(n).ok()) {
+        text += &format!("  {:<12} {}\n", recipe.name, recipe.about);
+    }
+    text + &format!("Steps:\n  {}", Step::NAMES.join(", "))
+}
+
 #[derive(Debug, Args)]
+#[command(after_help = recipes())]
 pub(super) struct Run {
     /// A recipe, a step, or a recipe's YAML file
     #[arg(value_name = "RECIPE|STEP")]

@@ -40,6 +40,9 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("dark", include_str!("../../configs/dark.yaml")),
     ("flat", include_str!("../../configs/flat.yaml")),
     ("sky", include_str!("../../configs/sky.yaml")),
+    ("gain", include_str!("../../configs/gain.yaml")),
+    ("mask", include_str!("../../configs/mask.yaml")),
+    ("nonlin", include_str!("../../configs/nonlin.yaml")),
     ("imager", include_str!("../../configs/imager.yaml")),
     ("lenspx", include_str!("../../configs/lenspx.yaml")),
     ("lenslet_sky", include_str!("../../configs/lenslet_sky.yaml")),
@@ -69,7 +72,11 @@ impl Recipe {
     /// A recipe of the one step `name`, with its defaults.
     pub fn single(name: &str) -> Option<Recipe> {
         let step = Step::with_defaults(name)?;
-        let takes = if matches!(step, Step::CombineFrames(_)) { Takes::Set } else { Takes::One };
+        let set = matches!(
+            step,
+            Step::CombineFrames(_) | Step::PhotonTransfer(_) | Step::BadPixels(_) | Step::NonlinFit(_)
+        );
+        let takes = if set { Takes::Set } else { Takes::One };
         Some(Recipe { name: name.into(), about: format!("the step {name} alone"), takes, steps: vec![step] })
     }
 
@@ -102,6 +109,9 @@ impl Recipe {
         let has = |name| self.steps.iter().any(|s| s.name() == name);
         match self.name.as_str() {
             _ if self.takes == Takes::One => None,
+            _ if has("photon_transfer") => Some("gain"),
+            _ if has("bad_pixels") => Some("mask"),
+            _ if has("nonlin_fit") => Some("nonlin"),
             _ if has("wavecal") => Some("lenspx"),
             _ if has("normalize") => Some("flat"),
             "dark" => Some("dark"),

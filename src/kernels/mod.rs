@@ -8,10 +8,13 @@
 
 pub mod calibrate;
 pub mod combine;
+pub mod cosmic;
 pub mod extract;
 pub mod jump_spread;
+pub mod laplacian;
 mod layout;
 pub mod likely;
+pub mod median;
 #[cfg(test)]
 pub(crate) mod normal;
 pub mod ols_c;
@@ -131,9 +134,12 @@ pub fn all() -> Vec<&'static Kernel> {
     vec![
         &calibrate::CALIBRATE,
         &combine::COMBINE,
+        &cosmic::COSMIC,
         &extract::EXTRACT,
         &jump_spread::JUMP_SPREAD,
+        &laplacian::LAPLACIAN,
         &likely::LIKELY,
+        &median::MEDIAN,
         &ols_c::OLS_C,
         &ramp::RAMP,
         &two_point::TWO_POINT,

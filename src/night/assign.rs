@@ -68,6 +68,7 @@ fn needs(step: &Step) -> &'static [&'static str] {
         Step::Bias(_) => &["bias"],
         Step::Linearity(_) => &["nonlin"],
         Step::Jump(_) | Step::RampFit(_) => &["gain", "readnoise"],
+        Step::BadPixels(_) => &["gain"],
         Step::DarkSub(_) => &["dark"],
         Step::FlatField(_) => &["flat"],
         Step::Background(_) | Step::SkySub(_) => &["sky"],

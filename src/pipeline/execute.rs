@@ -47,7 +47,13 @@ impl Pipeline {
         self.checksums.retain(|path, _| !job.references.values().any(|p| p == path));
         let has = |f: fn(&Step) -> bool| job.recipe.steps.iter().any(|s| !s.skip() && f(s));
         let only_stage1 = job.recipe.steps.iter().all(is_stage1);
-        if has(|s| matches!(s, Step::Wavecal(_))) {
+        if let Some(step) = step!(job, PhotonTransfer) {
+            self.gain(job, step, progress)
+        } else if let Some(step) = step!(job, BadPixels) {
+            self.mask(job, step, progress)
+        } else if let Some(step) = step!(job, NonlinFit) {
+            self.nonlin(job, step, progress)
+        } else if has(|s| matches!(s, Step::Wavecal(_))) {
             self.lenspx(job, progress)
         } else if has(|s| matches!(s, Step::Extract(_) | Step::CubeBuild(_) | Step::SkySub(_)))
             || job.inputs.first().is_some_and(|p| is_cube(p))

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::cosmic_rays;
 use super::execute::{Pipeline, beside, is_level2, product_path, refuse_repeats, step};
 use super::exposure::{self, Level1, Made, note_references, write_level1};
 use super::product::{self, About};
@@ -152,8 +153,16 @@ impl Pipeline {
         }
         let default = Background::default();
         let background = step!(job, Background).unwrap_or(&default);
-        let reduced = stage2::reduce(self.engine.as_mut(), &level1.rate, &references, background)?;
+        let mut reduced = stage2::reduce(self.engine.as_mut(), &level1.rate, &references, background)?;
         level1.provenance = record;
+        if let Some(step) = step!(job, CosmicRays) {
+            if cosmic_rays::applies(step, level1, job.recipe.steps.len() == 1) {
+                let hits = cosmic_rays::reject(self.engine.as_mut(), &mut reduced.image, step)?;
+                level1.header.set("NCOSMIC", hits, "pixels that cosmic rays hit");
+            } else {
+                left_out.push("cosmic_rays");
+            }
+        }
         if let Some(scale) = reduced.sky_scale {
             level1.header.set("SKYSCALE", (scale * 1e6).round() / 1e6, "factor on the sky frame");
         }

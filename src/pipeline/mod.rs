@@ -4,6 +4,7 @@
 mod blend;
 pub mod calibration;
 mod combine;
+mod cosmic_rays;
 pub mod cube;
 mod cubes;
 mod execute;
@@ -15,6 +16,7 @@ mod job;
 mod lenslet;
 pub mod lenspx;
 pub mod masters;
+mod measure;
 pub mod product;
 pub mod provenance;
 mod ramp_file;

@@ -154,6 +154,8 @@ pub struct Block {
     pub pa: Option<f64>,
     /// Factor on the sky's brightness (1).
     pub sky: f64,
+    /// Factor on the flat lamp's brightness (1).
+    pub lamp: f64,
 }
 
 impl Default for Block {
@@ -171,6 +173,7 @@ impl Default for Block {
             dithers: Vec::new(),
             pa: None,
             sky: 1.0,
+            lamp: 1.0,
         }
     }
 }
@@ -223,8 +226,9 @@ impl NightConfig {
             if !(1..=64).contains(&b.ramps) || !(1..=10_000).contains(&b.reads) || b.count > 10_000 {
                 return fail("count must be at most 10000, ramps 1 to 64, reads 1 to 10000".into());
             }
-            if !(b.read_time.is_finite() && b.read_time > 0.0 && b.sky.is_finite() && b.sky >= 0.0) {
-                return fail("read_time must be positive, sky not negative".into());
+            let light = |v: f64| v.is_finite() && v >= 0.0;
+            if !(b.read_time.is_finite() && b.read_time > 0.0 && light(b.sky) && light(b.lamp)) {
+                return fail("read_time must be positive, sky and lamp not negative".into());
             }
             if b.kind == Purpose::Spx && b.detector != "IFU" {
                 return fail("kind SPX needs detector IFU".into());

@@ -38,6 +38,23 @@ pub struct Physics {
     pub hot_rate: [f64; 2],
     /// Fraction of dead pixels (0.001), flagged DEAD and DO_NOT_USE; they see no light.
     pub dead: f64,
+    /// Fraction of pixels of low quantum efficiency (0), flagged LOW_QE.
+    pub low_qe: f64,
+    /// Their response over that of the others, uniform between (0.1, 0.4).
+    pub low_qe_response: [f64; 2],
+    /// Fraction of telegraph pixels (0), flagged TELEGRAPH: an offset comes and goes.
+    pub telegraph: f64,
+    /// That offset, e-, uniform between (100, 400).
+    pub telegraph_charge: [f64; 2],
+    /// Probability that it comes or goes from one read to the next (0.15).
+    pub telegraph_flip: f64,
+    /// Fraction of noisy pixels (0), flagged UNRELIABLE_SLOPE.
+    pub noisy: f64,
+    /// Their read noise over that of the others (5).
+    pub noisy_factor: f64,
+    /// Inter-pixel capacitance: part of a pixel's signal that shows in each of its
+    /// four neighbours (0). Reference pixels take no part.
+    pub ipc: f64,
     /// Fraction of bad reference pixels (0.002): noisy, flagged BAD_REF_PIXEL and DO_NOT_USE.
     pub bad_reference: f64,
     /// Pixel-to-pixel spread of the flat (0.02).
@@ -116,6 +133,14 @@ impl Default for Physics {
             hot: 0.002,
             hot_rate: [50.0, 500.0],
             dead: 0.001,
+            low_qe: 0.0,
+            low_qe_response: [0.1, 0.4],
+            telegraph: 0.0,
+            telegraph_charge: [100.0, 400.0],
+            telegraph_flip: 0.15,
+            noisy: 0.0,
+            noisy_factor: 5.0,
+            ipc: 0.0,
             bad_reference: 0.002,
             flat_pixel: 0.02,
             flat_large: 0.05,
@@ -159,6 +184,13 @@ impl Physics {
             ("hot", self.hot),
             ("dead", self.dead),
             ("bad_reference", self.bad_reference),
+            ("low_qe", self.low_qe),
+            ("low_qe_response", self.low_qe_response[0]),
+            ("telegraph", self.telegraph),
+            ("telegraph_flip", self.telegraph_flip),
+            ("noisy", self.noisy),
+            ("noisy_factor", self.noisy_factor),
+            ("ipc", self.ipc),
             ("flat_pixel", self.flat_pixel),
             ("flat_large", self.flat_large),
             ("bias", self.bias),
@@ -175,6 +207,10 @@ impl Physics {
             if !(value.is_finite() && value >= 0.0) {
                 return Err(Error::Config(format!("physics: {name} = {value} must not be negative")));
             }
+        }
+        if self.ipc > 0.1 {
+            let ipc = self.ipc;
+            return Err(Error::Config(format!("physics: ipc = {ipc} must be at most 0.1 to each neighbour")));
         }
         if self.saturation > 65_000.0 {
             return Err(Error::Config("physics: saturation must be at most 65000 (16-bit reads)".into()));
@@ -206,7 +242,10 @@ pub struct Maps {
     pub saturation: Vec<f32>,
     /// Quadratic and cubic coefficients of y = x + c₂x² + c₃x³ (DN over bias).
     pub nonlinearity: [Vec<f32>; 2],
-    /// Data quality: DEAD, HOT (both DO_NOT_USE), WARM, REFERENCE_PIXEL, BAD_REF_PIXEL.
+    /// Offset that comes and goes in telegraph pixels, DN; empty where there are none.
+    pub telegraph: Vec<f32>,
+    /// Data quality: DEAD, HOT (both DO_NOT_USE), WARM, LOW_QE, TELEGRAPH,
+    /// UNRELIABLE_SLOPE (noisy), REFERENCE_PIXEL, BAD_REF_PIXEL.
     pub mask: Vec<u32>,
 }
 
@@ -243,6 +282,7 @@ impl Maps {
         let reference = |x: usize, y: usize| x < border || y < border || x + border >= nx || y + border >= ny;
         let mask = plane(nx, ny, |x, y| {
             let u = unit(word(x, y, 0, 0));
+            let rest = u - p.dead - p.hot - p.warm;
             if reference(x, y) {
                 let bad = if u < p.bad_reference { dq::BAD_REF_PIXEL | dq::DO_NOT_USE } else { 0 };
                 dq::REFERENCE_PIXEL | bad
@@ -252,6 +292,12 @@ impl Maps {
                 dq::HOT | dq::DO_NOT_USE
             } else if u < p.dead + p.hot + p.warm {
                 dq::WARM
+            } else if rest < p.low_qe {
+                dq::LOW_QE
+            } else if rest < p.low_qe + p.telegraph {
+                dq::TELEGRAPH
+            } else if rest < p.low_qe + p.telegraph + p.noisy {
+                dq::UNRELIABLE_SLOPE
             } else {
                 0
             }
@@ -263,16 +309,17 @@ impl Maps {
             let factor = match at(x, y) {
                 m if m & dq::BAD_REF_PIXEL != 0 => 20.0,
                 m if m & dq::REFERENCE_PIXEL != 0 => p.reference_noise,
+                m if m & dq::UNRELIABLE_SLOPE != 0 => p.noisy_factor,
                 _ => 1.0,
             };
             (factor * p.read_noise / p.gain * (p.read_noise_spread * gauss(x, y, 1, 0)).exp()) as f32
         });
+        let between = |r: [f64; 2], x, y| r[0] + (r[1] - r[0]) * unit(word(x, y, 1, 1));
         let dark = plane(nx, ny, |x, y| {
-            let between = |r: [f64; 2]| r[0] + (r[1] - r[0]) * unit(word(x, y, 1, 1));
             (match at(x, y) {
                 m if m & dq::REFERENCE_PIXEL != 0 => 0.0,
-                m if m & dq::HOT != 0 => between(p.hot_rate),
-                m if m & dq::WARM != 0 => between(p.warm_rate),
+                m if m & dq::HOT != 0 => between(p.hot_rate, x, y),
+                m if m & dq::WARM != 0 => between(p.warm_rate, x, y),
                 _ => p.dark * (p.dark_spread * gauss(x, y, 1, 2)).exp(),
             })
             .max(0.0) as f32
@@ -283,7 +330,10 @@ impl Maps {
             }
             let (u, v) = (x as f64 / nx as f64 - 0.5, y as f64 / ny as f64 - 0.5);
             let large = (5.0 * u + 2.0).sin() * (4.0 * v + 0.5).cos() - 1.5 * (u * u + v * v);
-            ((1.0 + p.flat_large * large) * (1.0 + p.flat_pixel * gauss(x, y, 1, 3))).max(0.05) as f32
+            let low = at(x, y) & dq::LOW_QE != 0;
+            let response = if low { between(p.low_qe_response, x, y) } else { 1.0 };
+            let even = (1.0 + p.flat_large * large) * (1.0 + p.flat_pixel * gauss(x, y, 1, 3));
+            (response * even.max(0.05)) as f32
         });
         normalise(&mut flat, &mask);
         let bias = plane(nx, ny, |x, y| {
@@ -306,7 +356,14 @@ impl Maps {
             })
         };
         let nonlinearity = [power(0), power(1)];
-        Maps { nx, ny, amplifiers, gain, noise, dark, flat, bias, saturation, nonlinearity, mask }
+        let telegraph = match p.telegraph > 0.0 {
+            true => plane(nx, ny, |x, y| match at(x, y) & dq::TELEGRAPH != 0 {
+                true => (between(p.telegraph_charge, x, y) / p.gain) as f32,
+                false => 0.0,
+            }),
+            false => Vec::new(),
+        };
+        Maps { nx, ny, amplifiers, gain, noise, dark, flat, bias, saturation, nonlinearity, telegraph, mask }
     }
 }
 

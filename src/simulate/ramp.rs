@@ -2,17 +2,20 @@
 //! noise, non-linearity, saturation, bias, drifts, read noise, digitisation.
 //!
 //! The chain, per pixel and read k of a ramp (Q electrons since reset):
-//! Q += Poisson(rate · Δt) + hits; y = kTC/g + Q/g; x from y = x + c₂x² + c₃x³,
+//! Q += Poisson(rate · Δt) + hits; capacitance shares Q with the neighbours;
+//! y = kTC/g + Q/g; x from y = x + c₂x² + c₃x³,
 //! stopped at 1.03 × saturation − bias; raw = round(bias + x + drift + noise),
 //! kept in 0 … 65535. So linearity of (raw − bias − drift) gives back y exactly.
 //! One read is in memory at a time.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::cosmic::{Hit, hits, of_row};
 use super::philox::{Purpose, Source};
-use super::physics::{Maps, Physics, amplifier};
-use super::random::{normal, poisson};
+use super::physics::{Maps, Physics, amplifier, plane};
+use super::random::{normal, poisson, unit};
 use crate::datamodel::dq;
 use crate::error::Result;
 
@@ -50,6 +53,8 @@ pub struct Readout<'a> {
     exposure: usize,
     charge: Vec<f32>,
     reset: Vec<f32>,
+    /// Whether each telegraph pixel's offset is there; empty where there are none.
+    state: Vec<bool>,
     /// Every hit so far.
     pub hits: Vec<Hit>,
     /// (ramps, ny, nx): reads below saturation from the first on.
@@ -85,6 +90,7 @@ impl<'a> Readout<'a> {
             exposure,
             charge: vec![0.0; n],
             reset: vec![0.0; n],
+            state: vec![false; maps.telegraph.len()],
             hits: Vec::new(),
             usable: vec![0; n * timing.ramps],
         }
@@ -101,41 +107,77 @@ impl<'a> Readout<'a> {
         let drift = self.drift(ramp, read);
         let source = Source::new(self.seed, Purpose::Pixel, self.exposure);
         let draw = plane as u32;
-        let (maps, rate, reset) = (self.maps, self.rate, &self.reset);
+        let (physics, maps, rate, reset) = (self.physics, self.maps, self.rate, &self.reset);
         let usable = &mut self.usable[ramp * nx * ny..(ramp + 1) * nx * ny];
-        out.par_chunks_mut(nx)
-            .zip(self.charge.par_chunks_mut(nx))
-            .zip(usable.par_chunks_mut(nx))
-            .enumerate()
-            .for_each(|(y, ((out, charge), usable))| {
-                for hit in of_row(&new, y) {
-                    // Reference pixels collect no charge.
-                    if maps.mask[y * nx + hit.x as usize] & dq::REFERENCE_PIXEL == 0 {
-                        charge[hit.x as usize] += hit.charge;
-                    }
+        let words = |y: usize, x: Range<usize>| {
+            let mut words = [[0; 4]; LANES];
+            words.iter_mut().zip(x).for_each(|(w, x)| *w = source.block(x as u32, y as u32, draw));
+            words
+        };
+        let lanes = || (0..nx).step_by(LANES).map(|from| from..(from + LANES).min(nx));
+        // Charge of the hits and of the light, and the telegraph pixels' state.
+        let strike = |y: usize, charge: &mut [f32]| {
+            for hit in of_row(&new, y) {
+                // Reference pixels collect no charge.
+                if maps.mask[y * nx + hit.x as usize] & dq::REFERENCE_PIXEL == 0 {
+                    charge[hit.x as usize] += hit.charge;
                 }
-                for from in (0..nx).step_by(LANES) {
-                    let x = from..(from + LANES).min(nx);
-                    let at = y * nx + from;
-                    let mut words = [[0; 4]; LANES];
-                    for (i, w) in words.iter_mut().enumerate() {
-                        *w = source.block((from + i) as u32, y as u32, draw);
-                    }
-                    for (i, q) in charge[x.clone()].iter_mut().enumerate() {
-                        let (w, mean) = (words[i], f64::from(rate[at + i]) * dt);
-                        *q += poisson(mean, [w[1], w[2]], &source, (from + i) as u32, y as u32, draw) as f32;
-                    }
-                    let signal = signals(maps, &charge[x.clone()], reset, at);
-                    for (i, (out, usable)) in out[x.clone()].iter_mut().zip(&mut usable[x]).enumerate() {
-                        let noise = f64::from(maps.noise[at + i]) * normal(words[i][0]);
-                        let offset = drift.columns[from + i] + drift.rows[y][(from + i) & 1];
-                        *out = (signal[i] + offset + noise + 0.5).clamp(0.0, 65_535.0) as u16;
-                        if usize::from(*usable) == read && f32::from(*out) < maps.saturation[at + i] {
-                            *usable += 1;
-                        }
-                    }
+            }
+        };
+        let collect = |y: usize, x: Range<usize>, words: &[[u32; 4]; LANES], charge: &mut [f32]| {
+            for ((x, w), q) in x.clone().zip(words).zip(&mut charge[x]) {
+                let mean = f64::from(rate[y * nx + x]) * dt;
+                *q += poisson(mean, [w[1], w[2]], &source, x as u32, y as u32, draw) as f32;
+            }
+        };
+        // What is read of the charge.
+        let digitise = |y: usize,
+                        x: Range<usize>,
+                        words: &[[u32; 4]; LANES],
+                        charge: &[f32],
+                        state: &[bool],
+                        out: &mut [u16],
+                        usable: &mut [u16]| {
+            let at = y * nx + x.start;
+            let signal = signals(maps, &charge[x.clone()], reset, at);
+            for (i, x) in x.enumerate() {
+                let noise = f64::from(maps.noise[at + i]) * normal(words[i][0]);
+                let mut offset = drift.columns[x] + drift.rows[y][x & 1];
+                if state.get(x) == Some(&true) {
+                    offset += f64::from(maps.telegraph[at + i]);
+                }
+                out[x] = (signal[i] + offset + noise + 0.5).clamp(0.0, 65_535.0) as u16;
+                if usize::from(usable[x]) == read && f32::from(out[x]) < maps.saturation[at + i] {
+                    usable[x] += 1;
+                }
+            }
+        };
+        self.state.par_chunks_mut(nx).enumerate().for_each(|(y, row)| {
+            let flip = |x: usize| unit(source.block(x as u32, y as u32, draw)[3]) < physics.telegraph_flip;
+            row.iter_mut().enumerate().for_each(|(x, s)| *s ^= flip(x));
+        });
+        let state = |y: usize| self.state.get(y * nx..(y + 1) * nx).unwrap_or_default();
+        let rows = out.par_chunks_mut(nx).zip(usable.par_chunks_mut(nx)).enumerate();
+        if physics.ipc == 0.0 {
+            rows.zip(self.charge.par_chunks_mut(nx)).for_each(|((y, (out, usable)), charge)| {
+                strike(y, charge);
+                for x in lanes() {
+                    let words = words(y, x.clone());
+                    collect(y, x.clone(), &words, charge);
+                    digitise(y, x, &words, charge, state(y), out, usable);
                 }
             });
+        } else {
+            self.charge.par_chunks_mut(nx).enumerate().for_each(|(y, charge)| {
+                strike(y, charge);
+                lanes().for_each(|x| collect(y, x.clone(), &words(y, x), charge));
+            });
+            let coupled = coupled(maps, &self.charge, physics.ipc as f32);
+            rows.for_each(|(y, (out, usable))| {
+                let charge = &coupled[y * nx..(y + 1) * nx];
+                lanes().for_each(|x| digitise(y, x.clone(), &words(y, x), charge, state(y), out, usable));
+            });
+        }
         self.hits.extend(
             new.into_iter()
                 .filter(|h| maps.mask[h.y as usize * nx + h.x as usize] & dq::REFERENCE_PIXEL == 0),
@@ -153,6 +195,11 @@ impl<'a> Readout<'a> {
                 let w = source.block(x as u32, y as u32, ramp as u32)[0];
                 *v = if live { (sigma * normal(w)) as f32 } else { 0.0 };
             }
+        });
+        self.state.par_chunks_mut(nx).enumerate().for_each(|(y, row)| {
+            row.iter_mut().enumerate().for_each(|(x, s)| {
+                *s = source.block(x as u32, y as u32, ramp as u32)[1] & 1 == 1;
+            });
         });
     }
 
@@ -193,6 +240,24 @@ impl<'a> Readout<'a> {
         }
         Drift { columns, rows }
     }
+}
+
+/// The charge as capacitance to the four neighbours shows it: each gets the part
+/// `ipc` of a pixel's, which keeps the rest. Reference pixels take no part.
+fn coupled(maps: &Maps, charge: &[f32], ipc: f32) -> Vec<f32> {
+    let (nx, ny) = (maps.nx, maps.ny);
+    let live = |x: usize, y: usize| x < nx && y < ny && maps.mask[y * nx + x] & dq::REFERENCE_PIXEL == 0;
+    plane(nx, ny, |x, y| {
+        let own = charge[y * nx + x];
+        if !live(x, y) {
+            return own;
+        }
+        // Before the first pixel is far beyond the last.
+        [(x.wrapping_sub(1), y), (x + 1, y), (x, y.wrapping_sub(1)), (x, y + 1)]
+            .into_iter()
+            .filter(|(x, y)| live(*x, *y))
+            .fold(own, |sum, (x, y)| sum + ipc * (charge[y * nx + x] - own))
+    })
 }
 
 /// Pixels treated together, so that each pass over them vectorises.

@@ -157,7 +157,8 @@ impl<'a> Observatory<'a> {
         let even = |level: f64| (vec![level as f32; size[0] * size[1]], level as f32);
         match e.lamp {
             Lamp::Flat | Lamp::Sky => {
-                let level = if e.lamp == Lamp::Flat { scene.lamp } else { scene.sky * e.block.sky };
+                let level =
+                    if e.lamp == Lamp::Flat { scene.lamp * e.block.lamp } else { scene.sky * e.block.sky };
                 let (light, sky) = even(level);
                 let none = vec![0.0; light.len()];
                 (light, Extra::Imager { scene: none, sky, stars: Vec::new() })

@@ -1,0 +1,228 @@
+//! `photon_transfer`: gain and read noise of a detector, tile by tile, from flat
+//! ramps and (for the read noise) dark ramps.
+//!
+//! In each group of ramps that were read and lit alike, every pixel's differences
+//! between reads are brought to the group's mean level, and the mean over the ramps
+//! (the flat's pattern) and over the tile (the lamp's flicker, drifts of the readout)
+//! are taken off. What is left is noise, whose spectrum [`transfer`](super::transfer) fits.
+
+use rayon::prelude::*;
+
+use super::Tiles;
+use super::groups::{Group, groups, members};
+use super::ramps::{Band, Corrected};
+use super::transfer::{Capacitance, Spectrum, Transfer, fit, sines};
+use crate::config::PhotonTransfer;
+use crate::error::{Error, Result};
+use crate::pipeline::robust::median;
+
+/// Pixels in a tile below which nothing is said about it.
+const FEWEST: usize = 30;
+
+/// The measurement of a frame.
+pub(super) struct Measured {
+    pub(super) tiles: Tiles,
+    /// Of each tile.
+    pub(super) transfer: Vec<Option<Transfer>>,
+    /// `None` where it was not asked for.
+    pub(super) capacitance: Option<Capacitance>,
+    /// Ramps used: lit, dark.
+    pub(super) used: [usize; 2],
+    /// As sentences.
+    pub(super) warnings: Vec<String>,
+}
+
+/// A tile's noise in one group.
+#[derive(Default)]
+struct Noise {
+    spectrum: Spectrum,
+    /// Σ e(x) e(x + 1), Σ e(y) e(y + 1).
+    products: [f64; 2],
+    /// Degrees of freedom of each.
+    pairs: [f64; 2],
+}
+
+/// Measures the set with `across` × `down` tiles.
+pub(super) fn measure(
+    set: &Corrected,
+    tiles: Tiles,
+    step: &PhotonTransfer,
+    progress: &dyn Fn(f64),
+) -> Result<Measured> {
+    let good = set.good();
+    let (groups, warnings) = groups(&members(set, &good)?, set);
+    let used = [true, false].map(|lit| groups.iter().filter(|g| g[0].lit == lit).map(Vec::len).sum());
+    if used[0] == 0 {
+        let reasons = warnings.join("; ");
+        return Err(Error::Unsolvable(format!(
+            "no two ramps show the same light, so there is no gain to measure: give two flat ramps or more of \
+             one level and one read time ({reasons})"
+        )));
+    }
+    let mut spectra: Vec<Vec<Noise>> = Vec::new();
+    for j in 0..tiles.down {
+        let mut row: Vec<Vec<Noise>> = (0..tiles.across).map(|_| Vec::new()).collect();
+        for group in &groups {
+            let bands = group.iter().map(|m| set.band(m.file, tiles.rows(j))).collect::<Result<Vec<_>>>()?;
+            let noise: Vec<Noise> = (0..tiles.across)
+                .into_par_iter()
+                .map(|i| noise(group, &bands, &good[tiles.rows(j).start * tiles.nx..], tiles, i, step))
+                .collect();
+            row.iter_mut().zip(noise).for_each(|(t, n)| t.push(n));
+        }
+        spectra.extend(row);
+        progress((j + 1) as f64 / tiles.down as f64);
+    }
+    let transfer: Vec<Option<Transfer>> = spectra
+        .iter()
+        .map(|tile| fit(&tile.iter().map(|n| n.spectrum.clone()).collect::<Vec<_>>()))
+        .map(|t| t.filter(|t| t.inverse_gain > 0.0))
+        .collect();
+    let capacitance = step.ipc.then(|| capacitance(&spectra, &transfer, &groups));
+    Ok(Measured { tiles, transfer, capacitance, used, warnings })
+}
+
+/// The photons' correlation with the neighbours, over the whole frame: the products
+/// of neighbouring residuals over the photons' own variance.
+fn capacitance(spectra: &[Vec<Noise>], transfer: &[Option<Transfer>], groups: &[Group]) -> Capacitance {
+    let (mut sums, mut photons, mut variance) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+    for (tile, t) in spectra.iter().zip(transfer) {
+        let Some(t) = t else { continue };
+        for (noise, _) in tile.iter().zip(groups).filter(|(_, g)| g[0].lit) {
+            let modes = noise.spectrum.power.len() as f64;
+            let mean = noise.spectrum.power.iter().sum::<f64>() / modes.max(1.0);
+            for axis in 0..2 {
+                sums[axis] += noise.products[axis];
+                photons[axis] += noise.pairs[axis] * noise.spectrum.photons * t.inverse_gain;
+                variance[axis] += noise.pairs[axis] * mean * mean;
+            }
+        }
+    }
+    let part = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+    Capacitance::of(
+        [0, 1].map(|i| part(sums[i], photons[i])),
+        [0, 1].map(|i| part(variance[i].sqrt(), photons[i])),
+    )
+}
+
+/// Tile `i` of a row of tiles: its noise in a group. `good` begins at the row.
+fn noise(
+    group: &Group,
+    bands: &[Band],
+    good: &[bool],
+    tiles: Tiles,
+    i: usize,
+    step: &PhotonTransfer,
+) -> Noise {
+    let (reads, columns) = (group[0].reads, tiles.columns(i));
+    let pixels: Vec<usize> = (0..bands[0].pixels)
+        .filter(|p| columns.contains(&(p % tiles.nx)) && good[*p])
+        .filter(|p| group.iter().zip(bands).all(|(m, b)| b.usable(*p, m.first, reads) == reads))
+        .collect();
+    if pixels.len() < FEWEST {
+        return Noise::default();
+    }
+    let (count, steps) = (group.len(), reads - 1);
+    let difference = |r: usize, k: usize, p: usize| {
+        let (b, first) = (&bands[r], group[r].first);
+        f64::from(b.read(first + k + 1)[p]) - f64::from(b.read(first + k)[p])
+    };
+    let levels: Vec<f64> = (0..count)
+        .map(|r| {
+            let sum: f64 = pixels.iter().map(|p| (0..steps).map(|k| difference(r, k, *p)).sum::<f64>()).sum();
+            sum / (pixels.len() * steps) as f64
+        })
+        .collect();
+    let mean = levels.iter().sum::<f64>() / count as f64;
+    let scale: Vec<f64> = levels.iter().map(|s| if group[0].lit { mean / s } else { 1.0 }).collect();
+    // Residuals [pixel][ramp][interval].
+    let mut all: Vec<Vec<f32>> = pixels
+        .iter()
+        .map(|p| {
+            let mut e: Vec<f64> = (0..count * steps)
+                .map(|at| difference(at / steps, at % steps, *p) * scale[at / steps])
+                .collect();
+            for k in 0..steps {
+                let m = (0..count).map(|r| e[r * steps + k]).sum::<f64>() / count as f64;
+                (0..count).for_each(|r| e[r * steps + k] -= m);
+            }
+            e.into_iter().map(|v| v as f32).collect()
+        })
+        .collect();
+    let classes: Vec<usize> = pixels.iter().map(|p| class(*p, tiles.nx)).collect();
+    let kept = without_hits(&mut all, &classes, count * steps, step.rejection_threshold);
+    let n = kept.iter().filter(|k| **k).count();
+    if n < FEWEST {
+        return Noise::default();
+    }
+    let freedom = (count - 1) as f64 * (n - CLASSES) as f64;
+    let sines = sines(reads);
+    let mut power = vec![0.0; steps];
+    for e in all.iter().zip(&kept).filter(|(_, k)| **k).flat_map(|(e, _)| e.chunks(steps)) {
+        for (p, row) in power.iter_mut().zip(&sines) {
+            let z: f32 = row.iter().zip(e).map(|(s, d)| s * d).sum();
+            *p += f64::from(z) * f64::from(z);
+        }
+    }
+    power.iter_mut().for_each(|p| *p /= freedom);
+    let inverse = |power: i32| levels.iter().map(|s| s.powi(-power)).sum::<f64>() / count as f64;
+    let (photons, reads) = match group[0].lit {
+        true => (mean * mean * inverse(1), mean * mean * inverse(2)),
+        // Dark current has its photon noise too, where there is any.
+        false => (mean.max(0.0), 1.0),
+    };
+    let (products, pairs) = neighbours(&pixels, &all, &kept, tiles.nx);
+    let pairs = pairs.map(|n| n * (count - 1) as f64 * steps as f64);
+    Noise { spectrum: Spectrum { power, freedom, photons, reads }, products, pairs }
+}
+
+/// Pixels of even and odd rows and columns: their offsets drift apart where columns
+/// are read in turn, and neighbours never share a class, so that taking off a class's
+/// mean does not correlate them.
+const CLASSES: usize = 4;
+
+fn class(pixel: usize, nx: usize) -> usize {
+    pixel % nx % 2 + 2 * (pixel / nx % 2)
+}
+
+/// Takes the mean of each class off every interval of every ramp, and leaves out
+/// pixels in which a residual stands out of the tile's by more than `threshold` σ.
+fn without_hits(all: &mut [Vec<f32>], classes: &[usize], intervals: usize, threshold: f64) -> Vec<bool> {
+    let mut kept = vec![true; all.len()];
+    for k in 0..intervals {
+        let mut values: Vec<f32> = all.iter().map(|e| e[k]).collect();
+        let centre = median(&mut values).unwrap_or(0.0);
+        values.iter_mut().for_each(|v| *v = (f64::from(*v) - centre).abs() as f32);
+        let sigma = 1.4826 * median(&mut values).unwrap_or(0.0);
+        for (keep, e) in kept.iter_mut().zip(all.iter()) {
+            *keep &= (f64::from(e[k]) - centre).abs() <= threshold * sigma;
+        }
+    }
+    for k in 0..intervals {
+        let mut sums = [(0.0f64, 0.0f64); CLASSES];
+        for ((e, class), _) in all.iter().zip(classes).zip(&kept).filter(|(_, k)| **k) {
+            sums[*class] = (sums[*class].0 + f64::from(e[k]), sums[*class].1 + 1.0);
+        }
+        let means = sums.map(|(sum, n)| (sum / n.max(1.0)) as f32);
+        all.iter_mut().zip(classes).for_each(|(e, class)| e[k] -= means[*class]);
+    }
+    kept
+}
+
+/// Sums of the products of neighbouring residuals along x and y, and the number of
+/// neighbours. `pixels` are in the order of rows.
+fn neighbours(pixels: &[usize], all: &[Vec<f32>], kept: &[bool], nx: usize) -> ([f64; 2], [f64; 2]) {
+    let (mut sums, mut pairs) = ([0.0; 2], [0.0; 2]);
+    for (i, p) in pixels.iter().enumerate().filter(|(i, _)| kept[*i]) {
+        for (axis, next) in [p + 1, p + nx].into_iter().enumerate() {
+            let Ok(j) = pixels.binary_search(&next) else { continue };
+            if !kept[j] || (axis == 0 && next % nx == 0) {
+                continue;
+            }
+            let product: f32 = all[i].iter().zip(&all[j]).map(|(a, b)| a * b).sum();
+            sums[axis] += f64::from(product);
+            pairs[axis] += 1.0;
+        }
+    }
+    (sums, pairs)
+}

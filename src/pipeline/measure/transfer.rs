@@ -1,0 +1,218 @@
+//! Photon transfer in the spectrum of the differences between reads.
+//!
+//! The n − 1 differences of n evenly spaced reads of a pixel have the covariance
+//!
+//! ```text
+//! C = v 1 + σ² T,   T = tridiagonal (−1, 2, −1)
+//! ```
+//!
+//! with v the photon variance of an interval (signal/gain, DN²) and σ the noise of
+//! a read: photons arrive independently, a read's noise enters two differences with
+//! opposite signs. The sine transform z_m = √(2/n) Σ_k d_k sin(π m k/n) makes C
+//! diagonal: Var z_m = v + σ² λ_m, λ_m = 2 − 2 cos(π m/n). The mean power of many
+//! pixels in each mode is then fitted with v and σ² (maximum likelihood of χ²
+//! distributed powers: weighted least squares with weights ν/(2 model²), iterated),
+//! whose information matrix gives the errors. A flat alone has both, but hardly any
+//! information on σ where photons dominate; darks add it.
+//!
+//! Inter-pixel capacitance shares each pixel's signal with its neighbours, which
+//! takes variance out of the pixel and puts it into the covariance with them
+//! (Moore, Ninkov & Forrest 2006, Opt. Eng. 45, 076402). With coupling a_x to each
+//! neighbour along x and a_y along y, and c = 1 − 2a_x − 2a_y:
+//!
+//! ```text
+//! variance kept  κ = c² + 2a_x² + 2a_y²
+//! correlation    ρ_x = 2 a_x c/κ,  ρ_y = 2 a_y c/κ
+//! ```
+//!
+//! Read noise enters after the capacitance and is not coupled.
+
+use std::f64::consts::PI;
+
+/// Powers of the modes of one group of ramps in one tile.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Spectrum {
+    /// Mean power of each mode, DN².
+    pub(super) power: Vec<f64>,
+    /// Degrees of freedom of each.
+    pub(super) freedom: f64,
+    /// What multiplies 1/gain: the signal of an interval, DN.
+    pub(super) photons: f64,
+    /// What multiplies σ² λ.
+    pub(super) reads: f64,
+}
+
+/// Photon variance per signal (1/gain, 1/(e-/DN), capacitance left in) and read
+/// variance σ² (DN²), with their covariance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Transfer {
+    pub(super) inverse_gain: f64,
+    pub(super) read_variance: f64,
+    /// Variances and covariance (u, w, uw); infinite where nothing is known.
+    pub(super) covariance: [f64; 3],
+}
+
+/// λ_m, m = 1 … n − 1, of n reads.
+pub(super) fn eigenvalues(reads: usize) -> Vec<f64> {
+    (1..reads).map(|m| 2.0 - 2.0 * (PI * m as f64 / reads as f64).cos()).collect()
+}
+
+/// The sine transform of n − 1 differences: row m − 1 has √(2/n) sin(π m k/n).
+pub(super) fn sines(reads: usize) -> Vec<Vec<f32>> {
+    let n = reads as f64;
+    (1..reads)
+        .map(|m| (1..reads).map(|k| ((2.0 / n).sqrt() * (PI * (m * k) as f64 / n).sin()) as f32).collect())
+        .collect()
+}
+
+/// Fits 1/gain and σ² to the spectra of a tile. `None` where they do not determine
+/// both: without light, or without modes of different λ.
+pub(super) fn fit(spectra: &[Spectrum]) -> Option<Transfer> {
+    let modes: Vec<(f64, f64, f64, f64)> = spectra
+        .iter()
+        .flat_map(|s| {
+            let lambda = eigenvalues(s.power.len() + 1);
+            let rows: Vec<_> = s.power.iter().zip(lambda).collect();
+            rows.into_iter().map(|(p, l)| (*p, s.freedom, s.photons, s.reads * l))
+        })
+        .filter(|m| m.0 > 0.0 && m.1 > 0.0)
+        .collect();
+    let mut model: Vec<f64> = modes.iter().map(|m| m.0).collect();
+    let mut found = None;
+    for _ in 0..30 {
+        let (mut aa, mut ab, mut bb, mut ap, mut bp) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for ((power, freedom, a, b), model) in modes.iter().zip(&model) {
+            let w = freedom / (2.0 * model * model);
+            aa += w * a * a;
+            ab += w * a * b;
+            bb += w * b * b;
+            ap += w * a * power;
+            bp += w * b * power;
+        }
+        let determinant = aa * bb - ab * ab;
+        if !(determinant > 1e-12 * aa * bb) {
+            return None;
+        }
+        let (u, w) = ((bb * ap - ab * bp) / determinant, (aa * bp - ab * ap) / determinant);
+        found = Some(Transfer {
+            inverse_gain: u,
+            read_variance: w,
+            covariance: [bb / determinant, aa / determinant, -ab / determinant],
+        });
+        for (m, (power, _, a, b)) in model.iter_mut().zip(&modes) {
+            // A model near nothing would weigh one mode above all.
+            *m = (u * a + w * b).max(0.1 * power);
+        }
+    }
+    found
+}
+
+/// Coupling to the neighbours along x and y.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Capacitance {
+    /// a_x.
+    pub(super) x: f64,
+    /// a_y.
+    pub(super) y: f64,
+    /// 1 σ of ρ_x and of ρ_y.
+    pub(super) error: [f64; 2],
+}
+
+impl Capacitance {
+    /// From the photons' correlations with the neighbours along x and y, and their
+    /// errors.
+    pub(super) fn of(correlation: [f64; 2], error: [f64; 2]) -> Capacitance {
+        let (mut x, mut y) = (0.0, 0.0);
+        for _ in 0..50 {
+            let centre: f64 = 1.0 - 2.0 * x - 2.0 * y;
+            let kept = Self::kept(x, y);
+            (x, y) = (correlation[0] * kept / (2.0 * centre), correlation[1] * kept / (2.0 * centre));
+        }
+        Capacitance { x, y, error }
+    }
+
+    fn kept(x: f64, y: f64) -> f64 {
+        (1.0 - 2.0 * x - 2.0 * y).powi(2) + 2.0 * x * x + 2.0 * y * y
+    }
+
+    /// κ: the part of the photons' variance that stays in the pixel.
+    pub(super) fn variance_kept(&self) -> f64 {
+        Self::kept(self.x, self.y)
+    }
+
+    /// 1 σ of ln κ: κ falls by 2 for each unit of ρ_x and ρ_y, to first order.
+    pub(super) fn log_error(&self) -> f64 {
+        2.0 * (self.error[0].powi(2) + self.error[1].powi(2)).sqrt() / self.variance_kept()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::normal::Normal;
+
+    /// The spectrum of `ramps` simulated ramps of `reads` reads.
+    fn spectrum(random: &mut Normal, ramps: usize, reads: usize, v: f64, sigma: f64) -> Spectrum {
+        let sines = sines(reads);
+        let mut power = vec![0.0; reads - 1];
+        for _ in 0..ramps {
+            let (mut level, mut before) = (0.0, sigma * random.next());
+            let differences: Vec<f64> = (1..reads)
+                .map(|_| {
+                    level += v.sqrt() * random.next();
+                    let now = level + sigma * random.next();
+                    let d = now - before;
+                    before = now;
+                    d
+                })
+                .collect();
+            for (p, row) in power.iter_mut().zip(&sines) {
+                let z: f64 = row.iter().zip(&differences).map(|(s, d)| f64::from(*s) * d).sum();
+                *p += z * z / ramps as f64;
+            }
+        }
+        Spectrum { power, freedom: ramps as f64, photons: v, reads: 1.0 }
+    }
+
+    #[test]
+    fn gain_and_noise_come_back_with_their_errors() {
+        let mut random = Normal(3);
+        let (inverse_gain, sigma) = (0.5, 4.5);
+        let mut squares = [0.0; 2];
+        let trials = 200;
+        for _ in 0..trials {
+            let mut flat = spectrum(&mut random, 300, 8, 400.0 * inverse_gain, sigma);
+            flat.photons = 400.0;
+            let mut dark = spectrum(&mut random, 300, 11, 0.0, sigma);
+            dark.photons = 0.0;
+            let t = fit(&[flat, dark]).expect("both are determined");
+            squares[0] += (t.inverse_gain - inverse_gain).powi(2) / t.covariance[0];
+            squares[1] += (t.read_variance - sigma * sigma).powi(2) / t.covariance[1];
+        }
+        for s in squares {
+            let chi2 = s / f64::from(trials);
+            assert!((chi2 - 1.0).abs() < 4.5 * (2.0 / f64::from(trials)).sqrt(), "{chi2}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_determined_is_not_made_up() {
+        let mut random = Normal(4);
+        let mut dark = spectrum(&mut random, 50, 6, 0.0, 3.0);
+        dark.photons = 0.0;
+        assert_eq!(fit(&[dark]), None);
+        let one = Spectrum { power: vec![5.0], freedom: 9.0, photons: 2.0, reads: 1.0 };
+        assert_eq!(fit(&[one]), None);
+        assert_eq!(fit(&[]), None);
+    }
+
+    #[test]
+    fn capacitance_follows_from_the_correlations() {
+        let (x, y) = (0.013, 0.007);
+        let (c, kept) = (1.0 - 2.0 * x - 2.0 * y, Capacitance::kept(x, y));
+        let found = Capacitance::of([2.0 * x * c / kept, 2.0 * y * c / kept], [1e-3; 2]);
+        assert!((found.x - x).abs() < 1e-9 && (found.y - y).abs() < 1e-9, "{found:?}");
+        assert!((found.variance_kept() - kept).abs() < 1e-9);
+        assert_eq!(Capacitance::of([0.0; 2], [0.0; 2]).variance_kept(), 1.0);
+    }
+}
