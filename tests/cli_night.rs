@@ -139,7 +139,7 @@ fn the_configuration_shown_can_be_given_back() {
     let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
     assert_eq!((code, all.as_array().expect("recipes").len()), (0, 11));
     assert!(irisgpu(&["config", "show", "instrument"]).1.contains("plate_scale"));
-    assert!(shown.contains("rejection_threshold: 5.5  # Significance"), "{shown}");
+    assert!(shown.contains("num_coadd: 3  # Reads averaged"), "{shown}");
 }
 
 #[test]

@@ -231,37 +231,37 @@ steps! {
     /// Gain and read noise of the detector, from flat and dark ramps.
     PhotonTransfer "photon_transfer S_PHOTON" {
         /// Tiles across the readout channels; 0 for one a channel.
-        tiles_across: u32 = 0,
+        tiles_across: u32 = 0; AtLeast(0.0),
         /// Tiles along the readout channels.
-        tiles_along: u32 = 8,
+        tiles_along: u32 = 8; AtLeast(1.0),
         /// Correct the gain for inter-pixel capacitance, measured from the flats.
         ipc: bool = true,
         /// Pixels with a difference further than this (σ) from the others are left out.
-        rejection_threshold: f64 = 6.0,
+        rejection_threshold: f64 = 6.0; Above(0.0),
     }
     /// Bad pixels of the detector, from dark and flat ramps.
     BadPixels "bad_pixels S_BADPIX" {
         /// WARM above this many times the detector's typical dark rate.
-        warm: f64 = 10.0,
+        warm: f64 = 10.0; Above(0.0),
         /// HOT above this many times.
-        hot: f64 = 100.0,
+        hot: f64 = 100.0; Above(0.0),
         /// DO_NOT_USE above this many times.
-        unusable: f64 = 1000.0,
+        unusable: f64 = 1000.0; Above(0.0),
         /// DEAD below this part of the response of the pixels around.
-        dead: f64 = 0.05,
+        dead: f64 = 0.05; AtLeast(0.0),
         /// LOW_QE below this part.
-        low_qe: f64 = 0.5,
+        low_qe: f64 = 0.5; AtLeast(0.0),
         /// Noisy (UNRELIABLE_SLOPE) above this many times a typical pixel's noise.
-        noisy: f64 = 2.0,
+        noisy: f64 = 2.0; Above(0.0),
         /// TELEGRAPH where differences beyond this (σ of a typical pixel) go up and down.
-        telegraph: f64 = 5.0,
+        telegraph: f64 = 5.0; Above(0.0),
     }
     /// The non-linearity polynomial of the detector, from ramps of a steady lamp.
     NonlinFit "nonlin_fit S_NLFIT" {
         /// Highest power, 2 to 7.
-        degree: u32 = 3,
+        degree: u32 = 3; Between(2.0, 10.0),
         /// Pixels on a side of the tiles in which pixels share the polynomial's shape.
-        tile: u32 = 64,
+        tile: u32 = 64; AtLeast(1.0),
     }
     /// Jump detection.
     Jump "jump S_JUMP" {
@@ -330,13 +330,13 @@ steps! {
         /// Which frames.
         frames: CosmicFrames = CosmicFrames::WithoutReads,
         /// Significance (σ) of a hit.
-        rejection_threshold: f64 = 5.0,
+        rejection_threshold: f64 = 5.0; Above(0.0),
         /// Part of that at which a pixel beside a hit goes with it.
-        neighbour_fraction: f64 = 0.3,
+        neighbour_fraction: f64 = 0.3; Between(0.0, 1.0),
         /// Least ratio of a hit's peak to the fine structure of what it stands on.
-        contrast: f64 = 5.0,
+        contrast: f64 = 5.0; AtLeast(0.0),
         /// Rounds at most.
-        maxiters: u32 = 4,
+        maxiters: u32 = 4; Between(1.0, 1000.0),
     }
     /// World coordinates.
     AssignWcs "assign_wcs S_WCS" {}
