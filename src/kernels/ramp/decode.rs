@@ -1,6 +1,7 @@
 //! Pixels of a ramp out of the bytes that the file holds.
 
 use super::super::real::Real;
+use super::flag;
 
 /// How reads lie in the ramp buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +47,15 @@ pub(super) fn one<T: Real>(encoding: Encoding, words: &[u32], at: usize) -> Opti
     value.is_finite().then(|| T::of(value))
 }
 
-/// `L` consecutive values from element `at` on; `bad` is set where one is not a number.
+/// `L` consecutive values from element `at` on; `bad` is DO_NOT_USE where one is not a
+/// number.
 #[inline(always)]
 pub(super) fn run<T: Real, const L: usize>(
     encoding: Encoding,
     words: &[u32],
     at: usize,
     out: &mut [T; L],
-    bad: &mut [bool; L],
+    bad: &mut [u32; L],
 ) {
     let bytes: &[u8] = bytemuck::cast_slice(words);
     match encoding {
@@ -72,7 +74,7 @@ pub(super) fn run<T: Real, const L: usize>(
         _ => {
             for l in 0..L {
                 let value = one(encoding, words, at + l);
-                bad[l] = value.is_none();
+                bad[l] = if value.is_none() { flag::DO_NOT_USE } else { 0 };
                 out[l] = value.unwrap_or(T::ZERO);
             }
         }

@@ -107,9 +107,14 @@ impl<T: Real, const L: usize> Block<T, L> {
         let (mut z, mut w, mut inv, mut before) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
         // Every row is copied out and back: the compiler vectorises loops over local
         // arrays, and cannot tell that rows of a `Vec` do not overlap.
-        for i in 0..self.d.len() {
-            let (ap, ar, bp, br) = (t.ap[i], t.ar[i], t.bp[i], t.br[i]);
-            let (d, u) = (self.d[i], self.used[i]);
+        let n = self.d.len();
+        let (ds, useds) = (&self.d[..n], &self.used[..n]);
+        let (zs, ws, invs, links) =
+            (&mut self.z[..n], &mut self.w[..n], &mut self.inv[..n], &mut self.link[..n]);
+        let (aps, ars, bps, brs) = (&t.ap[..n], &t.ar[..n], &t.bp[..n], &t.br[..n]);
+        for i in 0..n {
+            let (ap, ar, bp, br) = (aps[i], ars[i], bps[i], brs[i]);
+            let (d, u) = (ds[i], useds[i]);
             let mut link = [T::ZERO; L];
             for l in 0..L {
                 let be = (g[l] * bp + s2[l] * br) * (u[l] * before[l]);
@@ -127,10 +132,10 @@ impl<T: Real, const L: usize> Block<T, L> {
                 s.s2[l] += z[l] * inv[l] * z[l];
             }
             before = u;
-            self.link[i] = link;
-            self.z[i] = z;
-            self.w[i] = w;
-            self.inv[i] = inv;
+            links[i] = link;
+            zs[i] = z;
+            ws[i] = w;
+            invs[i] = inv;
         }
         s
     }
@@ -152,8 +157,11 @@ impl<T: Real, const L: usize> Block<T, L> {
             inv_s0[l] = T::ONE / s.s0[l].larger(T::ONE / T::HUGE);
             da[l] = s.s1[l] * inv_s0[l];
         }
-        for i in (0..self.d.len()).rev() {
-            let (u, z, w, inv) = (self.used[i], self.z[i], self.w[i], self.inv[i]);
+        let n = self.d.len();
+        let (useds, zs, ws) = (&self.used[..n], &self.z[..n], &self.w[..n]);
+        let (invs, links, pairs) = (&self.inv[..n], &self.link[..n], &t.pair[..n]);
+        for i in (0..n).rev() {
+            let (u, z, w, inv) = (useds[i], zs[i], ws[i], invs[i]);
             let (h_next, q_next) = (h, q);
             let (mut v, mut p, mut gain) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
             for l in 0..L {
@@ -167,7 +175,7 @@ impl<T: Real, const L: usize> Block<T, L> {
                 gain[l] = v[l] * v[l] / p[l] * u[l];
             }
             one.raise(&gain, i);
-            if t.pair[i] > T::ZERO {
+            if pairs[i] > T::ZERO {
                 for l in 0..L {
                     let p12 = -(link[l] * q_next[l]) - h[l] * h_next[l] * inv_s0[l];
                     let det = (p[l] * p_next[l] - p12 * p12).larger(T::ONE / T::HUGE);
@@ -178,7 +186,7 @@ impl<T: Real, const L: usize> Block<T, L> {
                 two.raise(&gain, i);
             }
             (v_next, p_next, used_next) = (v, p, u);
-            link = self.link[i];
+            link = links[i];
         }
         (one, two)
     }
@@ -189,9 +197,12 @@ impl<T: Real, const L: usize> Block<T, L> {
     pub(in crate::kernels) fn parts(&self, t: &Tables<T>) -> ([T; L], [T; L]) {
         let (mut photon, mut read) = ([T::ZERO; L], [T::ZERO; L]);
         let (mut h, mut link, mut bp, mut br) = ([T::ZERO; L], [T::ZERO; L], T::ZERO, T::ZERO);
-        for i in (0..self.d.len()).rev() {
-            let (w, inv, next) = (self.w[i], self.inv[i], h);
-            let (ap, ar) = (t.ap[i], t.ar[i]);
+        let n = self.d.len();
+        let (ws, invs, links) = (&self.w[..n], &self.inv[..n], &self.link[..n]);
+        let (aps, ars, bps, brs) = (&t.ap[..n], &t.ar[..n], &t.bp[..n], &t.br[..n]);
+        for i in (0..n).rev() {
+            let (w, inv, next) = (ws[i], invs[i], h);
+            let (ap, ar) = (aps[i], ars[i]);
             for l in 0..L {
                 h[l] = w[l] * inv[l] - link[l] * h[l];
             }
@@ -200,8 +211,8 @@ impl<T: Real, const L: usize> Block<T, L> {
                 photon[l] += ap * h[l] * h[l] + bp * cross;
                 read[l] += ar * h[l] * h[l] + br * cross;
             }
-            link = self.link[i];
-            (bp, br) = (t.bp[i], t.br[i]);
+            link = links[i];
+            (bp, br) = (bps[i], brs[i]);
         }
         (photon, read)
     }

@@ -203,8 +203,9 @@ pub enum Out {
 pub const OUT_PLANES: usize = 7;
 /// NaN as it is stored.
 pub(super) const NAN: u32 = 0x7fc0_0000;
-/// Pixels that the CPU form treats together.
-const LANES: usize = 16;
+/// Pixels that the CPU form treats together: two registers of AVX-512, so that one computes
+/// while the other waits for its division.
+const LANES: usize = 32;
 
 /// Arrays in [`Tables`] laid end to end.
 pub const TABLE_ARRAYS: usize = tables::ARRAYS;

@@ -11,10 +11,13 @@ impl<T: Real> Source<'_, T> {
     pub(super) fn differences<const L: usize>(&self, w: &mut Work<T, L>) {
         const LOST: u32 = flag::DO_NOT_USE | flag::SATURATED;
         let gain = self.lanes(Plane::Gain as usize, w);
-        for i in 0..w.block.d.len() {
-            let inv = self.tables.inv_dt[i];
+        let n = w.block.d.len();
+        let (ys, flags, inv_dt) = (&w.y[..=n], &w.flags[..=n], &self.tables.inv_dt[..n]);
+        let (ds, useds) = (&mut w.block.d[..n], &mut w.block.used[..n]);
+        for i in 0..n {
+            let inv = inv_dt[i];
             let gap = u32::from(inv == T::ZERO);
-            let (y0, y1, f0, f1) = (w.y[i], w.y[i + 1], w.flags[i], w.flags[i + 1]);
+            let (y0, y1, f0, f1) = (ys[i], ys[i + 1], flags[i], flags[i + 1]);
             let (mut d, mut used) = ([T::ZERO; L], [T::ZERO; L]);
             for l in 0..L {
                 let lost = (f0[l] | f1[l]) & LOST | f1[l] & flag::JUMP_DET | gap;
@@ -22,8 +25,8 @@ impl<T: Real> Source<'_, T> {
                 d[l] = if lost == 0 { value } else { T::ZERO };
                 used[l] = if lost == 0 { T::ONE } else { T::ZERO };
             }
-            w.block.d[i] = d;
-            w.block.used[i] = used;
+            ds[i] = d;
+            useds[i] = used;
         }
     }
 
@@ -32,7 +35,7 @@ impl<T: Real> Source<'_, T> {
     #[inline(always)]
     pub(super) fn jumps<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L]) -> [T; L] {
         let (one_min, two_min) = (T::of(self.p.threshold_one), T::of(self.p.threshold_two));
-        let mut active = [true; L];
+        let mut active = [1u32; L];
         let mut rate = [T::ZERO; L];
         for round in 0..=self.p.max_jumps {
             let a0 = w.block.trimmed_mean();
@@ -46,23 +49,21 @@ impl<T: Real> Source<'_, T> {
             }
             let (one, two) = w.block.omissions(&self.tables, &s);
             let left = w.block.count();
-            let mut any = false;
+            let (mut pair, mut any) = ([0u32; L], 0);
             for l in 0..L {
-                let single = one.gain[l] > one_min && left[l] > T::of(2.5);
-                let double = two.gain[l] > two_min && left[l] > T::of(3.5);
-                let prefer_double = double && !(one.gain[l] - one_min > two.gain[l] - two_min);
-                active[l] &= single || prefer_double;
+                let single = (one.gain[l] > one_min) & (left[l] > T::of(2.5));
+                let double = (two.gain[l] > two_min) & (left[l] > T::of(3.5));
+                let prefer = double & !(one.gain[l] - one_min > two.gain[l] - two_min);
+                pair[l] = u32::from(prefer);
+                active[l] &= u32::from(single | prefer);
                 any |= active[l];
             }
-            if !any {
+            if any == 0 {
                 break;
             }
-            for l in (0..L).filter(|&l| active[l]) {
-                let prefer_two = two.gain[l] > two_min
-                    && left[l] > T::of(3.5)
-                    && !(one.gain[l] - one_min > two.gain[l] - two_min);
-                let first = if prefer_two { two.at[l] } else { one.at[l] } as usize;
-                for i in first..=first + usize::from(prefer_two) {
+            for l in (0..L).filter(|&l| active[l] != 0) {
+                let first = if pair[l] != 0 { two.at[l] } else { one.at[l] } as usize;
+                for i in first..=first + pair[l] as usize {
                     w.block.used[i][l] = T::ZERO;
                     w.block.d[i][l] = T::ZERO;
                     w.flags[i + 1][l] |= flag::JUMP_DET;
@@ -157,18 +158,22 @@ impl<T: Real> Source<'_, T> {
                 out.reads[l] += u32::from(f[l] & (flag::SATURATED | flag::DO_NOT_USE) == 0);
             }
         }
+        let own = self.bits(Plane::Dq as usize, w);
+        let mut unit = [T::ONE; L];
+        if self.p.counts != 0 {
+            unit = gain.map(|g| T::ONE / g);
+        }
         for l in 0..L {
-            out.dq[l] |= self.plane(Plane::Dq as usize, w.pixel[l]);
-            out.dq[l] |= if used[l] == T::ZERO { flag::DO_NOT_USE } else { 0 };
-            let unit = if self.p.counts != 0 { T::ONE / gain[l] } else { T::ONE };
-            let dof = used[l] - T::ONE;
-            out.values[0][l] = rate[l] * unit;
-            out.values[1][l] = (photon[l] + read[l]).sqrt() * unit;
-            out.values[2][l] = photon[l] * unit * unit;
-            out.values[3][l] = read[l] * unit * unit;
-            out.values[4][l] = chi2[l] / dof.larger(T::ONE);
-            let no_chi2 = u32::from(dof < T::ONE) << Out::Chi2 as u32;
+            out.dq[l] |= own[l] | if used[l] == T::ZERO { flag::DO_NOT_USE } else { 0 };
+            let no_chi2 = u32::from(used[l] < T::of(2.0)) << Out::Chi2 as u32;
             out.nan[l] = if out.dq[l] & flag::DO_NOT_USE != 0 { 0b11111 } else { no_chi2 };
+        }
+        for l in 0..L {
+            out.values[0][l] = rate[l] * unit[l];
+            out.values[1][l] = (photon[l] + read[l]).sqrt() * unit[l];
+            out.values[2][l] = photon[l] * unit[l] * unit[l];
+            out.values[3][l] = read[l] * unit[l] * unit[l];
+            out.values[4][l] = chi2[l] / (used[l] - T::ONE).larger(T::ONE);
         }
         Some(out)
     }

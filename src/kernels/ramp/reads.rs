@@ -24,8 +24,10 @@ pub(super) struct Source<'a, T> {
 /// State of a block of `L` pixels.
 pub(super) struct Work<T, const L: usize> {
     pub(super) pixel: [usize; L],
-    /// The pixels lie side by side.
+    /// The pixels lie side by side in one row.
     pub(super) contiguous: bool,
+    /// Column and row of the first.
+    pub(super) first: (usize, usize),
     pub(super) coefficients: Vec<[T; L]>,
     pub(super) y: Vec<[T; L]>,
     pub(super) flags: Vec<[u32; L]>,
@@ -37,6 +39,7 @@ impl<T: Real, const L: usize> Work<T, L> {
         Work {
             pixel: [0; L],
             contiguous: false,
+            first: (0, 0),
             coefficients: vec![[T::ZERO; L]; coefficients],
             y: vec![[T::ZERO; L]; reads],
             flags: vec![[0; L]; reads],
@@ -106,6 +109,21 @@ impl<'a, T: Real> Source<'a, T> {
         out
     }
 
+    /// A plane's bits at the block's pixels.
+    #[inline(always)]
+    pub(super) fn bits<const L: usize>(&self, plane: usize, w: &Work<T, L>) -> [u32; L] {
+        let plane = &self.cal[plane * self.pixels..][..self.pixels];
+        let mut out = [0; L];
+        if w.contiguous {
+            out.copy_from_slice(&plane[w.pixel[0]..][..L]);
+        } else {
+            for l in 0..L {
+                out[l] = plane[w.pixel[l]];
+            }
+        }
+        out
+    }
+
     /// Reads `L` pixels from `item` on; items past the end repeat the last one.
     #[inline(always)]
     pub(super) fn load<const L: usize>(&self, item: usize, w: &mut Work<T, L>) {
@@ -114,11 +132,14 @@ impl<'a, T: Real> Source<'a, T> {
             let i = (item + l).min(last);
             w.pixel[l] = if self.p.listed != 0 { self.list[i] as usize } else { i };
         }
-        let nx = self.p.nx as usize;
-        w.contiguous = w.pixel[L - 1] == w.pixel[0] + L - 1 && w.pixel[0] / nx == w.pixel[L - 1] / nx;
+        // One division a block: they are slow, and no vector has them.
+        let (pixel, nx) = (w.pixel[0] as u32, self.p.nx);
+        let row = pixel / nx;
+        w.first = ((pixel - row * nx) as usize, row as usize);
+        w.contiguous = w.pixel[L - 1] == w.pixel[0] + L - 1 && w.first.0 + L <= nx as usize;
         let contiguous = w.contiguous && self.p.stride_x == 1;
         let encoding = Encoding::of(self.p.encoding);
-        let mut start = [self.element(w.pixel[0], 0); L];
+        let mut start = [w.first.1 * self.p.stride_y as usize + w.first.0 * self.p.stride_x as usize; L];
         if !contiguous {
             for l in 1..L {
                 start[l] = self.element(w.pixel[l], 0);
@@ -128,25 +149,24 @@ impl<'a, T: Real> Source<'a, T> {
         let steps = (0..ramps).flat_map(|r| {
             (0..reads).map(move |k| r * self.p.stride_ramp as usize + k * self.p.stride_read as usize)
         });
-        for (k, step) in steps.enumerate() {
-            let mut bad = [false; L];
+        let rows = w.y.iter_mut().zip(&mut w.flags).enumerate();
+        for ((k, (y, flags)), step) in rows.zip(steps) {
+            let mut bad = [0; L];
             if contiguous {
-                decode::run(encoding, self.ramp, start[0] + step, &mut w.y[k], &mut bad);
+                decode::run(encoding, self.ramp, start[0] + step, y, &mut bad);
             } else {
                 for l in 0..L {
                     let value = decode::one(encoding, self.ramp, start[l] + step);
-                    bad[l] = value.is_none();
-                    w.y[k][l] = value.unwrap_or(T::ZERO);
+                    bad[l] = if value.is_none() { flag::DO_NOT_USE } else { 0 };
+                    y[l] = value.unwrap_or(T::ZERO);
                 }
-            }
-            for l in 0..L {
-                w.flags[k][l] = if bad[l] { flag::DO_NOT_USE } else { 0 };
             }
             if self.on(stage::FLAGS_IN) {
                 for l in 0..L {
-                    w.flags[k][l] |= self.flags[k * self.pixels + w.pixel[l]];
+                    bad[l] |= self.flags[k * self.pixels + w.pixel[l]];
                 }
             }
+            *flags = bad;
         }
     }
 
@@ -165,14 +185,15 @@ impl<'a, T: Real> Source<'a, T> {
                     }
                 }
             }
-            for k in ramp * reads..(ramp + 1) * reads {
-                let (y, mut flags) = (w.y[k], w.flags[k]);
+            let rows = ramp * reads..(ramp + 1) * reads;
+            for (y, flags) in w.y[rows.clone()].iter().zip(&mut w.flags[rows]) {
+                let (y, mut f) = (*y, *flags);
                 for l in 0..L {
                     dead[l] = if y[l] >= threshold[l] { flag::SATURATED } else { dead[l] };
-                    let floor = y[l] <= T::ZERO && flags[l] & flag::DO_NOT_USE == 0;
-                    flags[l] |= dead[l] | if floor { flag::AD_FLOOR | flag::DO_NOT_USE } else { 0 };
+                    let floor = (y[l] <= T::ZERO) & (f[l] & flag::DO_NOT_USE == 0);
+                    f[l] |= dead[l] | if floor { flag::AD_FLOOR | flag::DO_NOT_USE } else { 0 };
                 }
-                w.flags[k] = flags;
+                *flags = f;
             }
         }
         if self.averaged {
@@ -276,14 +297,19 @@ impl<'a, T: Real> Source<'a, T> {
         }
         if self.on(stage::REFPIX) {
             let (across_n, lines_n) = (self.p.across as usize, self.p.lines as usize);
-            let mut across = [0usize; L];
-            let mut line = [0usize; L];
-            for l in 0..L {
-                let (x, y) = (w.pixel[l] % self.p.nx as usize, w.pixel[l] / self.p.nx as usize);
-                let y = y + self.p.row0 as usize;
-                (across[l], line[l]) = if self.p.along_y != 0 { (y, x) } else { (x, y) };
-            }
+            let (mut across, mut line) = ([0usize; L], [0usize; L]);
             let side_by_side = w.contiguous && self.p.along_y == 0;
+            let place = |x: usize, y: usize| {
+                let y = y + self.p.row0 as usize;
+                if self.p.along_y != 0 { (y, x) } else { (x, y) }
+            };
+            (across[0], line[0]) = place(w.first.0, w.first.1);
+            if !side_by_side {
+                let nx = self.p.nx as usize;
+                for l in 1..L {
+                    (across[l], line[l]) = place(w.pixel[l] % nx, w.pixel[l] / nx);
+                }
+            }
             for (k, row) in w.y.iter_mut().enumerate() {
                 let mut y = *row;
                 let columns = &self.columns[k * across_n..][..across_n];
@@ -314,22 +340,26 @@ impl<'a, T: Real> Source<'a, T> {
         for c in 0..w.coefficients.len() {
             w.coefficients[c] = self.lanes(Plane::Coefficients as usize + c, w);
         }
-        for k in 0..self.reads() {
-            if p.zero_point == zero::FIRST && k % p.reads as usize == 0 {
-                shift = w.y[k];
+        let reads = p.reads as usize;
+        for (k, (row, flags)) in w.y.iter_mut().zip(&w.flags).enumerate() {
+            if p.zero_point == zero::FIRST && k % reads == 0 {
+                shift = *row;
             }
-            let (mut y, flags) = (w.y[k], w.flags[k]);
-            let mut sum = [T::ZERO; L];
+            let (mut y, flags) = (*row, *flags);
+            let (mut x, mut sum) = (y, [T::ZERO; L]);
+            for l in 0..L {
+                x[l] -= shift[l];
+            }
             for coefficient in w.coefficients.iter().rev() {
                 let coefficient = *coefficient;
                 for l in 0..L {
-                    sum[l] = sum[l] * (y[l] - shift[l]) + coefficient[l];
+                    sum[l] = sum[l] * x[l] + coefficient[l];
                 }
             }
             for l in 0..L {
                 y[l] = if flags[l] & flag::SATURATED != 0 { y[l] } else { sum[l] };
             }
-            w.y[k] = y;
+            *row = y;
         }
     }
 }
