@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use irisgpu::fits::Fits;
+use irisgpu::fits::{Fits, FitsWriter, Header, Pixels};
 
 /// What was said, and whether all was done.
 fn irisgpu(args: &[&str]) -> (bool, String) {
@@ -201,4 +201,49 @@ fn combinations_are_level_3_and_of_like_frames() {
     }
     let dark = night.step("dark_sub", &rate, "combined");
     night.refused("combine_frames", &[&dark, &find("SCI_LVL1_0009")], &["S_DARK is"]);
+}
+
+/// Steps that calibrate nothing leave a rate a rate, with all its planes, so that the
+/// next step can take it.
+#[test]
+fn a_rate_with_coordinates_is_still_a_rate() {
+    let night = imager();
+    let rate = night.find("reduced", "SCI_LVL1_0009");
+    let placed = night.step("assign_wcs", &rate, "placed");
+    let f = Fits::open(&placed).expect("rate");
+    assert!(["VAR_POISSON", "VAR_RNOISE", "CHI2", "NREADS"].iter().all(|hdu| f.hdu(hdu).is_some()));
+    night.step("dark_sub", &placed, "placed-dark");
+    let image = night.find("reduced", "SCI_LVL2_0009");
+    let again = Fits::open(&night.step("assign_wcs", &image, "placed-image")).expect("image");
+    assert_eq!(again.primary().integer("DATALVL"), Some(2));
+}
+
+/// JWST's NGROUPS are reads; a product's are ramps.
+#[test]
+fn counts_of_reads_are_those_of_the_array_under_our_names() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("jwst.fits");
+    let (reads, n) = (6usize, 32usize);
+    let mut h = Header::new();
+    for (key, value) in [("DETECTOR", "IMG1"), ("INSTRUME", "IRIS"), ("OBSNAME", "IMG1-SCI")] {
+        h.set(key, value, "");
+    }
+    h.set("NINTS", 1, "");
+    h.set("NGROUPS", reads, "");
+    h.set("TGROUP", 2.0, "");
+    h.set("TFRAME", 2.0, "");
+    h.set("NFRAMES", 1, "");
+    let pixels: Vec<f32> =
+        (0..reads * n * n).map(|i| 1000.0 + 50.0 * (i / (n * n)) as f32 + (i * 7919 % 13) as f32).collect();
+    let mut w = FitsWriter::create(&path).expect("create");
+    w.empty("PRIMARY", &h).expect("primary");
+    w.image("SCI", &Header::new(), &[1, reads, n, n], Pixels::F32(&pixels)).expect("SCI");
+    w.finish().expect("finish");
+    let output = dir.path().join("out");
+    let (done, said) = irisgpu(&["run", "stage1", text(&path), "-o", text(&output), "--device", "cpu"]);
+    assert!(done, "{said}");
+    let product = std::fs::read_dir(&output).expect("out").flatten().map(|e| e.path());
+    let product = product.into_iter().find(|p| text(p).ends_with(".fits")).expect("product");
+    let f = Fits::open(&product).expect("product");
+    assert_eq!((f.primary().integer("NGROUPS"), f.primary().integer("NREADS")), (Some(1), Some(6)));
 }

@@ -69,13 +69,21 @@ impl Recipe {
         recipes.pop().ok_or_else(|| Error::Config(format!("{name}: holds no recipe")))
     }
 
-    /// A recipe of the one step `name`, with its defaults.
+    /// A recipe of the one step `name`, with its defaults. A step that measures the
+    /// detector comes with the corrections before it: it has nothing to measure in a
+    /// rate, and raw reads are not what it is about.
     pub fn single(name: &str) -> Option<Recipe> {
         let step = Step::with_defaults(name)?;
-        let set = matches!(
-            step,
-            Step::CombineFrames(_) | Step::PhotonTransfer(_) | Step::BadPixels(_) | Step::NonlinFit(_)
-        );
+        let whole = match &step {
+            Step::PhotonTransfer(_) => Some("gain"),
+            Step::BadPixels(_) => Some("mask"),
+            Step::NonlinFit(_) => Some("nonlin"),
+            _ => None,
+        };
+        if let Some(whole) = whole {
+            return Some(Recipe { name: name.into(), ..Recipe::built_in(whole).ok()? });
+        }
+        let set = matches!(step, Step::CombineFrames(_) | Step::Wavecal(_));
         let takes = if set { Takes::Set } else { Takes::One };
         Some(Recipe { name: name.into(), about: format!("the step {name} alone"), takes, steps: vec![step] })
     }
@@ -121,15 +129,18 @@ impl Recipe {
         }
     }
 
-    /// The level of what it leaves: 0 a ramp, 1 a rate (with or without its dark),
-    /// 2 a calibrated image, spectra, a cube or a master, 3 a combination.
-    pub fn level(&self) -> u32 {
+    /// The level of what it leaves of a file of level `given`: 0 a ramp, 1 a rate (with
+    /// or without its dark), 2 a calibrated image, spectra, a cube or a master, 3 a
+    /// combination. Steps that calibrate nothing leave it as it is.
+    pub fn level(&self, given: Option<i64>) -> u32 {
+        let keeps = |s: &&Step| !matches!(s, Step::AssignWcs(_) | Step::CosmicRays(_));
         let order = |name| Step::NAMES.iter().position(|n| *n == name);
-        match self.steps.iter().map(|s| Some(s.order())).max().flatten() {
+        match self.steps.iter().filter(keeps).map(|s| Some(s.order())).max() {
+            None => given.and_then(|level| u32::try_from(level).ok()).unwrap_or(1).max(1),
             _ if self.takes == Takes::Set && self.master().is_none() => 3,
-            last if last > order("dark_sub") => 2,
-            last if last >= order("ramp_fit") => 1,
-            _ => 0,
+            Some(last) if last > order("dark_sub") => 2,
+            Some(last) if last >= order("ramp_fit") => 1,
+            Some(_) => 0,
         }
     }
 
@@ -234,7 +245,7 @@ mod tests {
 
     #[test]
     fn levels_and_masters() {
-        let what = |r: &Recipe| (r.level(), r.master());
+        let what = |r: &Recipe| (r.level(None), r.master());
         for (name, expected) in [
             ("stage1", (1, None)),
             ("imager", (2, None)),
@@ -252,6 +263,13 @@ mod tests {
         {
             assert_eq!(what(&Recipe::single(name).expect(name)), (level, None), "{name}");
         }
+        for name in ["assign_wcs", "cosmic_rays"] {
+            let step = Recipe::single(name).expect(name);
+            assert_eq!([None, Some(0), Some(1), Some(2), Some(3)].map(|l| step.level(l)), [1, 1, 1, 2, 3]);
+        }
+        let gain = Recipe::single("photon_transfer").expect("single");
+        assert_eq!((gain.takes, gain.master()), (Takes::Set, Some("gain")));
+        assert!(gain.steps.len() > 1 && Recipe::single("wavecal").expect("single").takes == Takes::Set);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl<'a> Builder<'a> {
             obsname: group.obsname(),
             exposures: group.exposures.clone(),
             meta: group.meta.clone(),
-            product: self.settings.output.join(product_name(&group.meta, recipe.level(), suffix)),
+            product: self.settings.output.join(product_name(&group.meta, recipe.level(None), suffix)),
         };
         self.add(recipe, draft);
     }
@@ -140,7 +140,7 @@ impl<'a> Builder<'a> {
         let known = Recipe::names().any(|n| n == recipe.name) || recipe.steps.len() > 1;
         let own = if known { "" } else { recipe.name.as_str() };
         let suffix = self.settings.suffix.as_deref().unwrap_or(own);
-        let name = |e: &Exposure, suffix: &str| product_name(&e.meta, recipe.level(), suffix);
+        let name = |e: &Exposure, suffix: &str| product_name(&e.meta, recipe.level(e.meta.level), suffix);
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
         exposures.iter().for_each(|e| *times.entry(name(e, suffix)).or_default() += 1);
         for exposure in exposures {

@@ -103,8 +103,8 @@ impl<'a> Calibration<'a> {
         if nonlin.as_ref().is_some_and(|n| n.zero_point == ZeroPoint::Bias) && bias.is_none() {
             return Err(Error::input(
                 path("nonlin").unwrap_or(Path::new("nonlin")),
-                "COEFFZP = BIAS needs counts above the bias, and there is no bias reference: give one \
-                 (--override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
+                "COEFFZP = BIAS needs counts above the bias, which was not subtracted: run bias first (the recipe \
+                 stage1 does, with --override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
             ));
         }
         Ok(Calibration {

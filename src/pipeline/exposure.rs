@@ -222,6 +222,9 @@ fn from_ramp(
         return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
     }
     let mut header = ramp.header.clone();
+    // As the array has them, under our names: JWST's NGROUPS counts reads.
+    header.set("NGROUPS", ramp.ramps, "ramps (reset to reset)");
+    header.set("NREADS", ramp.reads, "reads a ramp");
     if let Some((pixels, scatter)) = stream.offsets {
         header.set("NREFPIX", pixels, "usable reference pixels");
         header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");

@@ -40,7 +40,7 @@ impl Pipeline {
             },
         };
         let file = job.inputs.first().cloned().unwrap_or_default();
-        let level = job.recipe.level().min(2);
+        let level = job.recipe.level(level1.meta.level);
         let path = product_path(job, Some(&level1.meta), level);
         if level == 1 && level1.is_image() {
             let text = "is an image of level 2, and dark_sub takes rates: start from the exposure's rate";
@@ -62,7 +62,7 @@ impl Pipeline {
             let about = About {
                 input: &level1.header,
                 model: product::image_model(&level1.meta),
-                level: 2,
+                level: level.into(),
                 unit: product::ELECTRONS,
                 wcs: made.wcs.as_ref(),
                 provenance: &record,

@@ -23,7 +23,6 @@ pub(super) fn write(
 ) -> Result<PathBuf> {
     let mut w = FitsWriter::create(path)?;
     let mut header = primary(path, about);
-    header.set("NREADS", ramp.reads, "reads a ramp");
     if ramp.frame_time > 0.0 {
         header.set("TFRAME", ramp.frame_time, "s between averaged frames");
     }

@@ -52,28 +52,30 @@ enum Rule {
     Same(Key),
     /// They do not contradict each other: what one leaves out, fits.
     Agree(Key),
+    /// As `Agree`, and FULL in the reference fits all: a part is taken out of it.
+    Within(Key),
 }
 
 use Key::{Detector, Filter, Grating, Instmode, Pupil, Readmode, Scale, Subarray};
-use Rule::{Agree, Same};
+use Rule::{Agree, Same, Within};
 
 /// What must match, by type. The imager's sky does not turn on GRATING and SCALE,
 /// which only a spectrograph's header has to state.
 fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
     match reftype {
-        "flat" => &[Same(Detector), Same(Filter), Agree(Pupil), Agree(Subarray)],
+        "flat" => &[Same(Detector), Same(Filter), Agree(Pupil), Within(Subarray)],
         "sky" if instmode == "IMG" => {
-            &[Same(Detector), Agree(Instmode), Same(Filter), Agree(Pupil), Agree(Subarray)]
+            &[Same(Detector), Agree(Instmode), Same(Filter), Agree(Pupil), Within(Subarray)]
         }
         "sky" => {
-            &[Same(Detector), Same(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
+            &[Same(Detector), Same(Instmode), Same(Filter), Same(Grating), Agree(Scale), Within(Subarray)]
         }
         "lenspx" => {
             &[Agree(Detector), Agree(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
         }
         // A dark is a rate: another READMODE is second choice, not refused.
-        "dark" => &[Same(Detector), Agree(Subarray)],
-        _ => &[Same(Detector), Agree(Readmode), Agree(Subarray)],
+        "dark" => &[Same(Detector), Within(Subarray)],
+        _ => &[Same(Detector), Agree(Readmode), Within(Subarray)],
     }
 }
 
@@ -112,7 +114,7 @@ impl Key {
 impl Rule {
     fn key(self) -> Key {
         match self {
-            Same(key) | Agree(key) => key,
+            Same(key) | Agree(key) | Within(key) => key,
         }
     }
 
@@ -125,6 +127,7 @@ impl Rule {
         match self {
             Same(_) => e == r,
             Agree(_) => e.is_empty() || r.is_empty() || e == r,
+            Within(_) => Agree(key).holds(exposure, reference) || r == "FULL",
         }
     }
 
@@ -135,7 +138,8 @@ impl Rule {
             (true, _) => "(the exposure does not say)",
             _ => value.as_str(),
         };
-        format!("{} = {value}", self.key().keyword())
+        let or = if matches!(self, Within(_)) && value != "FULL" { " or FULL" } else { "" };
+        format!("{} = {value}{or}", self.key().keyword())
     }
 }
 
@@ -205,6 +209,8 @@ fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
 struct Rank {
     origin: u8,
     other_mode: bool,
+    /// A part is taken out of a larger one.
+    larger: bool,
     exptime: f64,
     days: f64,
 }
@@ -228,7 +234,8 @@ impl Rank {
             _ => f64::INFINITY,
         };
         let other_mode = reftype == "dark" && !Agree(Readmode).holds(exposure, &candidate.meta);
-        Rank { origin, other_mode, exptime, days }
+        let larger = !Agree(Subarray).holds(exposure, &candidate.meta);
+        Rank { origin, other_mode, larger, exptime, days }
     }
 
     fn order(&self, other: &Rank) -> std::cmp::Ordering {
@@ -236,6 +243,7 @@ impl Rank {
         by_hand(self)
             .cmp(&by_hand(other))
             .then(self.other_mode.cmp(&other.other_mode))
+            .then(self.larger.cmp(&other.larger))
             .then(self.origin.cmp(&other.origin))
             .then(self.exptime.total_cmp(&other.exptime))
             .then(self.days.total_cmp(&other.days))
@@ -355,8 +363,16 @@ mod tests {
         let full = Meta { subarray: "FULL".into(), ..meta("", 1.0) };
         let all = [candidate("a", "mask", "refs", full)];
         assert!(choose("mask", &meta("", 1.0), &all).is_some());
-        let small = Meta { subarray: "SUB1".into(), ..meta("", 1.0) };
-        assert_eq!(why_none("mask", &small, &all), "1 candidate, none with SUBARRAY = SUB1");
+        // A part is taken out of the full frame, unless there is one of its own.
+        let sub = |name: &str| Meta { subarray: name.into(), ..meta("", 1.0) };
+        assert!(choose("mask", &sub("SUB1"), &all).is_some());
+        let [full] = all;
+        let all = [full, candidate("b", "mask", "refs", sub("SUB1"))];
+        assert_eq!(choose("mask", &sub("SUB1"), &all).expect("mask").path, Path::new("b"));
+        assert_eq!(
+            why_none("mask", &sub("SUB2"), &all[1..]),
+            "1 candidate, none with SUBARRAY = SUB2 or FULL"
+        );
     }
 
     #[test]
