@@ -7,10 +7,11 @@
 //! size of the chunks.
 
 mod chain;
+mod plan;
 
 use std::ops::Range;
 
-use crate::config::{Algorithm, Detector, JumpMethod, RateUnits, Recipe, Step};
+use crate::config::Detector;
 use crate::datamodel::{Rate, dq};
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::{Error, Result};
@@ -19,95 +20,7 @@ use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, RAMP, Tables, stage};
 
 use super::calibration::Calibration;
 use super::refpix::{self, Zero};
-
-/// What a recipe asks of stage 1.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    stages: u32,
-    grow: u32,
-    refpix: Option<crate::config::Refpix>,
-    params: Params,
-    chain: chain::Chain,
-    /// Steps that were asked for but cannot run, with the reason.
-    pub left_out: Vec<(&'static str, String)>,
-}
-
-/// χ² gain from which two neighbouring differences are dropped: as improbable as
-/// `sigma` is for one (two degrees of freedom instead of one).
-fn threshold_two(sigma: f64) -> f64 {
-    // erfc by its continued fraction's asymptotic form is exact enough from 2 σ on;
-    // below that the two thresholds hardly matter.
-    let x = sigma / std::f64::consts::SQRT_2;
-    let mut fraction = 0.0;
-    for k in (1..60).rev() {
-        fraction = f64::from(k) / 2.0 / (x + fraction);
-    }
-    let ln_erfc = -x * x - (std::f64::consts::PI.sqrt() * (x + fraction)).ln();
-    -2.0 * ln_erfc
-}
-
-impl Plan {
-    /// Reads the recipe's stage-1 steps.
-    pub fn new(recipe: &Recipe, cal: &Calibration<'_>) -> Plan {
-        let mut plan = Plan {
-            stages: 0,
-            grow: 0,
-            refpix: None,
-            params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
-            chain: chain::Chain::default(),
-            left_out: Vec::new(),
-        };
-        let (ncoef, zero_point) = cal.polynomial();
-        for step in recipe.steps.iter().filter(|s| !s.skip()) {
-            match step {
-                Step::Saturation(s) => {
-                    plan.stages |= stage::SATURATION;
-                    plan.grow = s.n_pix_grow_sat;
-                }
-                Step::Bias(_) if cal.has_bias() => plan.stages |= stage::BIAS,
-                Step::Bias(_) => plan.left_out.push(("bias", "no bias reference".into())),
-                Step::Refpix(s) => plan.refpix = Some(s.clone()),
-                Step::Linearity(_) if ncoef > 0 => {
-                    plan.stages |= stage::LINEARITY;
-                    plan.params.ncoef = ncoef as u32;
-                    plan.params.zero_point = zero_point;
-                }
-                Step::Linearity(_) => plan.left_out.push(("linearity", "no nonlin reference".into())),
-                Step::Jump(s) if s.method == JumpMethod::TwoPoint => plan.chain.find_jumps(s),
-                Step::Jump(s) => {
-                    let threshold = s.rejection_threshold.unwrap_or(5.5);
-                    plan.stages |= stage::JUMP;
-                    plan.params.max_jumps = s.max_jumps;
-                    plan.params.threshold_one = (threshold * threshold) as f32;
-                    plan.params.threshold_two = threshold_two(threshold) as f32;
-                }
-                Step::RampFit(s) => {
-                    plan.stages |= stage::FIT;
-                    if plan.chain.fit_with(s) {
-                        plan.stages &= !stage::JUMP;
-                        plan.left_out.push(("jump", "ramp_fit.algorithm = likely finds its own".into()));
-                    }
-                    plan.params.algorithm = match s.algorithm {
-                        Algorithm::Likelihood | Algorithm::OlsC | Algorithm::Likely => {
-                            ramp::algorithm::LIKELIHOOD
-                        }
-                        Algorithm::Ols => ramp::algorithm::OLS,
-                        Algorithm::Mcds | Algorithm::Cds => ramp::algorithm::MCDS,
-                    };
-                    plan.params.num_coadd = if s.algorithm == Algorithm::Cds { 1 } else { s.num_coadd };
-                    plan.params.counts = u32::from(s.units == RateUnits::Counts);
-                }
-                _ => {}
-            }
-        }
-        plan
-    }
-
-    /// Whether the recipe ends in rates (else in a ramp).
-    pub fn fits(&self) -> bool {
-        self.stages & stage::FIT != 0
-    }
-}
+pub use plan::Plan;
 
 /// A ramp ready to be streamed: its tables and where its chunks end.
 pub struct Stream<'a> {
@@ -441,6 +354,8 @@ fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
 
 /// Rows of a chunk: as many as the device binds and two slots fit the budget.
 fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> Result<usize> {
+    /// Fewer leave threads without work, and are mostly halo.
+    const LEAST: u64 = 16;
     let total = (ramp.ramps * ramp.reads) as u64;
     let nx = ramp.nx as u64;
     let raw = ramp.chunk_bytes(1) as u64;
@@ -455,7 +370,7 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let device = engine.device();
     let rows = (device.max_binding / largest)
         .min(device.memory / 2 / together)
-        .min((device.enough / largest).max(1));
+        .min((device.enough / largest).max(LEAST));
     if device.max_binding / largest == 0 {
         return Err(Error::Device {
             device: device.name.clone(),
@@ -470,13 +385,6 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thresholds_for_two_match_the_chi_square_tables() {
-        // isf of χ² with 2 degrees of freedom at the two-sided tail of 4.5 and 3 σ.
-        assert!((threshold_two(4.5) - 23.806).abs() < 0.01);
-        assert!((threshold_two(3.0) - 11.829).abs() < 0.01);
-    }
 
     #[test]
     fn dilation_stays_in_the_frame() {

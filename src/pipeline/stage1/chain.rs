@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::super::calibration::Calibration;
-use super::{Plan, Slot, Stream, place, threshold_two};
+use super::plan::threshold_two;
+use super::{Plan, Slot, Stream, place};
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
 use crate::engine::{Buffer, Dispatch, Engine};
