@@ -162,6 +162,37 @@ fn a_gpu_reduces_the_night_as_the_cpu_does() {
     }
 }
 
+#[test]
+fn a_dark_made_again_cancels_as_the_first() {
+    let output = night().join("again");
+    let one = |path: &PathBuf| text(path).contains("_IMG1_") && text(path).ends_with("_SCI_LVL0_0010.fits");
+    let name = files(&night().join("night")).into_iter().find(one).expect("raw");
+    let only = name.file_name().expect("name").to_string_lossy().into_owned();
+    let go = || {
+        let raw = night().join("night");
+        let done = run(&["reduce", text(&raw), "-o", text(&output), "--device", "cpu", "--only", &only]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    };
+    go();
+    let before = sums(&output);
+    let card = |name: &str, key: &str| {
+        let path = files(&output).into_iter().find(|p| text(p).contains(name)).expect("product");
+        Fits::open(&path).expect("open").primary().text(key)
+    };
+    let (dark, sky) = (card("_IMG1_DARK_2", "DATECRT"), card("_IMG1_SKY_2", "DATECRT"));
+    for path in
+        files(&output).iter().filter(|p| text(p).contains("_IMG1_DARK_2") || text(p).contains("_SCI_LVL2_"))
+    {
+        std::fs::remove_file(path).expect("remove");
+    }
+    // DATECRT counts seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    go();
+    assert_ne!(card("_IMG1_DARK_2", "DATECRT"), dark);
+    assert_eq!(card("_IMG1_SKY_2", "DATECRT"), sky);
+    assert_eq!(sums(&output), before);
+}
+
 /// A copy of the raw night, references included.
 fn copy(to: &Path) {
     for path in files(&night().join("night")) {
@@ -304,6 +335,16 @@ fn what_cannot_be_written_or_read_is_one_sentence() {
     let dir = tempfile::tempdir().expect("temp dir");
     let empty = run(&["reduce", text(dir.path())]);
     assert_eq!(empty.status.code(), Some(64), "{}", String::from_utf8_lossy(&empty.stderr));
+    for verb in [&["reduce"][..], &["plan"], &["reduce", "--dry-run"]] {
+        let empty = run(&[verb, &[text(dir.path()), "--json"]].concat());
+        assert_eq!(empty.status.code(), Some(64));
+        let json: serde_json::Value = serde_json::from_slice(&empty.stdout).expect("JSON");
+        assert_eq!(json["tasks"], serde_json::json!([]), "{verb:?}");
+    }
+    let odd = |path: &str| String::from_utf8_lossy(&run(&["run", "stage1", path]).stderr).into_owned();
+    assert!(odd(text(dir.path())).contains("is a folder"));
+    #[cfg(unix)]
+    assert!(odd("/dev/null").contains("is not a regular file"));
     std::fs::write(dir.path().join("file"), b"").expect("write");
     let into = reduce(&night().join("night"), &dir.path().join("file/x"), "cpu");
     assert!(matches!(into.status.code(), Some(1 | 2)));
