@@ -162,6 +162,37 @@ fn a_gpu_reduces_the_night_as_the_cpu_does() {
     }
 }
 
+#[test]
+fn a_dark_made_again_cancels_as_the_first() {
+    let output = night().join("again");
+    let one = |path: &PathBuf| text(path).contains("_IMG1_") && text(path).ends_with("_SCI_LVL0_0010.fits");
+    let name = files(&night().join("night")).into_iter().find(one).expect("raw");
+    let only = name.file_name().expect("name").to_string_lossy().into_owned();
+    let go = || {
+        let raw = night().join("night");
+        let done = run(&["reduce", text(&raw), "-o", text(&output), "--device", "cpu", "--only", &only]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    };
+    go();
+    let before = sums(&output);
+    let card = |name: &str, key: &str| {
+        let path = files(&output).into_iter().find(|p| text(p).contains(name)).expect("product");
+        Fits::open(&path).expect("open").primary().text(key)
+    };
+    let (dark, sky) = (card("_IMG1_DARK_2", "DATECRT"), card("_IMG1_SKY_2", "DATECRT"));
+    for path in
+        files(&output).iter().filter(|p| text(p).contains("_IMG1_DARK_2") || text(p).contains("_SCI_LVL2_"))
+    {
+        std::fs::remove_file(path).expect("remove");
+    }
+    // DATECRT counts seconds.
+    std::thread::sleep(Duration::from_millis(1100));
+    go();
+    assert_ne!(card("_IMG1_DARK_2", "DATECRT"), dark);
+    assert_eq!(card("_IMG1_SKY_2", "DATECRT"), sky);
+    assert_eq!(sums(&output), before);
+}
+
 /// A copy of the raw night, references included.
 fn copy(to: &Path) {
     for path in files(&night().join("night")) {
@@ -304,6 +335,16 @@ fn what_cannot_be_written_or_read_is_one_sentence() {
     let dir = tempfile::tempdir().expect("temp dir");
     let empty = run(&["reduce", text(dir.path())]);
     assert_eq!(empty.status.code(), Some(64), "{}", String::from_utf8_lossy(&empty.stderr));
+    for verb in [&["reduce"][..], &["plan"], &["reduce", "--dry-run"]] {
+        let empty = run(&[verb, &[text(dir.path()), "--json"]].concat());
+        assert_eq!(empty.status.code(), Some(64));
+        let json: serde_json::Value = serde_json::from_slice(&empty.stdout).expect("JSON");
+        assert_eq!(json["tasks"], serde_json::json!([]), "{verb:?}");
+    }
+    let odd = |path: &str| String::from_utf8_lossy(&run(&["run", "stage1", path]).stderr).into_owned();
+    assert!(odd(text(dir.path())).contains("is a folder"));
+    #[cfg(unix)]
+    assert!(odd("/dev/null").contains("is not a regular file"));
     std::fs::write(dir.path().join("file"), b"").expect("write");
     let into = reduce(&night().join("night"), &dir.path().join("file/x"), "cpu");
     assert!(matches!(into.status.code(), Some(1 | 2)));
@@ -317,4 +358,29 @@ fn what_cannot_be_written_or_read_is_one_sentence() {
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(said.contains("junk.fits") && said.contains("1 failed"), "{said}");
+}
+
+/// Frames with one exposure number, in folders of their own: no rate of a set may
+/// take the place of another.
+#[test]
+fn rates_of_a_set_have_names_of_their_own() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let night = dir.path().join("night");
+    for (k, from) in ["DARK_LVL0_0001", "DARK_LVL0_0002", "DARK_LVL0_0003"].iter().enumerate() {
+        let raw = files(crate::night()).into_iter().find(|p| text(p).contains(from)).expect("raw frame");
+        let mut bytes = std::fs::read(&raw).expect("read");
+        // The card is EXPNUM's in the first header; its number ends in column 30.
+        let card = bytes.windows(8).position(|w| w == b"EXPNUM  ").expect("EXPNUM");
+        bytes[card + 29] = b'7';
+        let folder = night.join(format!("sub{k}"));
+        std::fs::create_dir_all(&folder).expect("folder");
+        std::fs::write(folder.join("x.fits"), bytes).expect("write");
+    }
+    let output = dir.path().join("out");
+    let out = reduce(&night, &output, "cpu");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let rates = files(&output).into_iter().filter(|p| text(p).contains("_LVL1_0007")).count();
+    assert_eq!(rates, 3, "{:?}", files(&output));
+    let again = reduce(&night, &output, "cpu");
+    assert!(String::from_utf8_lossy(&again.stdout).contains("1 up to date"));
 }

@@ -17,7 +17,8 @@ use crate::report::Table;
 
 /// Runs `plan`.
 pub(super) fn plan(args: &args::Plan, families: &Families) -> Result<Exit> {
-    let (plan, _) = reduce::planned(&args.night, &args.common, &args.select, families)?;
+    let planned = reduce::planned(&args.night, &args.common, &args.select, families);
+    let (plan, _) = reduce::or_empty(planned, &args.night, &args.common, as_json)?;
     show(&plan, args.common.json)
 }
 
@@ -104,7 +105,7 @@ fn as_text(plan: &Plan) -> String {
     text
 }
 
-fn as_json(plan: &Plan) -> serde_json::Value {
+pub(super) fn as_json(plan: &Plan) -> serde_json::Value {
     let tasks: Vec<_> = plan
         .tasks
         .iter()

@@ -16,7 +16,15 @@ const CHECKSUMS: &str = ".irisgpu-checksums";
 
 /// Runs `reduce`.
 pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
-    let (plan, output) = planned(&args.night, &args.common, &args.select, families)?;
+    let planned = planned(&args.night, &args.common, &args.select, families);
+    let json = |plan: &Plan| {
+        if args.dry_run {
+            super::plan::as_json(plan)
+        } else {
+            summary::Summary::new(plan, &[], "", 0.0).json()
+        }
+    };
+    let (plan, output) = or_empty(planned, &args.night, &args.common, json)?;
     if args.dry_run {
         return super::plan::show(&plan, args.common.json);
     }
@@ -29,6 +37,26 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
     carry_out(&plan, &args.common, idle)
 }
 
+/// Where the products of a night go.
+fn output(folder: &Path, common: &Common) -> PathBuf {
+    common.output.clone().unwrap_or_else(|| folder.join("reduced"))
+}
+
+/// Machines get a whole answer where there is nothing to reduce, too: what `json`
+/// makes of an empty plan with the reason as its warning.
+pub(super) fn or_empty<T>(
+    planned: Result<T>,
+    folder: &Path,
+    common: &Common,
+    json: impl FnOnce(&Plan) -> serde_json::Value,
+) -> Result<T> {
+    if let (Err(e @ Error::NothingToReduce(_)), true) = (&planned, common.json) {
+        let output = output(folder, common);
+        print::json(&json(&Plan { output, tasks: Vec::new(), warnings: vec![e.to_string()] }))?;
+    }
+    planned
+}
+
 /// Scans and plans a night; also tells where its products go.
 pub(super) fn planned(
     folder: &Path,
@@ -36,7 +64,7 @@ pub(super) fn planned(
     select: &Select,
     families: &Families,
 ) -> Result<(Plan, PathBuf)> {
-    let output = common.output.clone().unwrap_or_else(|| folder.join("reduced"));
+    let output = output(folder, common);
     let settings = options::settings(common, select, families, output.clone())?;
     refs::recall(&output.join(CHECKSUMS));
     let folders = options::reference_folders(common, folder.join("refs"));

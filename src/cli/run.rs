@@ -19,9 +19,13 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
     settings.masters.clone_from(&settings.output);
     let recipe = settings.recipes.resolve(&args.recipe)?;
     for file in &args.files {
-        if !file.is_file() {
-            return Err(Error::Usage(format!("{}: there is no such file", file.display())));
-        }
+        let why = match file {
+            f if f.is_file() => continue,
+            f if f.is_dir() => "is a folder: name its files, or take `irisgpu reduce` for a night",
+            f if f.exists() => "is not a regular file: name a FITS file",
+            _ => "there is no such file",
+        };
+        return Err(Error::Usage(format!("{}: {why}", file.display())));
     }
     let beside = args.files.first().and_then(|f| f.parent()).unwrap_or(Path::new("")).join("refs");
     let folders = options::reference_folders(common, beside);

@@ -65,6 +65,9 @@ impl Kind {
     }
 }
 
+/// Keywords of the exposure number: the first that is a number of 0 or more counts.
+pub const EXPOSURE_NUMBER: [&str; 3] = ["EXPNUM", "EXPNO", "EXP_NO"];
+
 /// The facts of an exposure that reduction turns on. Text is empty and numbers
 /// are `None` where the header says nothing; aliases of the observatory's names
 /// (SAMPMODE, NUMREADS, IFSMODE, DET_ID …) are resolved.
@@ -144,11 +147,7 @@ impl Meta {
             semid: or(text(&["SEMID"]), &semester(&expdtst)),
             prognum: or(text(&["PROGNUM"]), "P001"),
             obsnum: or(text(&["OBSNUM"]), "001"),
-            expnum: h
-                .integer("EXPNUM")
-                .or_else(|| h.integer("EXPNO"))
-                .or_else(|| h.integer("EXP_NO"))
-                .unwrap_or(1),
+            expnum: EXPOSURE_NUMBER.iter().find_map(|key| h.integer(key).filter(|n| *n >= 0)).unwrap_or(1),
             detector,
             instmode,
             obstype: upper(&["OBSTYPE"]),

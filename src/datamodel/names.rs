@@ -18,6 +18,26 @@ pub fn product_name(meta: &Meta, level: u32, suffix: &str) -> String {
     )
 }
 
+/// A product's name made its alone: `_{own}` before `.fits`.
+pub fn distinct_name(name: &str, own: &str) -> String {
+    format!("{}_{}.fits", name.strip_suffix(".fits").unwrap_or(name), safe(own))
+}
+
+/// What tells the file called `name` (perhaps with its folders) from its like, in
+/// 40 characters at most: its stem, or of a product's name what stands last in it,
+/// so that a chain of steps does not write name into name.
+pub fn own_part(name: &str) -> String {
+    let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let lower = file.to_ascii_lowercase();
+    let ends = [".fits.fz", ".fits.gz", ".fits", ".fit", ".fts"];
+    let end = ends.iter().find(|end| lower.ends_with(*end)).map_or(0, |end| end.len());
+    let stem = file.get(..file.len() - end).unwrap_or(file);
+    let product = stem.contains("_IRIS_") && stem.contains("_LVL");
+    let own = stem.rsplit_once('_').filter(|_| product).map_or(stem, |(_, last)| last);
+    // The ends of long names differ rather than their beginnings.
+    own.chars().skip(own.chars().count().saturating_sub(40)).collect()
+}
+
 /// `IRIS_{DETECTOR}_{REFTYPE}_{EXPDTST}_{version}.fits`; `label` tells apart masters
 /// of one night (filter, read mode …) and may be empty.
 pub fn master_name(meta: &Meta, reftype: &str, label: &str, version: &str) -> String {
@@ -41,4 +61,32 @@ fn safe(text: &str) -> String {
         .collect();
     let kept = kept.trim_matches(|c| matches!(c, '.' | '-')).to_owned();
     if kept.is_empty() { "X".into() } else { kept }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_a_file_s_own_is_short_and_does_not_grow() {
+        for (name, own) in [
+            ("deep/folders/a.b.fits", "a.b"),
+            ("X.FIT", "X"),
+            ("x.fits.fz", "x"),
+            (".fits", ""),
+            ("no ending", "no ending"),
+            ("2032A-P001-001_IRIS_IMG1_SCI_LVL1_0001_flat-field_a.fits", "a"),
+            ("my_own_name.fits", "my_own_name"),
+        ] {
+            assert_eq!(own_part(name), own);
+        }
+        assert_eq!(own_part(&format!("{}é1.fits", "x".repeat(300))).chars().count(), 40);
+        let meta = Meta { expnum: 1, ..Meta::default() };
+        let mut name = distinct_name(&product_name(&meta, 1, "dark-sub"), &own_part("a_b.fits"));
+        assert!(name.ends_with("_LVL1_0001_dark-sub_a-b.fits"), "{name}");
+        for step in ["flat-field", "background"] {
+            name = distinct_name(&product_name(&meta, 2, step), &own_part(&name));
+            assert!(name.ends_with(&format!("_LVL2_0001_{step}_a-b.fits")), "{name}");
+        }
+    }
 }

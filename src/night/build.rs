@@ -1,7 +1,7 @@
 //! Tasks one by one: names, references, needs and hashes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -9,8 +9,8 @@ use super::assign::{Assigned, assign};
 use super::group::Group;
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, is_up_to_date, plan_hash};
-use crate::config::Recipe;
-use crate::datamodel::{Kind, Meta, master_name, product_name};
+use crate::config::{Recipe, Step, Takes};
+use crate::datamodel::{Kind, Meta, distinct_name, master_name, own_part, product_name};
 use crate::error::Result;
 use crate::pipeline::Job;
 use crate::refs::{Candidate, THIS_NIGHT};
@@ -24,6 +24,8 @@ pub(super) struct Builder<'a> {
     candidates: Vec<Candidate>,
     /// The plan hash of each product planned: a master's identity as a reference.
     hashes: BTreeMap<PathBuf, String>,
+    /// The products planned, whether or not their tasks can be run.
+    taken: BTreeSet<PathBuf>,
     /// Which task makes a master.
     makers: BTreeMap<PathBuf, usize>,
     dark_kept: BTreeSet<PathBuf>,
@@ -45,6 +47,7 @@ impl<'a> Builder<'a> {
             settings,
             candidates: references.candidates.clone(),
             hashes: BTreeMap::new(),
+            taken: BTreeSet::new(),
             makers: BTreeMap::new(),
             dark_kept: references.dark_kept.clone(),
             tasks: Vec::new(),
@@ -80,7 +83,7 @@ impl<'a> Builder<'a> {
                 _ => format!("{}-{n}", group.label),
             };
             product = self.settings.masters.join(master_name(&group.meta, reftype, &label, MASTER_VERSION));
-            if !self.makers.contains_key(&product) {
+            if !self.taken.contains(&caseless(&product)) {
                 break;
             }
         }
@@ -134,50 +137,82 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// One task an exposure. Where several would get one name, each gets its own
-    /// file's name as a suffix: none may overwrite another.
+    /// One task an exposure.
     pub(super) fn one_by_one(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
         let known = Recipe::names().any(|n| n == recipe.name) || recipe.steps.len() > 1;
         let own = if known { "" } else { recipe.name.as_str() };
         let suffix = self.settings.suffix.as_deref().unwrap_or(own);
-        let name = |e: &Exposure, suffix: &str| product_name(&e.meta, recipe.level(e.meta.level), suffix);
-        let mut times: BTreeMap<String, usize> = BTreeMap::new();
-        exposures.iter().for_each(|e| *times.entry(name(e, suffix)).or_default() += 1);
-        for exposure in exposures {
-            let mut product = name(exposure, suffix);
-            let mut warnings = Vec::new();
-            let place = self.settings.output.join(&product);
-            let taken = self.hashes.contains_key(&place) || self.candidates.iter().any(|c| c.path == place);
-            if taken || times.get(&product).is_some_and(|&n| n > 1) {
-                let stem = exposure.name.rsplit_once(".fit").map_or(exposure.name.as_str(), |(s, _)| s);
-                let own = format!("{suffix}{}{stem}", if suffix.is_empty() { "" } else { "-" });
-                product = name(exposure, &own);
-                warnings.push(format!(
-                    "SEMID, PROGNUM, OBSNUM and EXPNUM = {} are not its alone: its product is named after its file",
-                    exposure.meta.expnum
-                ));
-            }
+        let plain: Vec<String> =
+            exposures.iter().map(|e| product_name(&e.meta, recipe.level(e.meta.level), suffix)).collect();
+        let names = self.told_apart(&plain, exposures);
+        for ((exposure, name), plain) in exposures.iter().zip(names).zip(plain) {
+            let renamed = name != plain;
             let draft = Draft {
                 name: exposure.name.clone(),
                 obsname: exposure.obsname(),
                 exposures: vec![exposure],
                 meta: exposure.meta.clone(),
-                product: self.settings.output.join(product),
+                product: self.settings.output.join(name),
             };
             self.add(recipe, draft);
-            if let Some(task) = self.tasks.last_mut() {
-                task.warnings.extend(warnings);
+            if let Some(task) = self.tasks.last_mut().filter(|_| renamed) {
+                task.warnings.push(format!(
+                    "SEMID, PROGNUM, OBSNUM and EXPNUM = {} are not its alone: its product is named after its file",
+                    exposure.meta.expnum
+                ));
             }
         }
+    }
+
+    /// `names` without clashes: none may overwrite another, nor the file of another.
+    /// Those that clash get their file's own part of its name and, where that is not
+    /// enough, the hash of its path, so that a name hangs on no order.
+    fn told_apart(&self, names: &[String], exposures: &[&Exposure]) -> Vec<String> {
+        let path = |name: &String| self.settings.output.join(name);
+        let hashed = |e: &Exposure| plan_hash([&e.name]).chars().take(8).collect::<String>();
+        let owns: [&dyn Fn(&Exposure) -> String; 2] = [&|e: &Exposure| own_part(&e.name), &|e: &Exposure| {
+            format!("{}-{}", own_part(&e.name), hashed(e))
+        }];
+        let files: BTreeMap<PathBuf, &str> = exposures
+            .iter()
+            .flat_map(|e| e.files.iter().filter_map(move |f| Some((f.canonicalize().ok()?, e.name.as_str()))))
+            .collect();
+        let mut out = names.to_vec();
+        for own in owns {
+            let mut times: BTreeMap<PathBuf, usize> = BTreeMap::new();
+            out.iter().for_each(|name| *times.entry(caseless(&path(name))).or_default() += 1);
+            for ((out, name), exposure) in out.iter_mut().zip(names).zip(exposures) {
+                let place = path(out);
+                let anothers = place.canonicalize().ok().and_then(|p| files.get(&p).copied());
+                if times.get(&caseless(&place)).is_some_and(|&n| n > 1)
+                    || self.taken.contains(&caseless(&place))
+                    || self.candidates.iter().any(|c| c.path == place)
+                    || anothers.is_some_and(|name| name != exposure.name)
+                {
+                    *out = distinct_name(name, &own(exposure));
+                }
+            }
+        }
+        out
     }
 
     /// Adds a task; whether it can be run.
     fn add(&mut self, recipe: &Recipe, draft: Draft<'_>) -> bool {
         let files: Vec<String> = draft.exposures.iter().map(|e| e.name.clone()).collect();
         let inputs: Vec<PathBuf> = draft.exposures.iter().flat_map(|e| e.files.clone()).collect();
-        if inputs.contains(&draft.product) {
+        // Only a file that is there can be overwritten, under whatever name or link.
+        let there = draft.product.canonicalize().ok();
+        let itself = there.is_some_and(|p| inputs.iter().any(|i| i.canonicalize().is_ok_and(|i| i == p)));
+        let overwrites = if itself {
+            Some("it")
+        } else if !self.taken.insert(caseless(&draft.product)) {
+            Some("another product of this plan")
+        } else {
+            None
+        };
+        if let Some(what) = overwrites {
             let sentence =
-                "its product would overwrite it; give --suffix, or another folder with -o".to_owned();
+                format!("its product would overwrite {what}; give --suffix, or another folder with -o");
             self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
             return false;
         }
@@ -208,11 +243,15 @@ impl<'a> Builder<'a> {
             warnings.extend(exposure.warnings.iter().map(|w| format!("{}: {w}", exposure.name)));
         }
         warnings.extend(assigned.warnings.iter().cloned());
-        let up_to_date = !self.settings.force && is_up_to_date(&draft.product, &hash);
+        let up_to_date = !self.settings.force
+            && is_up_to_date(&draft.product, &hash)
+            && rate_beside(recipe, &draft.product).is_none_or(|rate| is_up_to_date(&rate, &hash));
+        let rates = self.rates(recipe, &draft);
         let job = Job {
             recipe: assigned.recipe,
             instrument: self.settings.instrument.clone(),
             inputs,
+            rates,
             references,
             output: self.settings.output.clone(),
             masters: self.settings.masters.clone(),
@@ -235,6 +274,24 @@ impl<'a> Builder<'a> {
             asked: true,
         });
         true
+    }
+
+    /// Where the rates that a task leaves beside its product go, by file: names of
+    /// their own, like products'.
+    fn rates(&mut self, recipe: &Recipe, draft: &Draft<'_>) -> BTreeMap<PathBuf, PathBuf> {
+        if recipe.takes == Takes::One {
+            self.taken.extend(rate_beside(recipe, &draft.product).map(|rate| caseless(&rate)));
+            return BTreeMap::new();
+        }
+        let plain: Vec<String> = draft.exposures.iter().map(|e| product_name(&e.meta, 1, "")).collect();
+        let names = self.told_apart(&plain, &draft.exposures);
+        let mut out = BTreeMap::new();
+        for (exposure, name) in draft.exposures.iter().zip(names) {
+            let path = self.settings.output.join(name);
+            self.taken.insert(caseless(&path));
+            out.extend(exposure.files.iter().map(|file| (file.clone(), path.clone())));
+        }
+        out
     }
 
     /// Everything that decides the product's bytes, except where it is made.
@@ -304,4 +361,16 @@ impl<'a> Builder<'a> {
             asked: true,
         });
     }
+}
+
+/// The path as file systems see it that know no case of letters.
+fn caseless(path: &Path) -> PathBuf {
+    path.to_string_lossy().to_lowercase().into()
+}
+
+/// The rate that a recipe from ramps to level 2 leaves beside its product.
+fn rate_beside(recipe: &Recipe, product: &Path) -> Option<PathBuf> {
+    let fits = recipe.steps.iter().any(|s| matches!(s, Step::RampFit(_)));
+    let name = product.file_name()?.to_str().filter(|n| n.contains("_LVL2_"))?;
+    (fits && recipe.takes == Takes::One).then(|| product.with_file_name(name.replace("_LVL2_", "_LVL1_")))
 }

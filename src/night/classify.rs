@@ -1,8 +1,8 @@
 //! What an exposure is for.
 //!
-//! OBSNAME decides: `IMG1-SCI`, `LEN-SPX` …. Where OBSTYPE, INSTMODE or DETECTOR
-//! contradict it, a warning says so; OBSNAME chooses the recipe and DETECTOR names
-//! the file. Without OBSNAME, IMTYPE with DETECTOR and INSTMODE decide (arcs, which
+//! OBSNAME decides: `IMG1-SCI`, `LEN-SPX` …. Where OBSTYPE, IMTYPE, INSTMODE or
+//! DETECTOR contradict it, a warning says so; OBSNAME chooses the recipe, DETECTOR
+//! and IMTYPE name the file. Without OBSNAME, IMTYPE with DETECTOR and INSTMODE decide (arcs, which
 //! have no OBSNAME of their own, always come this way). An OBSNAME that does not
 //! exist is an error that lists those that do: a typing error must not become
 //! another calibration.
@@ -40,6 +40,12 @@ pub fn classify(meta: &Meta) -> Result<Class, String> {
             meta.obstype,
             meta.obsname,
             kind.obstype()
+        ));
+    }
+    if kind_of(&meta.imtype).is_some_and(|k| k != obsname.kind) {
+        warnings.push(format!(
+            "IMTYPE = '{}' does not go with OBSNAME = '{}': OBSNAME chooses the recipe, IMTYPE names the file",
+            meta.imtype, meta.obsname
         ));
     }
     let detector = if obsname.channel.starts_with("IMG") { obsname.channel.as_str() } else { "IFU" };
@@ -123,19 +129,27 @@ fn legal_pair(channel: &str, kind: Kind) -> Result<(), &'static str> {
     }
 }
 
+/// What an IMTYPE means; `None` for one that is not known.
+fn kind_of(imtype: &str) -> Option<Kind> {
+    match imtype {
+        "DARK" | "DRK" => Some(Kind::Dark),
+        "FLAT" | "NFF" => Some(Kind::Flat),
+        "ARC" => Some(Kind::Arc),
+        "SPX" | "LEN-SPX" => Some(Kind::Spx),
+        "TEL" | "TELLURIC" => Some(Kind::Telluric),
+        "IDP" => Some(Kind::Dispersion),
+        "SCI" | "SCIENCE" => Some(Kind::Science),
+        "SKY" => Some(Kind::Sky),
+        _ => None,
+    }
+}
+
 /// The fall-back: IMTYPE, with DETECTOR and INSTMODE for the channel.
 fn from_imtype(meta: &Meta) -> Result<ObsName, String> {
-    let kind = match meta.imtype.as_str() {
-        "DARK" | "DRK" => Kind::Dark,
-        "FLAT" | "NFF" => Kind::Flat,
-        "ARC" => Kind::Arc,
-        "SPX" | "LEN-SPX" => Kind::Spx,
-        "TEL" | "TELLURIC" => Kind::Telluric,
-        "IDP" => Kind::Dispersion,
-        "SCI" | "SCIENCE" => Kind::Science,
-        "SKY" => Kind::Sky,
-        "" => return Err(format!("has neither OBSNAME nor IMTYPE; set OBSNAME to one of {LEGAL}")),
-        other => {
+    let kind = match (kind_of(&meta.imtype), meta.imtype.as_str()) {
+        (Some(kind), _) => kind,
+        (None, "") => return Err(format!("has neither OBSNAME nor IMTYPE; set OBSNAME to one of {LEGAL}")),
+        (None, other) => {
             return Err(format!(
                 "has no OBSNAME, and IMTYPE = '{other}' is none of DARK, FLAT, ARC, SPX, TEL, IDP, SCI, SKY; \
                  set OBSNAME to one of {LEGAL}"
@@ -243,6 +257,12 @@ mod tests {
         assert_eq!(class.obsname.to_string(), "IMG2-SCI");
         assert_eq!(class.warnings.len(), 3, "{:?}", class.warnings);
         assert_eq!(classify_meta(meta, &class.obsname).detector, "IMG2");
+        let meta = Meta { detector: "IMG1".into(), imtype: "SCI".into(), ..named("IMG2-DRK") };
+        let class = classify(&meta).expect("class");
+        assert_eq!(class.obsname.to_string(), "IMG1-DRK");
+        let names = ["IMTYPE = 'SCI'", "DETECTOR = 'IMG1'"];
+        assert!(class.warnings.iter().zip(names).all(|(w, n)| w.starts_with(n)), "{:?}", class.warnings);
+        assert_eq!(class.warnings.len(), 2);
         let meta = Meta { detector: "IMG1".into(), ..named("LEN-SCI") };
         let class = classify(&meta).expect("class");
         assert_eq!(class.obsname.to_string(), "LEN-SCI");

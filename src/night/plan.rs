@@ -158,7 +158,12 @@ pub fn of_files(recipe: &Recipe, files: &Scan, references: &References, settings
     for problem in &files.problems {
         builder.refuse(&problem.name, "", &recipe.name, vec![problem.name.clone()], problem.sentence.clone());
     }
-    Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings: references.warnings.clone() })
+    let mut warnings = [files.warnings.as_slice(), &references.warnings].concat();
+    if let (Takes::Set, [one], false) = (recipe.takes, files.exposures.as_slice(), files.warnings.is_empty())
+    {
+        warnings.push(format!("{} is all that the set holds then: give several exposures", one.name));
+    }
+    Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings })
 }
 
 impl Plan {
@@ -328,14 +333,100 @@ mod tests {
             super::super::Recipes::new(&[], &[skip("dark_sub"), skip("flat_field")].into()).expect("recipes");
         let plan = planned(night, &s);
         let products: Vec<_> = plan.tasks.iter().filter_map(|t| t.product()?.file_name()?.to_str()).collect();
-        assert_eq!(
-            products,
-            [
-                "2032A-P001-001_IRIS_IMG1_SCI_LVL2_0001_x-a.fits",
-                "2032A-P001-001_IRIS_IMG1_SCI_LVL2_0001_y-a.fits",
-                "2032A-P001-001_IRIS_IMG1_SCI_LVL2_0002.fits"
-            ]
-        );
+        let hashed = |path: &str| format!("1_a-{}", &super::super::plan_hash([path])[..8]);
+        let ends = [hashed("x/a.fits"), hashed("y/a.fits"), "2".into()];
+        let named = ends.map(|end| format!("2032A-P001-001_IRIS_IMG1_SCI_LVL2_000{end}.fits"));
+        assert_eq!(products, named);
+    }
+
+    #[test]
+    fn however_files_are_called_their_products_differ() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let night = dir.path();
+        let deep = format!("{}/{}.fits", "folder/".repeat(40), "n".repeat(200));
+        let places =
+            ["a_b.fits", "a-b.fits", "x.fits", "x.fit", "sub/x.fits", "sub-x.fits", "own.fits", &deep];
+        places.iter().for_each(|place| write(&night.join(place), &frame("IMG1-SCI", 1)));
+        let recipe = Recipe::built_in("stage1").expect("recipe");
+        let mut files: Vec<PathBuf> = places.iter().map(|place| night.join(place)).collect();
+        let products = |files: &[PathBuf]| -> Vec<(String, PathBuf)> {
+            let read = super::super::read_files(files);
+            let plan = of_files(&recipe, &read, &References::default(), &settings(night)).expect("plan");
+            let products = plan.tasks.iter().map(|t| (t.name.clone(), t.product().expect("product").into()));
+            products.collect()
+        };
+        let made = products(&files);
+        let unique: std::collections::BTreeSet<_> = made.iter().map(|(_, p)| p).collect();
+        assert_eq!(unique.len(), places.len(), "{made:?}");
+        assert!(made.iter().any(|(_, p)| p.ends_with("2032A-P001-001_IRIS_IMG1_SCI_LVL1_0001_own.fits")));
+        let name = |p: &Path| p.file_name().map_or(0, |n| n.len());
+        assert!(made.iter().all(|(_, p)| name(p) < 100), "{made:?}");
+        files.reverse();
+        assert_eq!(products(&files), made);
+    }
+
+    #[test]
+    fn a_file_named_twice_counts_once() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (file, other) = (dir.path().join("d.fits"), dir.path().join("./sub/../d.fits"));
+        write(&file, &frame("IMG1-DRK", 1));
+        std::fs::create_dir(dir.path().join("sub")).expect("sub");
+        let mut files = vec![file.clone(), other, file];
+        #[cfg(unix)]
+        {
+            let link = dir.path().join("link.fits");
+            std::os::unix::fs::symlink(&files[0], &link).expect("link");
+            files.push(link);
+        }
+        let (named, references) = (files.len(), References::default());
+        let read = super::super::read_files(&files);
+        let plan = |recipe: &str| {
+            let recipe = Recipe::built_in(recipe).expect("recipe");
+            of_files(&recipe, &read, &references, &settings(dir.path())).expect("plan")
+        };
+        let each = plan("stage1");
+        assert_eq!(each.tasks.len(), 1);
+        assert!(each.warnings[0].contains(&format!("d.fits is named {named} times: it counts once")));
+        let set = plan("dark");
+        assert_eq!(set.tasks[0].files.len(), 1);
+        assert!(set.warnings[1].contains("give several exposures"), "{:?}", set.warnings);
+        files.truncate(1);
+        let once = super::super::read_files(&files);
+        assert!(once.warnings.is_empty());
+    }
+
+    #[test]
+    fn no_product_overwrites_what_is_read() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut s = settings(dir.path());
+        s.output = dir.path().join(".");
+        // A file that has the name of the other's product, and one that has its own.
+        let name = |n| format!("2032A-P001-001_IRIS_IMG1_SCI_LVL1_000{n}.fits");
+        let files = [dir.path().join("a.fits"), dir.path().join(name(1)), dir.path().join(name(3))];
+        files.iter().zip([1, 2, 3]).for_each(|(f, n)| write(f, &frame("IMG1-SCI", n)));
+        let recipe = Recipe::built_in("stage1").expect("recipe");
+        let read = super::super::read_files(&files);
+        let plan = of_files(&recipe, &read, &References::default(), &s).expect("plan");
+        let product = |n: &str| plan.tasks.iter().find(|t| t.name.ends_with(n)).expect(n).product();
+        let within = |n: &str| product(n).and_then(|p| p.file_name()?.to_str().map(str::to_owned));
+        assert_eq!(within("a.fits").as_deref(), Some("2032A-P001-001_IRIS_IMG1_SCI_LVL1_0001_a.fits"));
+        assert_eq!(within(&name(1)), Some(name(2)));
+        assert_eq!(within(&name(3)), None);
+    }
+
+    #[test]
+    fn what_is_no_exposure_number_counts_as_missing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut h = frame("IMG1-DRK", -3);
+        write(&dir.path().join("a.fits"), &h);
+        h.set("EXPNUM", "text", "");
+        h.set("EXPNO", 7, "");
+        write(&dir.path().join("b.fits"), &h);
+        let scan = super::super::scan(dir.path(), &[]).expect("scan");
+        let found: Vec<_> = scan.exposures.iter().map(|e| (e.meta.expnum, e.warnings.join("|"))).collect();
+        assert_eq!((found[0].0, found[1].0), (1, 7));
+        assert!(found[0].1.starts_with("EXPNUM = '-3' is not"), "{}", found[0].1);
+        assert!(found[1].1.starts_with("EXPNUM = 'text' is not"), "{}", found[1].1);
     }
 
     #[test]

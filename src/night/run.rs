@@ -232,6 +232,24 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_is_gone_or_half_is_made_again() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        night(dir.path());
+        go(dir.path(), &mut Mock::default());
+        let rate = dir.path().join("reduced/2032A-P001-001_IRIS_IMG1_SCI_LVL1_0005.fits");
+        let whole = std::fs::read(&rate).expect("a rate");
+        std::fs::remove_file(&rate).expect("remove");
+        for _ in 0..2 {
+            let mut mock = Mock::default();
+            go(dir.path(), &mut mock);
+            let made: Vec<_> = mock.jobs.iter().map(|j| j.inputs[0].file_stem().expect("stem")).collect();
+            assert_eq!(made, ["s1"]);
+            assert_eq!(std::fs::read(&rate).expect("made again").len(), whole.len());
+            std::fs::write(&rate, &whole[..whole.len() - 2880]).expect("cut");
+        }
+    }
+
+    #[test]
     fn a_moved_night_is_still_done() {
         let dir = tempfile::tempdir().expect("temp dir");
         let (here, there) = (dir.path().join("here"), dir.path().join("there"));

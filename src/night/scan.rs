@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::classify::{classify, classify_meta};
 use super::state::file_identity;
-use crate::datamodel::{Meta, ObsName};
+use crate::datamodel::{EXPOSURE_NUMBER, Meta, ObsName};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
 use crate::input::{ReadKey, read_group_key};
@@ -67,6 +67,8 @@ pub struct Scan {
     pub problems: Vec<Problem>,
     /// Files passed over, with the reason.
     pub ignored: Vec<(String, &'static str)>,
+    /// What concerns no single exposure.
+    pub warnings: Vec<String>,
 }
 
 /// Scans a night; `skip` are further folders not to look into.
@@ -94,7 +96,7 @@ pub fn scan(night: &Path, skip: &[PathBuf]) -> Result<Scan> {
         match classify(&exposure.meta) {
             Ok(class) => {
                 exposure.meta = classify_meta(exposure.meta, &class.obsname);
-                exposure.warnings = class.warnings;
+                exposure.warnings.extend(class.warnings);
                 exposure.obsname = Some(class.obsname);
                 scan.exposures.push(exposure);
             }
@@ -107,10 +109,21 @@ pub fn scan(night: &Path, skip: &[PathBuf]) -> Result<Scan> {
     Ok(scan)
 }
 
-/// Reads the headers of named files, whatever they are, grouping single reads.
-/// What OBSNAME or IMTYPE says is taken where it says something.
+/// Reads the headers of named files, whatever they are, grouping single reads. A
+/// file counts once, however often and by whatever path or link it is named. What
+/// OBSNAME or IMTYPE says is taken where it says something.
 pub fn read_files(files: &[PathBuf]) -> Scan {
-    let mut scan = open(Path::new(""), files, false);
+    let mut times: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    let mut first_time = |file: &&PathBuf| {
+        let n = times.entry(file.canonicalize().unwrap_or_else(|_| (*file).clone())).or_default();
+        *n += 1;
+        *n == 1
+    };
+    let once: Vec<PathBuf> = files.iter().filter(&mut first_time).cloned().collect();
+    let mut scan = open(Path::new(""), &once, false);
+    let again = times.iter().filter(|(_, n)| **n > 1);
+    let again = again.map(|(file, n)| format!("{} is named {n} times: it counts once", file.display()));
+    scan.warnings.extend(again);
     for exposure in &mut scan.exposures {
         if let Ok(class) = classify(&exposure.meta) {
             exposure.meta = classify_meta(exposure.meta.clone(), &class.obsname);
@@ -197,13 +210,24 @@ fn not_raw(facts: &Header) -> Option<&'static str> {
     }
 }
 
+/// Exposure numbers that are none, as sentences.
+fn no_numbers(facts: &Header) -> Vec<String> {
+    let wrong = |key: &&str| {
+        let text = facts.text(key).filter(|t| !t.is_empty())?;
+        let why = "is not a whole number of 0 or more: it counts as missing";
+        facts.integer(key).is_none_or(|n| n < 0).then(|| format!("{key} = '{text}' {why}"))
+    };
+    EXPOSURE_NUMBER.iter().filter_map(wrong).collect()
+}
+
 fn exposure(set: Vec<Opened>) -> Exposure {
     let first = set.first();
     let name = first.map(|o| o.name.clone()).unwrap_or_default();
     let meta = first.map(|o| Meta::from_header(&o.facts)).unwrap_or_default();
+    let warnings = first.map(|o| no_numbers(&o.facts)).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
     let files = set.into_iter().map(|o| o.path).collect();
-    Exposure { name, files, meta, obsname: None, identity, warnings: Vec::new() }
+    Exposure { name, files, meta, obsname: None, identity, warnings }
 }
 
 /// The path within `root`, with `/` on every system.

@@ -37,7 +37,7 @@ pub fn file_identity(name: &str, fits: &Fits) -> Result<String> {
 /// The identity of a reference file, in whatever folder it lies.
 pub(super) fn reference_identity(path: &Path) -> Result<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(format!("{name} {}", refs::checksum(path)?))
+    Ok(format!("{name} {}", refs::fingerprint(path)?))
 }
 
 /// The hash of `parts`, in order; 32 hexadecimal digits, which fit in a card.

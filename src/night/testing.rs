@@ -105,6 +105,11 @@ impl Executor for Mock {
         h.set("IGPLAN", job.plan_hash.as_str(), "");
         h.set("DRSVER", "test", "");
         write(&product, &h);
+        // As the pipeline does: the rate beside the image.
+        let name = product.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains("_LVL2_") {
+            write(&product.with_file_name(name.replace("_LVL2_", "_LVL1_")), &h);
+        }
         Ok(Done { products: vec![product], warnings: vec!["as expected".into()] })
     }
 

@@ -112,7 +112,6 @@ impl Pipeline {
     pub(super) fn set(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Vec<Level1>> {
         let groups = exposures(&job.inputs);
         let mut out: Vec<Level1> = Vec::new();
-        let mut names: Vec<PathBuf> = Vec::new();
         for (i, files) in groups.iter().enumerate() {
             let share = |f: f64| progress(0.9 * (i as f64 + f) / groups.len() as f64);
             let made = exposure::level1(job, files, None, self.engine.as_mut(), &mut self.checksums, &share)?;
@@ -134,14 +133,8 @@ impl Pipeline {
                     .collect::<Vec<_>>(),
             );
             if level1.fresh {
-                let mut path = job.output.join(product_name(&level1.meta, 1, ""));
-                if names.contains(&path) {
-                    let stem =
-                        files.first().and_then(|f| f.file_stem()).unwrap_or_default().to_string_lossy();
-                    path = job.output.join(product_name(&level1.meta, 1, &stem));
-                }
+                let path = rate_of(job, &path, &level1.meta);
                 done.products.extend(write_level1(&path, &mut level1, job)?);
-                names.push(path);
             }
             out.push(*level1);
         }
@@ -199,6 +192,11 @@ pub(super) fn product_path(job: &Job, meta: Option<&Meta>, level: u32) -> PathBu
             job.output.join(format!("{stem}_{suffix}.fits"))
         }
     }
+}
+
+/// Where the rate of an exposure of a set goes.
+pub(super) fn rate_of(job: &Job, file: &Path, meta: &Meta) -> PathBuf {
+    job.rates.get(file).cloned().unwrap_or_else(|| job.output.join(product_name(meta, 1, "")))
 }
 
 /// The level-1 file that belongs to a job's planned level-2 file: the same name at

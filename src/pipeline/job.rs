@@ -14,6 +14,9 @@ pub struct Job {
     pub instrument: Instrument,
     /// Raw files, or rates where the recipe starts there.
     pub inputs: Vec<PathBuf>,
+    /// Where the rate of each exposure of a set goes, by its files; what is not in it
+    /// is named by its header.
+    pub rates: BTreeMap<PathBuf, PathBuf>,
     /// Chosen references by canonical type.
     pub references: BTreeMap<String, PathBuf>,
     /// Folder of science products.

@@ -1,9 +1,11 @@
 //! Jobs that make a master of a set, and normalised flats.
 
+use std::path::PathBuf;
+
 use super::blend;
 use super::combine::{DARK, DETECTOR, SIZE, WINDOW, alike, files};
-use super::execute::{Pipeline, VERSION, product_path, step};
-use super::exposure::{self, note_references};
+use super::execute::{Pipeline, VERSION, product_path, rate_of, step};
+use super::exposure::{self, Level1, note_references};
 use super::masters::{self, DarkLimits, Master};
 use super::product::{self, About, MasterInfo};
 use super::provenance::{Provenance, Status};
@@ -11,7 +13,7 @@ use super::stage2::{self, References};
 use super::wcs::{self, Grid};
 use super::{Done, Job};
 use crate::config::{Background, CombineFrames, Step};
-use crate::datamodel::{Image, Meta, Rate, product_name};
+use crate::datamodel::{Image, Meta, Rate};
 use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::refs::{self, Frame};
@@ -33,8 +35,8 @@ impl Pipeline {
         let mut record = first.provenance.clone();
         record.inputs.clone_from(&job.inputs);
         let meta = first.meta.clone();
-        let (level2, rates): (Vec<(Header, bool)>, Vec<Rate>) =
-            frames.into_iter().map(|f| ((f.header, f.fresh), f.rate)).unzip();
+        let (level2, rates): (Vec<(Option<PathBuf>, Header)>, Vec<Rate>) =
+            frames.into_iter().map(|f| ((image_of(job, &f), f.header), f.rate)).unzip();
         let dark = self.dark(job, &frame, None)?;
         let engine = self.engine.as_mut();
         let master: Master = match kind {
@@ -65,20 +67,19 @@ impl Pipeline {
     }
 
     /// The level-2 image of each sky frame: less the dark, and flat-fielded where the
-    /// job has a flat. `frames` are their headers, and whether they were made here.
+    /// job has a flat. `frames` are where these go, for rates made here, and the
+    /// rates' headers.
     fn sky_images(
         &mut self,
         job: &Job,
         rates: &[Rate],
-        frames: &[(Header, bool)],
+        frames: &[(Option<PathBuf>, Header)],
         dark: Option<&Image>,
         record: &Provenance,
         done: &mut Done,
     ) -> Result<()> {
-        for ((header, fresh), rate) in frames.iter().zip(rates) {
-            if !fresh {
-                continue;
-            }
+        for ((path, header), rate) in frames.iter().zip(rates) {
+            let Some(path) = path else { continue };
             let meta = Meta::from_header(header);
             let frame = Frame::new(&meta, rate.ny, rate.nx);
             let flat = job.references.get("flat").map(|p| refs::load_flat(p, &frame)).transpose()?;
@@ -99,8 +100,7 @@ impl Pipeline {
                 provenance: &record,
                 extra: None,
             };
-            let path = job.output.join(product_name(&meta, 2, ""));
-            done.products.push(product::write_image(&path, &about, &reduced.image)?);
+            done.products.push(product::write_image(path, &about, &reduced.image)?);
         }
         Ok(())
     }
@@ -127,4 +127,12 @@ impl Pipeline {
         let info = MasterInfo { reftype: "flat", version: VERSION, description: "normalised flat" };
         Ok(Done { products: vec![product::write_master(&product, &about, &info, &image)?], warnings: vec![] })
     }
+}
+
+/// Where the level-2 image of a rate made here goes: beside it.
+fn image_of(job: &Job, level1: &Level1) -> Option<PathBuf> {
+    let file = level1.provenance.inputs.first().filter(|_| level1.fresh)?;
+    let rate = rate_of(job, file, &level1.meta);
+    let name = rate.file_name()?.to_string_lossy().replace("_LVL1_", "_LVL2_");
+    Some(rate.with_file_name(name))
 }

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 use crate::datamodel::Meta;
 
-pub use checksum::{checksum, keep, recall};
+pub use checksum::{checksum, fingerprint, keep, recall};
 pub use choose::{
     BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
 };
