@@ -310,7 +310,7 @@ fn cosmic_rays_leave_frames_that_have_no_reads() {
         .collect();
     let out = dir.path().join("alone");
     reduce("cosmic_rays", &files[..1], &out, &[]);
-    let product = the(&out, "_LVL2_");
+    let product = the(&out, "_LVL1_");
     let header = Fits::open(&product).expect("open").primary().clone();
     assert_eq!(header.text("S_COSMIC").as_deref(), Some("COMPLETE"));
     let flags = words(&product, "DQ");
