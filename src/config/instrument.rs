@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Everything about the instrument that the code must know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,12 @@ impl Instrument {
     /// The detector called `name`.
     pub fn detector(&self, name: &str) -> Option<&Detector> {
         self.detectors.get(name)
+    }
+
+    /// The detector called `name` that `file` speaks of, or a sentence that lists what
+    /// there is.
+    pub fn detector_of(&self, name: &str, file: &Path) -> Result<&Detector> {
+        self.detector(name).ok_or_else(|| Error::input(file, self.no_detector(name)))
     }
 
     /// A sentence about a DETECTOR that there is not.

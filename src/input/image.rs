@@ -100,8 +100,7 @@ impl RawImage {
         let (gain, read_noise) = match (positive("GAIN"), positive("READNOIS")) {
             (Some(g), Some(r)) => (g, r),
             (g, r) => {
-                let unknown = || Error::input(&fits.path, instrument.no_detector(&meta.detector));
-                let detector = instrument.detector(&meta.detector).ok_or_else(unknown)?;
+                let detector = instrument.detector_of(&meta.detector, &fits.path)?;
                 let mut default = |key: &str, value: f64| {
                     warnings.push(format!("{key} is missing: the instrument file's {value} is used"));
                     value

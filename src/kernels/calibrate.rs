@@ -159,7 +159,7 @@ const BLOCK: usize = 4096;
 
 fn cpu(args: &mut Args<'_>) {
     let n = args.items;
-    let p: CalibrateParams = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&args.params[..10]));
+    let p: CalibrateParams = args.params_as();
     let [science, dark, sky, flat, out] = args.buffers.as_mut_slice() else { return };
     let (science, dark, sky, flat) = (science.words(), dark.words(), sky.words(), flat.words());
     let sample = |words: &[u32], present: bool, i: usize| {

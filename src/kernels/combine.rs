@@ -235,8 +235,7 @@ const BLOCK: usize = 1024;
 
 fn cpu(args: &mut Args<'_>) {
     let n = args.items;
-    let words = size_of::<CombineParams>() / 4;
-    let p: CombineParams = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&args.params[..words]));
+    let p: CombineParams = args.params_as();
     let [values, variances, commons, dqs, out] = args.buffers.as_mut_slice() else { return };
     let (values, variances, commons, dqs) =
         (values.floats(), variances.floats(), commons.floats(), dqs.words());

@@ -98,7 +98,7 @@ pub fn hit<T: Real>(peak: impl Fn(usize) -> Peak<T>, i: usize, p: &CosmicParams)
 const BLOCK: usize = 4096;
 
 fn cpu(args: &mut Args<'_>) {
-    let p: CosmicParams = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&args.params[..5]));
+    let p: CosmicParams = args.params_as();
     let items = args.items;
     let [peaks, smooth, median3, median7, variances, left_out, out] = args.buffers.as_mut_slice() else {
         return;

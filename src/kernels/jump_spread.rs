@@ -10,7 +10,6 @@
 //! flags so many reads more. SATURATED and DO_NOT_USE reads take no flag, and lose
 //! JUMP_DET where they came with it.
 
-use bytemuck::Zeroable;
 use rayon::prelude::*;
 
 use super::layout::params;
@@ -57,8 +56,7 @@ params! {
 }
 
 fn run(args: &mut Args<'_>) {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let Some(out) = args.buffers.last_mut() else { return };
     let out = written(out);
     let items = p.items as usize;

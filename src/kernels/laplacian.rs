@@ -61,7 +61,7 @@ pub fn significance<T: Real>(value: impl Fn(usize) -> T, variance: T, i: usize, 
 const BLOCK: usize = 4096;
 
 fn cpu(args: &mut Args<'_>) {
-    let p: LaplacianParams = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&args.params[..2]));
+    let p: LaplacianParams = args.params_as();
     let items = args.items;
     let [values, variances, out] = args.buffers.as_mut_slice() else { return };
     let (values, variances) = (values.floats(), variances.floats());

@@ -19,8 +19,6 @@
 //! * ramps are averaged twice over with weights 1/(var_p·rate/rateᵢ + var_r), from
 //!   their median; χ² add.
 
-use bytemuck::Zeroable;
-
 use super::layout::params;
 use super::ols_c::median;
 use super::ramp::likelihood::{Block, Omission};
@@ -69,8 +67,7 @@ params! {
 }
 
 fn run(args: &mut Args<'_>) {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let Some(out) = args.buffers.last_mut() else { return };
     let out = written(out);
     let source = Source::<f64>::new(p, args);
@@ -79,8 +76,7 @@ fn run(args: &mut Args<'_>) {
 
 /// Every item in precision `T`: the reference of both engines in f64.
 pub fn reference<T: Real>(args: &Args<'_>) -> Vec<Rate> {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let source = Source::<T>::new(p, args);
     let mut work = source.work();
     (0..p.items as usize).map(|item| source.fit(item, &mut work)).collect()

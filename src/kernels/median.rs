@@ -70,7 +70,7 @@ pub fn median<T: Real>(value: impl Fn(usize) -> Option<T>, i: usize, p: &MedianP
 const BLOCK: usize = 4096;
 
 fn cpu(args: &mut Args<'_>) {
-    let p: MedianParams = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&args.params[..4]));
+    let p: MedianParams = args.params_as();
     let items = args.items;
     let [values, left_out, out] = args.buffers.as_mut_slice() else { return };
     let (values, left_out) = (values.floats(), left_out.words());

@@ -129,6 +129,13 @@ pub struct Args<'a> {
     pub buffers: Vec<Bound<'a>>,
 }
 
+impl Args<'_> {
+    /// The parameter block as the kernel's own.
+    pub fn params_as<P: bytemuck::AnyBitPattern>(&self) -> P {
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(&self.params[..size_of::<P>() / 4]))
+    }
+}
+
 /// Every kernel, for validation and for building all pipelines at start-up.
 pub fn all() -> Vec<&'static Kernel> {
     vec![

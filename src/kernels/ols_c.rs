@@ -22,8 +22,6 @@
 //! * segments of all ramps are averaged with weights 1/var_r; both variances are
 //!   those of the sum of their inverses; the error is √(var_p + var_r).
 
-use bytemuck::Zeroable;
-
 use super::layout::params;
 use super::ramp::{Plane, flag};
 use super::real::Real;
@@ -95,8 +93,7 @@ struct Sums<T> {
 }
 
 fn run(args: &mut Args<'_>) {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let Some(out) = args.buffers.last_mut() else { return };
     let out = written(out);
     let source = Source::new(p, args);
@@ -105,8 +102,7 @@ fn run(args: &mut Args<'_>) {
 
 /// Every item in precision `T`: the reference of both engines in f64.
 pub fn reference<T: Real>(args: &Args<'_>) -> Vec<Rate> {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let source = Source::new(p, args);
     let mut work = source.work::<T>();
     (0..p.items as usize).map(|item| source.fit(item, &mut work)).collect()

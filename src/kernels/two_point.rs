@@ -19,7 +19,6 @@
 //! * sigma clipping, over the ramps at each difference (or over all differences):
 //!   about the median, at most five times.
 
-use bytemuck::Zeroable;
 use rayon::prelude::*;
 
 use super::layout::params;
@@ -83,8 +82,7 @@ pub mod mode {
 const CLIPS: usize = 5;
 
 fn run(args: &mut Args<'_>) {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let [.., flags, medians] = args.buffers.as_mut_slice() else { return };
     let (flags, medians) = (written(flags), written(medians));
     let source = Source::<f64>::new(p, args);
@@ -109,8 +107,7 @@ fn run(args: &mut Args<'_>) {
 
 /// Flags of every pixel in precision `T`, `[pixel][read]`.
 pub fn reference<T: Real>(args: &Args<'_>) -> Vec<Vec<u32>> {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let source = Source::<T>::new(p, args);
     let mut work = source.work();
     (0..p.items as usize)

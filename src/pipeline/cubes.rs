@@ -48,15 +48,7 @@ impl Pipeline {
             description: "lenslet traces, profiles, wavelengths and flat",
         };
         let (model, extra) = product::master_keywords(&info, &header);
-        let about = About {
-            input: &header,
-            model: &model,
-            level: 2,
-            unit: "",
-            wcs: None,
-            provenance: &record,
-            extra: Some(&extra),
-        };
+        let about = About::reference(&header, &model, &record, &extra);
         cal.save(&path, &product::primary(&path, &about))?;
         done.products.push(path);
         Ok(done)

@@ -176,9 +176,7 @@ fn from_ramp(
     let mut recipe = stage1_of(&job.recipe)?;
     record.warnings.clone_from(&ramp.warnings);
     leave_done(&mut recipe, &ramp, &mut record.warnings);
-    let name = &ramp.meta.detector;
-    let unknown = || Error::input(&ramp.path, job.instrument.no_detector(name));
-    let detector = job.instrument.detector(name).ok_or_else(unknown)?;
+    let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
     let mut wanted = job.references.clone();
     if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
         wanted.remove("mask");

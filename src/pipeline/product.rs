@@ -46,6 +46,19 @@ pub struct About<'a> {
     pub extra: Option<&'a Header>,
 }
 
+impl<'a> About<'a> {
+    /// Around a reference that is no image: without unit and coordinates; `model` and
+    /// `extra` from [`master_keywords`].
+    pub fn reference(
+        input: &'a Header,
+        model: &'a str,
+        provenance: &'a Provenance,
+        extra: &'a Header,
+    ) -> About<'a> {
+        About { input, model, level: 2, unit: "", wcs: None, provenance, extra: Some(extra) }
+    }
+}
+
 /// DATAMODL of a detector image.
 pub fn image_model(meta: &Meta) -> &'static str {
     if meta.detector == "IFU" { "IFUImageModel" } else { "ImagerModel" }

@@ -1,7 +1,6 @@
 //! The CPU form: bands of items on rayon, each through the widest vectors that the
 //! machine has.
 
-use bytemuck::Zeroable;
 use rayon::prelude::*;
 
 use super::super::{Args, Bound};
@@ -15,8 +14,7 @@ const BAND: usize = 4096;
 
 /// Runs the kernel.
 pub(super) fn run(args: &mut Args<'_>) {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let [.., out, flags] = args.buffers.as_mut_slice() else { return };
     let (out, flags) = (detach(out), detach(flags));
     let source = Source::<f32>::new(p, args);
@@ -41,8 +39,7 @@ fn detach<'a>(bound: &mut Bound<'a>) -> &'a mut [u32] {
 /// Rate, error, photon and read variance and reduced χ² of every item in f64: the
 /// reference of both engines. NaN where the kernel writes NaN.
 pub fn reference(args: &Args<'_>) -> Vec<[f64; 5]> {
-    let mut p = Params::zeroed();
-    bytemuck::bytes_of_mut(&mut p).copy_from_slice(bytemuck::cast_slice(args.params));
+    let p: Params = args.params_as();
     let source = Source::<f64>::new(p, args);
     let mut work = Work::<f64, 1>::new(source.reads(), p.ncoef as usize);
     let value = |r: &Rates<f64, 1>, plane: usize| {

@@ -51,7 +51,7 @@ impl Pipeline {
         let (set, mut record, mut done) = self.corrected(job, progress)?;
         let header = set.header();
         let meta = Meta::from_header(&header);
-        let detector = detector_of(job, &meta)?;
+        let detector = job.instrument.detector_of(&meta.detector, &set.names[0])?;
         let tiles = tiles(set.size(), detector, step);
         let found = measure(&set, tiles, step, &|f| progress(0.6 + 0.4 * f))?;
         record.warnings.extend(found.warnings.iter().cloned());
@@ -76,18 +76,7 @@ impl Pipeline {
         }
         Ok(done)
     }
-}
 
-/// The numbers of the detector that `meta` names.
-fn detector_of<'a>(job: &'a Job, meta: &Meta) -> Result<&'a Detector> {
-    let unknown = || {
-        let file = job.inputs.first().cloned().unwrap_or_default();
-        Error::input(&file, job.instrument.no_detector(&meta.detector))
-    };
-    job.instrument.detector(&meta.detector).ok_or_else(unknown)
-}
-
-impl Pipeline {
     /// `bad_pixels`: the mask of a set of ramps.
     pub(in crate::pipeline) fn mask(
         &mut self,
@@ -98,7 +87,7 @@ impl Pipeline {
         let (set, mut record, mut done) = self.corrected(job, progress)?;
         let header = set.header();
         let meta = Meta::from_header(&header);
-        let detector = detector_of(job, &meta)?;
+        let detector = job.instrument.detector_of(&meta.detector, &set.names[0])?;
         let (ny, nx) = set.size();
         let gain = match job.references.get("gain") {
             Some(path) => PlaneFile::gain(path, &Frame::new(&meta, ny, nx))?.load(&[])?.0,
@@ -118,15 +107,7 @@ impl Pipeline {
             let count = flags.iter().filter(|f| **f & bit != 0).count();
             extra.set(keyword, count, "pixels");
         }
-        let about = About {
-            input: &header,
-            model: &model,
-            level: 2,
-            unit: "",
-            wcs: None,
-            provenance: &record,
-            extra: Some(&extra),
-        };
+        let about = About::reference(&header, &model, &record, &extra);
         let mut w = FitsWriter::create(&path)?;
         w.empty("PRIMARY", &product::primary(&path, &about))?;
         let mut h = Header::new();
@@ -135,9 +116,7 @@ impl Pipeline {
         done.products.push(w.finish()?);
         Ok(done)
     }
-}
 
-impl Pipeline {
     /// `nonlin_fit`: the non-linearity reference of a set of ramps.
     pub(in crate::pipeline) fn nonlin(
         &mut self,
@@ -160,7 +139,7 @@ impl Pipeline {
         }
         let header = set.header();
         let meta = Meta::from_header(&header);
-        let detector = detector_of(job, &meta)?;
+        let detector = job.instrument.detector_of(&meta.detector, &set.names[0])?;
         let weights = Weights { gain: detector.gain, noise: detector.read_noise / detector.gain };
         let found = nonlin::fit(&set, weights, step, &|f| progress(0.6 + 0.4 * f))?;
         record.warnings.extend(found.warnings.iter().cloned());
@@ -175,15 +154,7 @@ impl Pipeline {
         let (model, mut extra) = product::master_keywords(&info, &header);
         extra.set("COEFFZP", "BIAS", "x is measured from the bias");
         extra.set("NLSPREAD", round(found.spread), "spread of the amplitude between pixels");
-        let about = About {
-            input: &header,
-            model: &model,
-            level: 2,
-            unit: "",
-            wcs: None,
-            provenance: &record,
-            extra: Some(&extra),
-        };
+        let about = About::reference(&header, &model, &record, &extra);
         let (ny, nx) = set.size();
         let ncoef = found.coefficients.len() / (ny * nx).max(1);
         let mut w = FitsWriter::create(&path)?;

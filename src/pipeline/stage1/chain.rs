@@ -53,7 +53,7 @@ enum Fit {
 pub(super) struct Facts {
     /// (ramps, reads): every pixel is DO_NOT_USE.
     dead: Vec<bool>,
-    /// Median gain, e-/DN.
+    /// Median gain, e-/DN; 1 where no level in DN is asked for.
     gain: f64,
 }
 
@@ -122,10 +122,14 @@ impl Chain {
                 *d = *d && read.iter().all(|f| u32::from(*f) & flag::DO_NOT_USE != 0);
             }
         }
-        let mut gain = cal.gain()?;
-        let middle = gain.len() / 2;
-        let gain = f64::from(*gain.select_nth_unstable_by(middle, f32::total_cmp).1);
-        Ok(Facts { dead, gain })
+        let mut facts = Facts { dead, gain: 1.0 };
+        // A whole plane, read only where a level in DN has to become electrons.
+        if self.jump.as_ref().is_some_and(|j| j.after_jump_flag_dn1 > 0.0 || j.after_jump_flag_dn2 > 0.0) {
+            let mut gain = cal.gain()?;
+            let middle = gain.len() / 2;
+            facts.gain = f64::from(*gain.select_nth_unstable_by(middle, f32::total_cmp).1);
+        }
+        Ok(facts)
     }
 }
 
