@@ -148,6 +148,18 @@ pub enum Algorithm {
     Likely,
 }
 
+/// How the drift that the reference pixels show is taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefpixAlgorithm {
+    /// Patterns over channels and lines, shrunk to what stands out of their noise.
+    Optimal,
+    /// Clipped means of the ends and running median of the sides, as JWST has it.
+    Median,
+    /// Side pixels convolved with the kernels of a reference, channel by channel.
+    Sirs,
+}
+
 /// How jumps are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -221,10 +233,21 @@ steps! {
     Bias "bias S_BIAS" {}
     /// Reference-pixel correction.
     Refpix "refpix S_REFPIX" {
+        /// The method: optimal, median (JWST's) or sirs.
+        refpix_algorithm: RefpixAlgorithm = RefpixAlgorithm::Optimal,
+        /// Use the reference rows at the ends of the channels for their offsets.
+        use_top_bottom_ref_pixels: bool = true,
         /// Use the reference columns at the sides for row offsets.
         use_side_ref_pixels: bool = true,
         /// Separate offsets for odd and even columns.
         odd_even_columns: bool = true,
+        /// `median`: rows of the running median of the sides; an even number counts as
+        /// one more.
+        side_smoothing_length: u32 = 11; Between(1.0, 100_001.0),
+        /// `median`: factor on the sides' offsets.
+        side_gain: f64 = 1.0; Between(0.0, 10.0),
+        /// `sirs`: side pixels further than this (σ) from the others are left out.
+        sigreject: f64 = 4.0; Above(0.0),
     }
     /// Non-linearity polynomial.
     Linearity "linearity S_NLCORR" {}

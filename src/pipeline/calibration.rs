@@ -27,10 +27,13 @@ pub struct Calibration<'a> {
     gain: Source,
     noise: Source,
     nonlin: Option<NonlinFile>,
-    /// Variance that rounding to whole numbers adds to a read, DN².
+    /// Variance that a read has beside its noise (rounding to whole numbers, what
+    /// corrections add), DN².
     rounding: f32,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
+    /// The kernels of reference pixels, where there are any.
+    pub refpix: Option<PathBuf>,
     /// What was missing and what stands in for it, as sentences.
     pub warnings: Vec<String>,
     /// Defaults that stand in for references: name and value, for the header.
@@ -119,9 +122,15 @@ impl<'a> Calibration<'a> {
             nonlin,
             rounding: if integer { 1.0 / 12.0 } else { 0.0 },
             reference: Vec::new(),
+            refpix: references.get("refpix").cloned(),
             warnings,
             defaults,
         })
+    }
+
+    /// Adds to the variance of every read, DN².
+    pub fn add_read_variance(&mut self, variance: f64) {
+        self.rounding += variance as f32;
     }
 
     /// Whether there is a bias reference.

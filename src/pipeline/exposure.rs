@@ -7,10 +7,10 @@ use super::calibration::Calibration;
 use super::job::Job;
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
-use super::stage1::{Plan, Stream};
+use super::stage1::{Plan, Stream, theirs};
 use super::wcs::{self, Grid};
 use super::{ramp_file, ramp_rates};
-use crate::config::{Algorithm, JumpMethod, RateUnits, Recipe, Step};
+use crate::config::{RateUnits, Recipe, Refpix, RefpixAlgorithm, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
@@ -184,17 +184,16 @@ fn from_ramp(
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
         wanted.remove("bias");
     }
+    let sirs = |s: &Refpix| s.refpix_algorithm == RefpixAlgorithm::Sirs;
+    if recipe.active(|s| matches!(s, Step::Refpix(r) if sirs(r)).then_some(s)).is_none() {
+        wanted.remove("refpix");
+    }
     if recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_none() {
         wanted.remove("nonlin");
     }
     // Methods of other programs have their noise too: nothing for the rounding.
-    let theirs = recipe.steps.iter().any(|s| match s {
-        Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
-        Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
-        _ => false,
-    });
-    let integer = ramp.encoding != Encoding::F32 && !theirs;
-    let needed: Vec<&str> = ["mask", "bias", "saturation", "gain", "readnoise", "nonlin"]
+    let integer = ramp.encoding != Encoding::F32 && !theirs(&recipe);
+    let needed: Vec<&str> = ["mask", "bias", "saturation", "refpix", "gain", "readnoise", "nonlin"]
         .into_iter()
         .filter(|t| wanted.contains_key(*t))
         .collect();
@@ -223,9 +222,8 @@ fn from_ramp(
     // As the array has them, under our names: JWST's NGROUPS counts reads.
     header.set("NGROUPS", ramp.ramps, "ramps (reset to reset)");
     header.set("NREADS", ramp.reads, "reads a ramp");
-    if let Some((pixels, scatter)) = stream.offsets {
-        header.set("NREFPIX", pixels, "usable reference pixels");
-        header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");
+    if let Some(report) = stream.offsets {
+        report.describe(&mut header, &ramp);
     }
     if !plan.fits() {
         let Some(path) = ramp_product else {

@@ -20,7 +20,7 @@ use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, RAMP, Tables, stage};
 
 use super::calibration::Calibration;
 use super::refpix::{self, Zero};
-pub use plan::Plan;
+pub use plan::{Plan, theirs};
 
 /// A ramp ready to be streamed: its tables and where its chunks end.
 pub struct Stream<'a> {
@@ -34,7 +34,7 @@ pub struct Stream<'a> {
     chain: chain::Chain,
     facts: chain::Facts,
     /// What the reference pixels gave.
-    pub offsets: Option<(usize, f64)>,
+    pub offsets: Option<refpix::Report>,
 }
 
 /// One chunk's device memory.
@@ -79,6 +79,7 @@ impl<'a> Stream<'a> {
         );
         let mut found = None;
         if let Some(step) = &plan.refpix {
+            let kernels = refpix::kernels(step, cal.refpix.as_deref())?;
             let layout = refpix::Layout::find(ramp, &cal, detector)?;
             let zero = match plan.stages & stage::BIAS != 0 {
                 true => Zero::Bias(&cal),
@@ -87,7 +88,7 @@ impl<'a> Stream<'a> {
                 false => Zero::None,
             };
             let offsets = match &layout {
-                Some(l) => refpix::measure(ramp, l, zero, step.odd_even_columns, step.use_side_ref_pixels)?,
+                Some(l) => refpix::measure(ramp, l, zero, step, kernels.as_ref())?,
                 None => None,
             };
             let has_layout = layout.is_some();
@@ -98,11 +99,15 @@ impl<'a> Stream<'a> {
             match offsets {
                 Some(o) => {
                     params.stages |= stage::REFPIX;
-                    params.across = (o.columns.len() / total) as u32;
-                    params.lines = (o.lines.len() / total) as u32;
-                    found = Some((o.pixels, o.scatter));
-                    tables.extend(o.columns);
-                    tables.extend(o.lines);
+                    params.across = (o.tables.columns.len() / total) as u32;
+                    params.lines = if params.along_y != 0 { ramp.nx } else { ramp.ny } as u32;
+                    params.block_width = o.tables.block_width as u32;
+                    found = Some(o.report);
+                    if !plan.theirs {
+                        cal.add_read_variance(o.report.added);
+                    }
+                    tables.extend(o.tables.columns);
+                    tables.extend(o.tables.lines);
                 }
                 None => plan.left_out.push((
                     "refpix",

@@ -25,6 +25,7 @@ mod nonlin;
 mod open;
 mod plane;
 mod reftype;
+mod sirs;
 
 use std::path::PathBuf;
 
@@ -39,6 +40,7 @@ pub use nonlin::{NonlinFile, ZeroPoint};
 pub use open::Frame;
 pub use plane::{MaskFile, PlaneFile};
 pub use reftype::canonical_reftype;
+pub use sirs::SirsKernels;
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +48,7 @@ pub struct Candidate {
     /// Where it is (or, for a master still to be made, will be).
     pub path: PathBuf,
     /// Canonical reference type (`dark`, `flat`, `sky`, `bias`, `nonlin`, `gain`,
-    /// `readnoise`, `saturation`, `mask`, `lenspx`).
+    /// `readnoise`, `saturation`, `mask`, `refpix`, `lenspx`).
     pub reftype: String,
     /// The facts it is selected by.
     pub meta: Meta,

@@ -11,6 +11,8 @@ pub struct Plan {
     pub(super) stages: u32,
     pub(super) grow: u32,
     pub(super) refpix: Option<Refpix>,
+    /// A method of another program decides, with that program's noise.
+    pub(super) theirs: bool,
     pub(super) params: Params,
     pub(super) chain: Chain,
     /// Steps that were asked for but cannot run, with the reason.
@@ -31,6 +33,16 @@ pub(super) fn threshold_two(sigma: f64) -> f64 {
     -2.0 * ln_erfc
 }
 
+/// Whether a step of `recipe` follows another program to the letter: then the noise of
+/// a read is what its reference says and nothing more.
+pub fn theirs(recipe: &Recipe) -> bool {
+    recipe.steps.iter().any(|s| match s {
+        Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
+        Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
+        _ => false,
+    })
+}
+
 impl Plan {
     /// Reads the recipe's stage-1 steps.
     pub fn new(recipe: &Recipe, cal: &Calibration<'_>) -> Plan {
@@ -38,6 +50,7 @@ impl Plan {
             stages: 0,
             grow: 0,
             refpix: None,
+            theirs: theirs(recipe),
             params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
             chain: Chain::default(),
             left_out: Vec::new(),
