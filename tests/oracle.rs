@@ -364,7 +364,11 @@ fn sirs_of_jwst(device: &str) {
         primary.set("REFTYPE", "refpix", "");
         let (left, right) = (case.array("in_kernels_left"), case.array("in_kernels_right"));
         let taps = case.shape("in_kernels_left");
-        write(&kernels, &primary, &[("LEFT", &taps, Pixels::F64(&left)), ("RIGHT", &taps, Pixels::F64(&right))]);
+        write(
+            &kernels,
+            &primary,
+            &[("LEFT", &taps, Pixels::F64(&left)), ("RIGHT", &taps, Pixels::F64(&right))],
+        );
         let options = [
             "--steps.refpix.refpix_algorithm=sirs".to_owned(),
             case.option("refpix", "sigreject", "sigreject"),

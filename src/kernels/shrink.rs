@@ -25,6 +25,8 @@ const SIGNIFICANCE: f64 = 4.5;
 const DISAGREE: f64 = 3.0;
 /// Least degrees of freedom of a level: coarser ones are taken together.
 const LEAST: f64 = 8.0;
+/// With fewer degrees of freedom no ratio is certain: the halves' noise counts as known.
+const FEW: f64 = 4.0;
 
 /// What is known of the noise of a pattern.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +57,9 @@ pub fn shrink(values: &mut [f64], n: usize, noise: Noise<'_>) -> f64 {
         let power = mean_square(values, n, start, end);
         let white = noise.white * lost;
         let seen = if spread.is_empty() { 0.0 } else { mean_square(&spread, n, start, end) };
-        let known = excess(seen / white, freedom, f64::INFINITY) < DISAGREE;
+        let known = excess(seen / white, freedom, f64::INFINITY) < DISAGREE || freedom < FEW;
         let expected = white.max(seen);
-        let significance =
-            excess(power / expected, freedom, if known { f64::INFINITY } else { freedom });
+        let significance = excess(power / expected, freedom, if known { f64::INFINITY } else { freedom });
         let keep = if significance > SIGNIFICANCE { 1.0 - expected / power } else { 0.0 };
         if keep > 0.0 {
             left += keep * keep * expected / lost * (end - start) as f64 / n as f64;

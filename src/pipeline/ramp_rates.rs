@@ -32,7 +32,12 @@ pub(super) fn each(
     (0..ramps)
         .map(|k| {
             let one = ramp.alone(k)?;
-            let mut cal = Calibration::open(references, &one, detector, one.encoding != Encoding::F32 && !theirs(recipe))?;
+            let mut cal = Calibration::open(
+                references,
+                &one,
+                detector,
+                one.encoding != Encoding::F32 && !theirs(recipe),
+            )?;
             cal.without(recipe);
             let mut plan = Plan::new(recipe, &cal);
             let stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;

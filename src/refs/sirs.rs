@@ -30,10 +30,14 @@ impl SirsKernels {
             return Err(error(format!("LEFT has {} axes: it must be (channels, taps)", left.shape.len())));
         };
         if right.shape != left.shape {
-            return Err(error("LEFT and RIGHT have different shapes: one kernel a channel for either".into()));
+            return Err(error(
+                "LEFT and RIGHT have different shapes: one kernel a channel for either".into(),
+            ));
         }
         if taps % 2 == 0 || channels == 0 {
-            return Err(error(format!("a kernel has {taps} taps: it needs an odd number, its middle the line itself")));
+            return Err(error(format!(
+                "a kernel has {taps} taps: it needs an odd number, its middle the line itself"
+            )));
         }
         let read = |hdu: &Hdu| -> Result<Vec<Vec<f64>>> {
             let values = fits.f64(hdu)?;

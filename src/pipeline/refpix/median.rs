@@ -130,7 +130,13 @@ pub(super) fn offsets(samples: &Samples, window: bool, step: &Refpix) -> (Tables
 fn running_median(lines: &[Vec<f64>], length: usize) -> Vec<Option<f64>> {
     let (n, half) = (lines.len() as isize, (length / 2) as isize);
     let reflected = |i: isize| {
-        let i = if i < 0 { -i } else if i >= n { 2 * n - 2 - i } else { i };
+        let i = if i < 0 {
+            -i
+        } else if i >= n {
+            2 * n - 2 - i
+        } else {
+            i
+        };
         i.clamp(0, n - 1) as usize
     };
     let mut window = Vec::new();

@@ -197,13 +197,14 @@ pub fn measure(
         (RefpixAlgorithm::Sirs, Some(kernels)) => Some(sirs::offsets(&samples, kernels, step)),
         _ => Some(median::offsets(&samples, layout.window, step)),
     };
+    let pixels = samples.list.len();
     let patterns = Patterns::of(samples);
     let (tables, added) = match (made, &patterns) {
         (Some((tables, of_a_pixel)), p) => (tables, of_a_pixel * p.as_ref().map_or(0.0, |p| p.white)),
         (None, Some(p)) if p.pixels >= LEAST => optimal::offsets(p, zero, step, shape),
         _ => return Ok(None),
     };
-    let report = patterns.map_or_else(Report::default, |p| p.report(added));
+    let report = patterns.map_or_else(|| Report { pixels, ..Report::default() }, |p| p.report(added));
     Ok(Some(Offsets { tables, report }))
 }
 

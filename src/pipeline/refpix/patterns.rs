@@ -1,6 +1,8 @@
 //! What the reference pixels drift by, as patterns over channels and lines, each
 //! measured twice (two ends, two sides), and what they say of the noise.
 
+use std::collections::BTreeSet;
+
 use super::Report;
 use super::samples::{Sample, Samples, median};
 use crate::kernels::shrink::Noise;
@@ -17,10 +19,23 @@ pub(super) struct Pattern {
     pub(super) n: usize,
 }
 
+/// The mean of some pixels of one channel.
+pub(super) struct Group {
+    pub(super) channel: usize,
+    /// Of its even (0) or odd (1) columns.
+    pub(super) parity: usize,
+    /// Of the left (0) or right (1) side, or the lower or upper end.
+    half: usize,
+    count: f64,
+    /// `[read]`, DN.
+    mean: Vec<f64>,
+}
+
 /// All that the reference pixels show, DN.
 pub(super) struct Patterns {
-    /// `[read]`: mean over all.
-    pub(super) common: Pattern,
+    /// Pixels that drift as all do: those of the sides, which see every line; without
+    /// any, those of the ends.
+    pub(super) common: Vec<Group>,
     /// Channels about that: mean of even and odd columns.
     pub(super) channels: Option<Pattern>,
     /// Half the difference of even and odd columns.
@@ -31,6 +46,8 @@ pub(super) struct Patterns {
     pub(super) white: f64,
     /// Number of independent reads.
     pub(super) independent: f64,
+    /// Reads of all ramps.
+    pub(super) total: usize,
     /// Pixels that were used.
     pub(super) pixels: usize,
     /// Median level of each ramp, DN.
@@ -52,7 +69,15 @@ impl Patterns {
         }
         let kept = tame(&samples.list);
         let keep = |all: Vec<f64>| all.into_iter().zip(&kept).filter_map(|(v, k)| k.then_some(v)).collect();
-        let levels = levels.into_iter().map(|l| median(&mut { let kept: Vec<f64> = keep(l); kept })).collect();
+        let levels = levels
+            .into_iter()
+            .map(|l| {
+                median(&mut {
+                    let kept: Vec<f64> = keep(l);
+                    kept
+                })
+            })
+            .collect();
         let mut flags = kept.iter();
         samples.list.retain(|_| flags.next().copied().unwrap_or(false));
         let total = samples.total();
@@ -60,13 +85,20 @@ impl Patterns {
         let independent = (total - ramps) as f64;
         let white = noise_variance(&samples, independent)?;
         let pixels = samples.list.len();
-        let common = group_mean(samples.list.iter(), total);
-        // Ends are about their own mean, sides about that of their columns' parity (which
-        // differs between channels): neither is told by the other.
+        let places = samples.channels() * 2;
+        let width = samples.width;
+        let place = |s: &Sample| s.across / width * 2 + s.across % 2;
+        let has_sides = samples.list.iter().any(|s| !s.end);
         let (across, lines) = (samples.across, samples.lines);
-        centre(&mut samples, 6, |s| {
-            let (upper, right) = (usize::from(2 * s.line >= lines), usize::from(2 * s.across >= across));
-            Some(if s.end { upper } else { 2 + right * 2 + s.across % 2 })
+        let common = groups(&samples, places, |s| {
+            let half = if has_sides { 2 * s.across >= across } else { 2 * s.line >= lines };
+            (s.end != has_sides).then(|| usize::from(half) * places + place(s))
+        });
+        // Channels are about the mean of their end, lines about that of their columns: so
+        // neither tells of the other, nor of what is common.
+        let uppers = 2;
+        centre(&mut samples, uppers + places, |s| {
+            if s.end { usize::from(2 * s.line >= lines) } else { uppers + place(s) }
         });
         let [even, odd] = [0, 1].map(|p| ends(&samples, white, |s| s.across % 2 == p));
         let (channels, parity) = match (even, odd) {
@@ -74,15 +106,36 @@ impl Patterns {
             _ => (ends(&samples, white, |_| true), None),
         };
         Some(Patterns {
-            common: Pattern { value: common, spread: None, white: white / pixels as f64, n: 1 },
+            common,
             channels,
             parity,
             lines: sides(&samples, white),
             white,
             independent,
+            total,
             pixels,
             levels,
         })
+    }
+
+    /// The drift of all pixels: [`Patterns::common`] less what `other` says of a group
+    /// at a read.
+    pub(super) fn together(&self, other: impl Fn(usize, &Group) -> f64) -> Option<Pattern> {
+        let half = |h: usize| {
+            let groups: Vec<&Group> = self.common.iter().filter(|g| g.half == h).collect();
+            let sum = |k: usize| groups.iter().map(|g| g.count * (g.mean[k] - other(k, g))).sum();
+            ((0..self.total).map(sum).collect(), vec![groups.iter().map(|g| g.count).sum()])
+        };
+        Pattern::of_halves([half(0), half(1)], self.white)
+    }
+
+    /// The part of a channel's own variance that [`Patterns::together`] has: 1/n for the
+    /// pixels of n channels.
+    pub(super) fn share(&self) -> f64 {
+        let pixels: f64 = self.common.iter().map(|g| g.count).sum();
+        let channels = self.common.iter().map(|g| g.channel).collect::<BTreeSet<_>>();
+        let of = |c: &usize| self.common.iter().filter(|g| g.channel == *c).map(|g| g.count).sum::<f64>();
+        channels.iter().map(|c| (of(c) / pixels).powi(2)).sum()
     }
 
     /// What they say of the noise; the offsets add `added` to the variance of a read.
@@ -91,7 +144,7 @@ impl Patterns {
         Report {
             pixels: self.pixels,
             scatter: self.white.sqrt(),
-            common: rms(Some(&self.common)),
+            common: rms(self.together(|_, _| 0.0).as_ref()),
             channels: rms(self.channels.as_ref()),
             lines: rms(self.lines.as_ref()),
             added,
@@ -113,6 +166,15 @@ impl Pattern {
         };
         let noise = self.spread.as_ref().map_or(self.white, |s| power(s));
         (power(&self.value) - noise).max(0.0)
+    }
+
+    /// Variance of what is not known of a value once `kept` of the pattern, with noise
+    /// of variance `left`, is taken out: the rest of the signal, and twice the error
+    /// with which that is known.
+    pub(super) fn unknown(&self, kept: &[f64], left: f64, independent: f64) -> f64 {
+        let freedom = self.n as f64 * independent.max(1.0);
+        let kept = kept.iter().map(|v| v * v).sum::<f64>() / freedom;
+        (self.signal(independent) - kept).max(0.0) + left + 2.0 * self.white * (2.0 / freedom).sqrt()
     }
 
     /// Half the sum (`factor` 0.5) or difference (−0.5) of two.
@@ -213,11 +275,26 @@ fn sums(samples: &Samples, n: usize, of: impl Fn(&Sample) -> Option<usize>) -> (
     (sums, counts)
 }
 
-/// Takes out of each group of samples its mean at every read.
-fn centre(samples: &mut Samples, groups: usize, of: impl Fn(&Sample) -> Option<usize>) {
-    let (sums, counts) = sums(samples, groups, &of);
+/// The means of the samples to which `of` gives a place, one of `places` (channel and
+/// parity) of either half.
+fn groups(samples: &Samples, places: usize, of: impl Fn(&Sample) -> Option<usize>) -> Vec<Group> {
+    let n = 2 * places;
+    let (sums, counts) = sums(samples, n, of);
+    let one = |i: usize| Group {
+        channel: i % places / 2,
+        parity: i % 2,
+        half: i / places,
+        count: counts[i],
+        mean: sums.iter().skip(i).step_by(n).map(|s| s / counts[i]).collect(),
+    };
+    (0..n).filter(|i| counts[*i] > 0.0).map(one).collect()
+}
+
+/// Takes out of each of `groups` groups of samples its mean at every read.
+fn centre(samples: &mut Samples, groups: usize, of: impl Fn(&Sample) -> usize) {
+    let (sums, counts) = sums(samples, groups, |s| Some(of(s)));
     for s in &mut samples.list {
-        let Some(group) = of(s) else { continue };
+        let group = of(s);
         for (k, v) in s.values.iter_mut().enumerate() {
             *v -= sums[k * groups + group] / counts[group];
         }
@@ -244,4 +321,3 @@ fn sides(samples: &Samples, white: f64) -> Option<Pattern> {
     };
     Pattern::of_halves([half(false), half(true)], white)
 }
-

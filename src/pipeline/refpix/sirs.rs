@@ -10,9 +10,9 @@
 
 use rayon::prelude::*;
 
+use super::Tables;
 use super::median::Places;
 use super::samples::{Samples, median};
-use super::Tables;
 use crate::config::Refpix;
 use crate::refs::SirsKernels;
 
