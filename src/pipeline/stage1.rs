@@ -91,6 +91,9 @@ impl<'a> Stream<'a> {
                 Some(l) => refpix::measure(ramp, l, zero, step, kernels.as_ref())?,
                 None => None,
             };
+            if let (Some(kernels), Some(layout)) = (&kernels, &layout) {
+                cal.warnings.extend(layout.disagrees(ramp, kernels.left.len()));
+            }
             let has_layout = layout.is_some();
             if let Some(layout) = layout {
                 params.along_y = u32::from(layout.along_y);

@@ -1,8 +1,8 @@
 //! Reference pixels to offset tables: what every read drifted by, by readout
 //! channel, column parity and line, to be subtracted on the fly.
 //!
-//! Three methods: [`optimal`], JWST's [`median`], and [`sirs`]. Whatever is
-//! subtracted, [`patterns`] says what the reference pixels show of the noise.
+//! Three methods: `optimal`, JWST's `median`, and `sirs`. Whatever is subtracted,
+//! [`Report`] says what the reference pixels show of the noise.
 
 mod median;
 mod optimal;
@@ -138,6 +138,17 @@ impl Layout {
         let reference = pixels.into_iter().map(|(p, _)| p).collect();
         let window = subarray && count == 1;
         Ok(Some(Layout { reference, usable, amp_width: (across / count).max(1), along_y, window }))
+    }
+
+    /// A sentence where kernels of `count` channels are not what is known of the readout.
+    pub fn disagrees(&self, ramp: &Ramp, count: usize) -> Option<String> {
+        let known = if self.along_y { ramp.ny } else { ramp.nx } / self.amp_width;
+        (known != count).then(|| {
+            format!(
+                "refpix: kernels of {count} channels, where NOUTPUTS or the instrument file says {known}: the \
+                 kernels are believed"
+            )
+        })
     }
 
     /// Whether pixel (x, y) of a frame of `nx` columns is a reference pixel.

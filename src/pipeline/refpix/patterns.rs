@@ -24,8 +24,8 @@ pub(super) struct Group {
     pub(super) channel: usize,
     /// Of its even (0) or odd (1) columns.
     pub(super) parity: usize,
-    /// Of the left (0) or right (1) side, or the lower or upper end.
-    half: usize,
+    /// Of the lower (0) or upper (1) end, or the left (2) or right (3) side.
+    part: usize,
     count: f64,
     /// `[read]`, DN.
     mean: Vec<f64>,
@@ -33,9 +33,8 @@ pub(super) struct Group {
 
 /// All that the reference pixels show, DN.
 pub(super) struct Patterns {
-    /// Pixels that drift as all do: those of the sides, which see every line; without
-    /// any, those of the ends.
-    pub(super) common: Vec<Group>,
+    /// All pixels, by where they are.
+    common: Vec<Group>,
     /// Channels about that: mean of even and odd columns.
     pub(super) channels: Option<Pattern>,
     /// Half the difference of even and odd columns.
@@ -67,17 +66,13 @@ impl Patterns {
                 levels.push(level);
             }
         }
-        let kept = tame(&samples.list);
-        let keep = |all: Vec<f64>| all.into_iter().zip(&kept).filter_map(|(v, k)| k.then_some(v)).collect();
-        let levels = levels
-            .into_iter()
-            .map(|l| {
-                median(&mut {
-                    let kept: Vec<f64> = keep(l);
-                    kept
-                })
-            })
-            .collect();
+        let kept = tame(&samples);
+        let level = |all: Vec<f64>| {
+            let mut of_kept: Vec<f64> =
+                all.into_iter().zip(&kept).filter_map(|(v, k)| k.then_some(v)).collect();
+            median(&mut of_kept)
+        };
+        let levels = levels.into_iter().map(level).collect();
         let mut flags = kept.iter();
         samples.list.retain(|_| flags.next().copied().unwrap_or(false));
         let total = samples.total();
@@ -85,56 +80,55 @@ impl Patterns {
         let independent = (total - ramps) as f64;
         let white = noise_variance(&samples, independent)?;
         let pixels = samples.list.len();
-        let places = samples.channels() * 2;
-        let width = samples.width;
-        let place = |s: &Sample| s.across / width * 2 + s.across % 2;
-        let has_sides = samples.list.iter().any(|s| !s.end);
-        let (across, lines) = (samples.across, samples.lines);
-        let common = groups(&samples, places, |s| {
-            let half = if has_sides { 2 * s.across >= across } else { 2 * s.line >= lines };
-            (s.end != has_sides).then(|| usize::from(half) * places + place(s))
-        });
+        let common = groups(&samples);
         // Channels are about the mean of their end, lines about that of their columns: so
         // neither tells of the other, nor of what is common.
-        let uppers = 2;
-        centre(&mut samples, uppers + places, |s| {
-            if s.end { usize::from(2 * s.line >= lines) } else { uppers + place(s) }
-        });
+        centre(&mut samples);
         let [even, odd] = [0, 1].map(|p| ends(&samples, white, |s| s.across % 2 == p));
-        let (channels, parity) = match (even, odd) {
+        let (mut channels, parity) = match (even, odd) {
             (Some(even), Some(odd)) => (Some(even.with(&odd, 0.5)), Some(even.with(&odd, -0.5))),
             _ => (ends(&samples, white, |_| true), None),
         };
-        Some(Patterns {
-            common,
-            channels,
-            parity,
-            lines: sides(&samples, white),
-            white,
-            independent,
-            total,
-            pixels,
-            levels,
-        })
+        let lines = sides(&samples, white);
+        if let (Some(channels), Some(lines)) = (&mut channels, &lines)
+            && channels.spread.is_none()
+        {
+            // One end may have drifted as its own lines do.
+            channels.white += lines.of_one_half(independent);
+        }
+        // A side tells of its own channel: that others share it, the other side says.
+        let lines = lines.filter(|l| l.spread.is_some() || samples.channels() == 1);
+        Some(Patterns { common, channels, parity, lines, white, independent, total, pixels, levels })
     }
 
-    /// The drift of all pixels: [`Patterns::common`] less what `other` says of a group
-    /// at a read.
+    /// The parts of the frame that say what is common, in two halves: the sides, which
+    /// see every line; with one side, that and the ends; without, the ends.
+    fn halves(&self) -> [&'static [usize]; 2] {
+        match [2, 3].map(|side| self.common.iter().any(|g| g.part == side)) {
+            [true, true] => [&[2], &[3]],
+            [false, false] => [&[0], &[1]],
+            _ => [&[2, 3], &[0, 1]],
+        }
+    }
+
+    /// The drift of all pixels, less what `other` says of a group at a read.
     pub(super) fn together(&self, other: impl Fn(usize, &Group) -> f64) -> Option<Pattern> {
-        let half = |h: usize| {
-            let groups: Vec<&Group> = self.common.iter().filter(|g| g.half == h).collect();
+        let half = |parts: &[usize]| {
+            let groups: Vec<&Group> = self.common.iter().filter(|g| parts.contains(&g.part)).collect();
             let sum = |k: usize| groups.iter().map(|g| g.count * (g.mean[k] - other(k, g))).sum();
             ((0..self.total).map(sum).collect(), vec![groups.iter().map(|g| g.count).sum()])
         };
-        Pattern::of_halves([half(0), half(1)], self.white)
+        Pattern::of_halves(self.halves().map(half), self.white)
     }
 
     /// The part of a channel's own variance that [`Patterns::together`] has: 1/n for the
     /// pixels of n channels.
     pub(super) fn share(&self) -> f64 {
-        let pixels: f64 = self.common.iter().map(|g| g.count).sum();
-        let channels = self.common.iter().map(|g| g.channel).collect::<BTreeSet<_>>();
-        let of = |c: &usize| self.common.iter().filter(|g| g.channel == *c).map(|g| g.count).sum::<f64>();
+        let parts = self.halves().concat();
+        let groups: Vec<&Group> = self.common.iter().filter(|g| parts.contains(&g.part)).collect();
+        let pixels: f64 = groups.iter().map(|g| g.count).sum();
+        let channels = groups.iter().map(|g| g.channel).collect::<BTreeSet<_>>();
+        let of = |c: &usize| groups.iter().filter(|g| g.channel == *c).map(|g| g.count).sum::<f64>();
         channels.iter().map(|c| (of(c) / pixels).powi(2)).sum()
     }
 
@@ -175,6 +169,13 @@ impl Pattern {
         let freedom = self.n as f64 * independent.max(1.0);
         let kept = kept.iter().map(|v| v * v).sum::<f64>() / freedom;
         (self.signal(independent) - kept).max(0.0) + left + 2.0 * self.white * (2.0 / freedom).sqrt()
+    }
+
+    /// Variance of a value's drift, of whatever kind, in one half; without halves, of all.
+    fn of_one_half(&self, independent: f64) -> f64 {
+        let halves = self.spread.as_ref().map_or((&self.value, 1.0), |s| (s, 2.0));
+        let power = halves.0.iter().map(|v| v * v).sum::<f64>() / (self.n as f64 * independent.max(1.0));
+        (halves.1 * (power - self.white)).max(0.0)
     }
 
     /// Half the sum (`factor` 0.5) or difference (−0.5) of two.
@@ -221,21 +222,48 @@ impl Pattern {
     }
 }
 
-/// Which pixels scatter no more than three times the median. What all drift by, the
-/// median over pixels at each read, is left out of account.
-fn tame(samples: &[Sample]) -> Vec<bool> {
-    let Some(total) = samples.first().map(|s| s.values.len()) else { return Vec::new() };
-    let mut column = Vec::with_capacity(samples.len());
-    let mut centre = Vec::with_capacity(total);
-    for k in 0..total {
-        column.clear();
-        column.extend(samples.iter().map(|s| s.values[k]));
-        centre.push(median(&mut column));
+/// Where a sample is: lower or upper end, left or right side.
+fn part(samples: &Samples, s: &Sample) -> usize {
+    if s.end {
+        usize::from(2 * s.line >= samples.lines)
+    } else {
+        2 + usize::from(2 * s.across >= samples.across)
     }
-    let square = |s: &Sample| s.values.iter().zip(&centre).map(|(r, c)| (r - c).powi(2)).sum::<f64>();
-    let squares: Vec<f64> = samples.iter().map(square).collect();
-    let typical = median(&mut squares.clone());
-    squares.iter().map(|s| *s <= 9.0 * typical).collect()
+}
+
+/// Part, channel and parity of a sample as one number below [`places`].
+fn place(samples: &Samples, s: &Sample) -> usize {
+    (part(samples, s) * samples.channels() + samples.channel(s)) * 2 + s.across % 2
+}
+
+fn places(samples: &Samples) -> usize {
+    4 * samples.channels() * 2
+}
+
+/// Which pixels scatter no more than three times the median of those about them: of the
+/// same end or side, channel and parity. What these drift by, their median at each read,
+/// is left out of account.
+fn tame(samples: &Samples) -> Vec<bool> {
+    /// Of fewer no median tells.
+    const FEWEST: usize = 5;
+    let mut kept = vec![true; samples.list.len()];
+    let mut order: Vec<(usize, usize)> =
+        samples.list.iter().enumerate().map(|(i, s)| (place(samples, s), i)).collect();
+    order.sort_unstable();
+    let mut column = Vec::new();
+    for group in order.chunk_by(|a, b| a.0 == b.0).filter(|g| g.len() >= FEWEST) {
+        let mut squares = vec![0.0; group.len()];
+        for k in 0..samples.total() {
+            let value = |&(_, i): &(usize, usize)| samples.list[i].values[k];
+            column.clear();
+            column.extend(group.iter().map(value));
+            let middle = median(&mut column);
+            squares.iter_mut().zip(group).for_each(|(s, at)| *s += (value(at) - middle).powi(2));
+        }
+        let limit = 9.0 * median(&mut squares.clone());
+        squares.iter().zip(group).for_each(|(s, (_, i))| kept[*i] = *s <= limit);
+    }
+    kept
 }
 
 /// Variance of a single read about the mean of the same line, channel and column
@@ -275,28 +303,29 @@ fn sums(samples: &Samples, n: usize, of: impl Fn(&Sample) -> Option<usize>) -> (
     (sums, counts)
 }
 
-/// The means of the samples to which `of` gives a place, one of `places` (channel and
-/// parity) of either half.
-fn groups(samples: &Samples, places: usize, of: impl Fn(&Sample) -> Option<usize>) -> Vec<Group> {
-    let n = 2 * places;
-    let (sums, counts) = sums(samples, n, of);
+/// The means of the samples by [`place`].
+fn groups(samples: &Samples) -> Vec<Group> {
+    let (n, channels) = (places(samples), samples.channels());
+    let (sums, counts) = sums(samples, n, |s| Some(place(samples, s)));
     let one = |i: usize| Group {
-        channel: i % places / 2,
+        channel: i / 2 % channels,
         parity: i % 2,
-        half: i / places,
+        part: i / 2 / channels,
         count: counts[i],
         mean: sums.iter().skip(i).step_by(n).map(|s| s / counts[i]).collect(),
     };
     (0..n).filter(|i| counts[*i] > 0.0).map(one).collect()
 }
 
-/// Takes out of each of `groups` groups of samples its mean at every read.
-fn centre(samples: &mut Samples, groups: usize, of: impl Fn(&Sample) -> usize) {
-    let (sums, counts) = sums(samples, groups, |s| Some(of(s)));
-    for s in &mut samples.list {
-        let group = of(s);
+/// Takes out at every read the mean of each end, and of each side, channel and parity.
+fn centre(samples: &mut Samples) {
+    let n = 2 + places(samples);
+    let of = |samples: &Samples, s: &Sample| if s.end { part(samples, s) } else { 2 + place(samples, s) };
+    let (sums, counts) = sums(samples, n, |s| Some(of(samples, s)));
+    let groups: Vec<usize> = samples.list.iter().map(|s| of(samples, s)).collect();
+    for (s, group) in samples.list.iter_mut().zip(groups) {
         for (k, v) in s.values.iter_mut().enumerate() {
-            *v -= sums[k * groups + group] / counts[group];
+            *v -= sums[k * n + group] / counts[group];
         }
     }
 }
@@ -305,7 +334,7 @@ fn centre(samples: &mut Samples, groups: usize, of: impl Fn(&Sample) -> usize) {
 fn ends(samples: &Samples, white: f64, wanted: impl Fn(&Sample) -> bool) -> Option<Pattern> {
     let half = |upper: bool| {
         let of = |s: &Sample| {
-            let here = s.end && wanted(s) && (2 * s.line >= samples.lines) == upper;
+            let here = s.end && wanted(s) && part(samples, s) == usize::from(upper);
             here.then(|| samples.channel(s))
         };
         sums(samples, samples.channels(), of)
@@ -316,7 +345,7 @@ fn ends(samples: &Samples, white: f64, wanted: impl Fn(&Sample) -> bool) -> Opti
 /// The pattern over lines from the pixels at the two sides.
 fn sides(samples: &Samples, white: f64) -> Option<Pattern> {
     let half = |right: bool| {
-        let of = |s: &Sample| (!s.end && (2 * s.across >= samples.across) == right).then_some(s.line);
+        let of = |s: &Sample| (!s.end && part(samples, s) == 2 + usize::from(right)).then_some(s.line);
         sums(samples, samples.lines, of)
     };
     Pattern::of_halves([half(false), half(true)], white)

@@ -270,7 +270,32 @@ fn no_more_noise_is_added_than_taken_out() {
         let (tables, _) = corrected(scene, &samples, RefpixAlgorithm::Optimal).expect("offsets");
         let after = scene.left(&drifts, Some(&tables));
         for (what, (b, a)) in ["pixels", "lines", "columns", "blocks"].iter().zip(before.iter().zip(after)) {
-            assert!(a <= *b * 1.02, "{scene:?}: {what} {b} before, {a} after");
+            // Where much is taken out of pixels, a little may come into means of many.
+            let taken = if *what == "pixels" { 0.0 } else { 0.1 * (before[0] - after[0]) };
+            assert!(a <= b * 1.02 + taken, "{i} {scene:?}: {what} {b} before, {a} after");
+        }
+    }
+}
+
+#[test]
+fn a_strong_common_drift_is_always_taken_out() {
+    let strong = Scene { common: 20.0, ..SMALL };
+    for scene in [
+        strong,
+        Scene { border: [4, 0, 4, 0], ..strong },
+        Scene { border: [4, 0, 0, 0], ..strong },
+        Scene { border: [0, 0, 4, 0], ..strong },
+        Scene { reads: 2, ..strong },
+        Scene { reads: 2, channel: 1.0, parity: 0.5, line: 0.3, ..strong },
+        Scene { reads: 2, local: 0.3, ..strong },
+        Scene { reads: 2, ramps: 3, channel: 1.0, border: [4, 0, 4, 0], ..strong },
+    ] {
+        for seed in 0..5 {
+            let (samples, drifts) = scene.samples(seed);
+            let (tables, _) = corrected(&scene, &samples, RefpixAlgorithm::Optimal).expect("offsets");
+            let (before, after) = (scene.left(&drifts, None), scene.left(&drifts, Some(&tables)));
+            let (before, after) = (before[2], after[2]);
+            assert!(after < 0.02 * before + 0.05, "{scene:?} {seed}: {before} before, {after} after");
         }
     }
 }
