@@ -57,6 +57,9 @@ pub(super) struct Common {
     /// Seconds from read to read, for files that do not say
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(super) read_time: Option<f64>,
+    /// A raw exposure before the others, whose saturated pixels may glow in them (persistence); repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(super) earlier: Vec<PathBuf>,
     /// Write the rate of each ramp, too: ..._ramps.fits beside the rate of an exposure of several (what is up to date: with --force)
     #[arg(long)]
     pub(super) save_ramps: bool,

@@ -31,6 +31,8 @@ pub struct Calibration<'a> {
     rounding: f32,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
+    /// Further bits of single pixels, ascending by pixel.
+    marked: Vec<(u32, u32)>,
     /// What was missing and what stands in for it, as sentences.
     pub warnings: Vec<String>,
     /// Defaults that stand in for references: name and value, for the header.
@@ -119,6 +121,7 @@ impl<'a> Calibration<'a> {
             nonlin,
             rounding: if integer { 1.0 / 12.0 } else { 0.0 },
             reference: Vec::new(),
+            marked: Vec::new(),
             warnings,
             defaults,
         })
@@ -201,6 +204,11 @@ impl<'a> Calibration<'a> {
             Some(own) => to.copy_from_slice(&own[rows.start * self.nx..rows.end * self.nx]),
             None => to.fill(0),
         }
+        let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
+        let from = self.marked.partition_point(|(p, _)| *p < pixels.start);
+        for (p, bits) in self.marked[from..].iter().take_while(|(p, _)| *p < pixels.end) {
+            to[(p - pixels.start) as usize] |= bits;
+        }
         self.mask.as_ref().map_or(Ok(()), |mask| mask.read(rows, to))
     }
 
@@ -257,6 +265,20 @@ impl<'a> Calibration<'a> {
                 self.defaults.retain(|(name, _)| *name != reftype);
             }
         }
+    }
+
+    /// Adds `bits` to what is known of `pixels`.
+    pub fn mark(&mut self, pixels: impl IntoIterator<Item = u32>, bits: u32) {
+        self.marked.extend(pixels.into_iter().map(|p| (p, bits)));
+        self.marked.sort_unstable();
+    }
+
+    /// The saturation level of rows `rows`, raw DN; pixels never saturate above f32::MAX.
+    pub fn saturation(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        let n = rows.len() * self.nx;
+        let (mut level, mut bits) = (vec![0.0; n], vec![0; n]);
+        self.saturation.read(rows, &[], &mut level, &mut bits)?;
+        Ok(level)
     }
 
     /// Names the reference pixels (ascending), to be flagged as such and as not

@@ -35,7 +35,8 @@ pub(super) fn each(
             let mut cal = Calibration::open(references, &one, detector, one.encoding != Encoding::F32)?;
             cal.without(recipe);
             let mut plan = Plan::new(recipe, &cal);
-            let stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
+            let mut stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
+            stream.take_zeroframe(references, recipe, detector, engine)?;
             stream.rates(engine, &|f| progress((k as f64 + f) / ramps as f64))
         })
         .collect()

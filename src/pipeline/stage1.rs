@@ -8,6 +8,7 @@
 
 mod chain;
 mod plan;
+mod zero;
 
 use std::ops::Range;
 
@@ -33,6 +34,10 @@ pub struct Stream<'a> {
     nreads: u32,
     chain: chain::Chain,
     facts: chain::Facts,
+    /// Whether it ends in rates.
+    fits: bool,
+    /// The ramp of first frames.
+    zero: Option<Box<Stream<'a>>>,
     /// What the reference pixels gave.
     pub offsets: Option<(usize, f64)>,
 }
@@ -125,7 +130,8 @@ impl<'a> Stream<'a> {
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
         let grow = plan.grow;
-        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, offsets: found })
+        let (fits, offsets) = (plan.fits(), found);
+        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, fits, zero: None, offsets })
     }
 
     /// The planes, with the reference pixels flagged.

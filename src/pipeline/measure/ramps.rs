@@ -5,12 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::datamodel::dq;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::input::{self, Encoding, OpenOptions, Ramp, Raw};
 use crate::kernels::ramp::flag;
-use crate::pipeline::exposure::{self, Checksums, Made};
+use crate::pipeline::exposure::{self, Made, Session};
 use crate::pipeline::{Job, blend};
 
 /// The exposures of a job after the recipe's stage-1 steps.
@@ -70,8 +69,7 @@ impl Corrected {
     /// Brings every exposure of `job` through the recipe's stage-1 steps.
     pub(super) fn make(
         job: &Job,
-        engine: &mut dyn Engine,
-        checksums: &mut Checksums,
+        session: &mut Session<'_>,
         progress: &dyn Fn(f64),
     ) -> Result<Corrected> {
         let folder = Folder(job.output.join(format!(".{}-ramps", job.recipe.name)));
@@ -89,7 +87,7 @@ impl Corrected {
             };
             headers.push(raw.header);
             let Made::Ramp(path, said) =
-                exposure::level1(job, files, Some(&path), engine, checksums, &share)?
+                exposure::level1(job, files, Some(&path), session, &share)?
             else {
                 return Err(no_reads());
             };

@@ -28,7 +28,7 @@ impl Pipeline {
         job: &Job,
         progress: &dyn Fn(f64),
     ) -> Result<(Corrected, Provenance, Done)> {
-        let set = Corrected::make(job, self.engine.as_mut(), &mut self.checksums, &|f| progress(0.6 * f))?;
+        let set = Corrected::make(job, &mut self.session(), &|f| progress(0.6 * f))?;
         let mut record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
         for step in job.recipe.steps.iter().filter(|s| is_stage1(s)) {
             // What a ramp says became of each step; the first speaks for all.
