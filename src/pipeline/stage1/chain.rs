@@ -364,7 +364,7 @@ impl Stream<'_> {
                 let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
                 extra.extend([engine.buffer_of(&list)?, engine.allocate(1)?]);
                 buffers.extend([extra[0], out, extra[1]]);
-                let linear = self.params.stages & stage::LINEARITY != 0;
+                let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0;
                 let linearised = if linear { stage::LINEARISED } else { 0 };
                 let params = Params {
                     nx: nx as u32,
