@@ -1,7 +1,7 @@
 //! Reads that are left out of an exposure, and what is known of single reads.
 
-use super::ramp::{Array, Ramp, Source};
 use super::by;
+use super::ramp::{Array, Ramp, Source};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, HduKind, read_column};
 
@@ -103,7 +103,9 @@ fn find(fits: &Fits, column: &str) -> Result<(String, Vec<f64>)> {
         if names.iter().any(|n| n.eq_ignore_ascii_case(column)) {
             let (values, width) = read_column(fits, hdu, column)?;
             if width != 1 {
-                return Err(fits.error(&hdu.name, format!("{column} has {width} values a row: one is needed")));
+                return Err(
+                    fits.error(&hdu.name, format!("{column} has {width} values a row: one is needed"))
+                );
             }
             return Ok((hdu.name.clone(), values));
         }

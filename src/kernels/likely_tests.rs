@@ -56,7 +56,8 @@ fn on(case: &Case, engine: &mut dyn crate::engine::Engine) -> Vec<Rate> {
     let (ramps, reads, pixels) = case.size();
     let reads = ((ramps * (reads + 1)) as u32).next_power_of_two().max(4);
     let constants = [("NREADS", reads), ("NRAMPS", (ramps as u32).next_power_of_two())];
-    let out = dispatch(&LIKELY, bytemuck::cast_slice(&[of(case)]), &buffers(case), pixels, &constants, engine);
+    let out =
+        dispatch(&LIKELY, bytemuck::cast_slice(&[of(case)]), &buffers(case), pixels, &constants, engine);
     rates(&out[0], pixels)
 }
 
@@ -96,8 +97,15 @@ fn fitramp(case: &Case) -> (Params, Vec<Vec<u32>>) {
     }
     let tables = Tables::new(&times, &vec![1; reads], 0.0, reads).to_words();
     let ramp = bits(&case.array("in_resultants"));
-    let buffers =
-        vec![ramp, vec![0; reads * pixels], cal, tables, vec![0; pixels], vec![0], vec![0; OUT_PLANES * pixels]];
+    let buffers = vec![
+        ramp,
+        vec![0; reads * pixels],
+        cal,
+        tables,
+        vec![0; pixels],
+        vec![0],
+        vec![0; OUT_PLANES * pixels],
+    ];
     (Params { counts: 0, ..params(1, reads, pixels) }, buffers)
 }
 
@@ -147,7 +155,8 @@ fn fitramps_omissions_are_met_to_nine_digits() {
             }
             let g = median(&mut all).max(0.0);
             let a0 = block.trimmed_mean();
-            let sums = block.forward(&tables, &[g], &[s[i] * s[i]], &a0);
+            block.read_variance(&tables, &[s[i] * s[i]]);
+            let sums = block.forward(&tables, &[g], &a0);
             let chi2 = sums.s2[0] - sums.s1[0] * sums.s1[0] / sums.s0[0];
             let best = block.omissions(&tables, &sums).0;
             let expected = omitted[best.at[0] as usize * pixels + i];

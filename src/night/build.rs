@@ -43,11 +43,7 @@ struct Draft<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(
-        references: &References,
-        settings: &'a Settings,
-        before: before::Before<'a>,
-    ) -> Self {
+    pub(super) fn new(references: &References, settings: &'a Settings, before: before::Before<'a>) -> Self {
         Builder {
             settings,
             candidates: references.candidates.clone(),

@@ -57,7 +57,10 @@ fn index(k: i64, n: usize, parameter: &str, ramp: &Ramp) -> Result<usize> {
     usize::try_from(at).ok().filter(|at| *at < n).ok_or_else(|| {
         Error::input(
             &ramp.path,
-            format!("dq_init.{parameter}: there is no read {k} (a ramp has {n}: 0 to {}, or -1 to -{n})", n - 1),
+            format!(
+                "dq_init.{parameter}: there is no read {k} (a ramp has {n}: 0 to {}, or -1 to -{n})",
+                n - 1
+            ),
         )
     })
 }

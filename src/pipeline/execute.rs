@@ -86,13 +86,9 @@ impl Pipeline {
     /// The one exposure of a job that takes one.
     pub(super) fn one(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Made> {
         let ramp_product = product_path(job, None, 0);
-        let made = exposure::level1(
-            job,
-            &job.inputs,
-            Some(&ramp_product),
-            &mut self.session(),
-            &|f| progress(0.8 * f),
-        )?;
+        let made = exposure::level1(job, &job.inputs, Some(&ramp_product), &mut self.session(), &|f| {
+            progress(0.8 * f)
+        })?;
         match &made {
             Made::Rate(l) => {
                 if let Some(path) = job.inputs.first().filter(|_| !l.fresh) {

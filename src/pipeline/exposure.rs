@@ -141,7 +141,9 @@ pub(super) fn level1(
     let record = provenance(job, session.engine, files);
     match opened {
         Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, session, progress),
-        Raw::Level1(image) => from_image(job, &image, record, session.checksums).map(|l| Made::Rate(Box::new(l))),
+        Raw::Level1(image) => {
+            from_image(job, &image, record, session.checksums).map(|l| Made::Rate(Box::new(l)))
+        }
         Raw::Rate(file) => {
             let mut provenance = record;
             provenance.warnings = file.warnings;
@@ -162,6 +164,9 @@ pub(super) fn level1(
 fn counts(header: &Header) -> bool {
     header.text("BUNIT").is_some_and(|u| u.contains("adu") || u.contains("DN"))
 }
+
+/// Of a stored ramp: its reads came as whole numbers.
+const ROUNDED: &str = "ROUNDED";
 
 /// Steps that an earlier run did are not done again.
 fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> Vec<String> {
@@ -195,7 +200,9 @@ fn from_ramp(
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
         wanted.remove("bias");
     }
-    if recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_none() {
+    let linearity = recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_some();
+    // How it stretched the noise of the reads is wanted of a polynomial applied before.
+    if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
         wanted.remove("nonlin");
     }
     // Methods of other programs have their noise too: nothing for the rounding.
@@ -211,7 +218,8 @@ fn from_ramp(
     {
         ramp = selected;
     }
-    let integer = ramp.encoding != Encoding::F32 && !theirs;
+    let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
+    let integer = rounded && !theirs;
     let needed: Vec<&str> = ["mask", "bias", "saturation", "gain", "readnoise", "nonlin"]
         .into_iter()
         .filter(|t| wanted.contains_key(*t))
@@ -222,6 +230,9 @@ fn from_ramp(
         Some(step) if step.mask_guide_windows => dq_init::mask_guide_windows(&ramp, &mut cal)?,
         _ => None,
     };
+    if linearity && let Some(nonlin) = wanted.get("nonlin") {
+        cal.check_zero_point(nonlin)?;
+    }
     let mut plan = Plan::new(&recipe, &cal);
     let mut glow = None;
     if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
@@ -276,6 +287,9 @@ fn from_ramp(
                 recipe.name
             )));
         };
+        if rounded {
+            header.set(ROUNDED, true, "reads were whole numbers");
+        }
         let about = About {
             input: &header,
             model: "RampModel",

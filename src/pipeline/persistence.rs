@@ -102,9 +102,10 @@ fn saturated(job: &Job, earlier: &Earlier, ramp: &Ramp, seen: &mut Saturated) ->
     }
     if raw.header.has("DRSVER") {
         let kept = |s: &str| raw.header.text(s).as_deref() == Some("COMPLETE");
-        if let Some(step) = ["bias", "linearity", "refpix"].into_iter().find(|name| {
-            Step::with_defaults(name).is_some_and(|s| kept(s.keyword()))
-        }) {
+        if let Some(step) = ["bias", "linearity", "refpix"]
+            .into_iter()
+            .find(|name| Step::with_defaults(name).is_some_and(|s| kept(s.keyword())))
+        {
             return Err(Error::input(&first, format!("went through {step}: give its raw file")));
         }
     }

@@ -67,11 +67,7 @@ impl Band {
 
 impl Corrected {
     /// Brings every exposure of `job` through the recipe's stage-1 steps.
-    pub(super) fn make(
-        job: &Job,
-        session: &mut Session<'_>,
-        progress: &dyn Fn(f64),
-    ) -> Result<Corrected> {
+    pub(super) fn make(job: &Job, session: &mut Session<'_>, progress: &dyn Fn(f64)) -> Result<Corrected> {
         let folder = Folder(job.output.join(format!(".{}-ramps", job.recipe.name)));
         let groups = exposure::exposures(&job.inputs);
         let (mut ramps, mut names, mut warnings): (Vec<Ramp>, Vec<PathBuf>, Vec<String>) = Default::default();
@@ -86,9 +82,7 @@ impl Corrected {
                 return Err(no_reads());
             };
             headers.push(raw.header);
-            let Made::Ramp(path, said) =
-                exposure::level1(job, files, Some(&path), session, &share)?
-            else {
+            let Made::Ramp(path, said) = exposure::level1(job, files, Some(&path), session, &share)? else {
                 return Err(no_reads());
             };
             warnings.extend(said.into_iter().filter(|w| !warnings.contains(w)).collect::<Vec<_>>());

@@ -9,7 +9,6 @@ use std::ops::Range;
 use super::super::calibration::Calibration;
 use super::plan::threshold_two;
 use super::{Plan, Slot, Stream, place};
-use crate::kernels::ramp::Tables;
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
 use crate::engine::{Buffer, Dispatch, Engine};
@@ -18,6 +17,7 @@ use crate::input::Ramp;
 use crate::kernels::jump_spread::{self, JUMP_SPREAD};
 use crate::kernels::likely::{self, LIKELY};
 use crate::kernels::ols_c::{self, OLS_C};
+use crate::kernels::ramp::Tables;
 use crate::kernels::ramp::{Encoding, OUT_PLANES, Params, RAMP, flag, stage};
 use crate::kernels::two_point::{self, TWO_POINT, mode};
 
@@ -120,6 +120,11 @@ impl Chain {
                            take --steps.ramp_fit.algorithm=likelihood";
             return Err(Error::input(&ramp.path, message));
         }
+        if matches!(self.fit, Fit::OlsC { suppress: false }) && ramp.times.first() <= Some(&0.0) {
+            let message = "its first read is taken at the reset (0 s), so it alone gives no rate: take \
+                           --steps.ramp_fit.suppress_one_group=true";
+            return Err(Error::input(&ramp.path, message));
+        }
         let total = ramp.ramps * ramp.reads;
         let mut dead = vec![ramp.has_groupdq; total];
         /// Rows looked at together.
@@ -177,13 +182,13 @@ impl Chunk {
 impl Stream<'_> {
     /// The rates of the whole frame through stored ramps.
     pub(super) fn chained_rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
-        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
-        let mut rate = Rate::zeros(ny, nx);
+        let nx = self.ramp.nx;
+        let mut rate = self.empty();
         let tables = engine.buffer_of_f32(&self.tables)?;
         let chunks = self.chunks();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let out = engine.allocate(OUT_PLANES * rows.len() * nx)?;
+            let out = engine.allocate(self.params.out_planes() * rows.len() * nx)?;
             self.fit_chunk(engine, tables, &chunk, out)?;
             engine.download_with(out, &mut |w| place(w, &mut rate, rows.start * nx..rows.end * nx))?;
             engine.free(out);
@@ -387,6 +392,8 @@ impl Stream<'_> {
                 let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
                 extra.extend([engine.buffer_of(&list)?, engine.allocate(1)?]);
                 buffers.extend([extra[0], out, extra[1]]);
+                let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0;
+                let linearised = if linear { stage::LINEARISED } else { 0 };
                 let params = Params {
                     nx: nx as u32,
                     rows: chunk.grid.len() as u32,
@@ -397,7 +404,7 @@ impl Stream<'_> {
                     stride_x: 1,
                     encoding: Encoding::Native as u32,
                     listed: 1,
-                    stages: stage::FIT | stage::FLAGS_IN,
+                    stages: stage::FIT | stage::FLAGS_IN | linearised | self.params.stages & stage::DARK,
                     ..own
                 };
                 (&RAMP, bytemuck::cast_slice(&[params]).to_vec())

@@ -37,11 +37,7 @@ impl Stream<'_> {
 
     /// The first frames of rows `rows`, DN `[ramp][pixel]`; 0 where they cannot be
     /// used. `None` where there are none.
-    pub(super) fn zero_rows(
-        &self,
-        engine: &mut dyn Engine,
-        rows: &Range<usize>,
-    ) -> Result<Option<Vec<f32>>> {
+    pub(super) fn zero_rows(&self, engine: &mut dyn Engine, rows: &Range<usize>) -> Result<Option<Vec<f32>>> {
         let Some(zero) = &self.zero else { return Ok(None) };
         let tables = engine.buffer_of_f32(&zero.tables)?;
         let slot = zero.slot(engine, rows.len(), rows.len() * zero.ramp.nx, true)?;
