@@ -3,15 +3,18 @@
 //!
 //! In each group of ramps that were read and lit alike, every pixel's differences
 //! between reads are brought to the group's mean level, and the mean over the ramps
-//! (the flat's pattern) and over the tile (the lamp's flicker, drifts of the readout)
-//! are taken off. What is left is noise, whose spectrum [`transfer`](super::transfer) fits.
+//! (the flat's pattern) and over each line of the tile (the lamp's flicker, drifts of
+//! the readout) are taken off. What is left is noise, whose spectrum [`transfer`](super::transfer) fits.
+
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
 use super::Tiles;
-use super::groups::{Group, groups, members};
+use super::groups::{Group, Member, groups, members};
 use super::ramps::{Band, Corrected};
-use super::transfer::{Capacitance, Spectrum, Transfer, fit, sines};
+use super::stretch::{Polynomials, Stretch};
+use super::transfer::{Capacitance, Spectrum, Transfer, eigenvalues, fit, sines};
 use crate::config::PhotonTransfer;
 use crate::error::{Error, Result};
 use crate::pipeline::robust::median;
@@ -42,11 +45,13 @@ struct Noise {
     pairs: [f64; 2],
 }
 
-/// Measures the set with `across` × `down` tiles.
+/// Measures the set in tiles. `stretch` is what linearity did to the noise; `along_y`
+/// says that the lines which drift together are columns.
 pub(super) fn measure(
     set: &Corrected,
     tiles: Tiles,
     step: &PhotonTransfer,
+    (stretch, along_y): (Option<&Stretch>, bool),
     progress: &dyn Fn(f64),
 ) -> Result<Measured> {
     let good = set.good();
@@ -61,12 +66,15 @@ pub(super) fn measure(
     }
     let mut spectra: Vec<Vec<Noise>> = Vec::new();
     for j in 0..tiles.down {
+        let n = tiles.rows(j).len() * tiles.nx;
+        let polynomials = stretch.map(|s| s.rows(tiles.rows(j), n)).transpose()?;
         let mut row: Vec<Vec<Noise>> = (0..tiles.across).map(|_| Vec::new()).collect();
         for group in &groups {
             let bands = group.iter().map(|m| set.band(m.file, tiles.rows(j))).collect::<Result<Vec<_>>>()?;
+            let part = Part { group, bands: &bands, good: &good[tiles.rows(j).start * tiles.nx..], along_y };
             let noise: Vec<Noise> = (0..tiles.across)
                 .into_par_iter()
-                .map(|i| noise(group, &bands, &good[tiles.rows(j).start * tiles.nx..], tiles, i, step))
+                .map(|i| noise(&part, polynomials.as_ref(), tiles, i, step))
                 .collect();
             row.iter_mut().zip(noise).for_each(|(t, n)| t.push(n));
         }
@@ -105,15 +113,24 @@ fn capacitance(spectra: &[Vec<Noise>], transfer: &[Option<Transfer>], groups: &[
     )
 }
 
-/// Tile `i` of a row of tiles: its noise in a group. `good` begins at the row.
+/// A group's reads of a row of tiles.
+struct Part<'a> {
+    group: &'a Group,
+    bands: &'a [Band],
+    good: &'a [bool],
+    /// Lines are columns.
+    along_y: bool,
+}
+
+/// Tile `i` of a row of tiles: its noise in a group.
 fn noise(
-    group: &Group,
-    bands: &[Band],
-    good: &[bool],
+    part: &Part<'_>,
+    polynomials: Option<&Polynomials>,
     tiles: Tiles,
     i: usize,
     step: &PhotonTransfer,
 ) -> Noise {
+    let Part { group, bands, good, along_y } = *part;
     let (reads, columns) = (group[0].reads, tiles.columns(i));
     let pixels: Vec<usize> = (0..bands[0].pixels)
         .filter(|p| columns.contains(&(p % tiles.nx)) && good[*p])
@@ -149,13 +166,23 @@ fn noise(
             e.into_iter().map(|v| v as f32).collect()
         })
         .collect();
-    let classes: Vec<usize> = pixels.iter().map(|p| class(*p, tiles.nx)).collect();
-    let kept = without_hits(&mut all, &classes, count * steps, step.rejection_threshold);
+    let kept = without_hits(&all, count * steps, step.rejection_threshold);
     let n = kept.iter().filter(|k| **k).count();
     if n < FEWEST {
         return Noise::default();
     }
-    let freedom = (count - 1) as f64 * (n - CLASSES) as f64;
+    let classes = |lines: bool| -> Vec<usize> {
+        pixels.iter().map(|p| class(p % tiles.nx, p / tiles.nx, lines.then_some(along_y))).collect()
+    };
+    // Neighbours' products before the means of lines go, which would take a part of them.
+    let mut taken = without_means(&mut all, &classes(false), &kept);
+    let (products, pairs) = neighbours(&pixels, &all, &kept, tiles.nx);
+    let pairs = pairs.map(|n| n * (count - 1) as f64 * steps as f64);
+    let lines = classes(true);
+    if n >= LINE * distinct(&lines, &kept) {
+        taken = without_means(&mut all, &lines, &kept);
+    }
+    let freedom = (count - 1) as f64 * (n - taken) as f64;
     let sines = sines(reads);
     let mut power = vec![0.0; steps];
     for e in all.iter().zip(&kept).filter(|(_, k)| **k).flat_map(|(e, _)| e.chunks(steps)) {
@@ -166,28 +193,41 @@ fn noise(
     }
     power.iter_mut().for_each(|p| *p /= freedom);
     let inverse = |power: i32| levels.iter().map(|s| s.powi(-power)).sum::<f64>() / count as f64;
-    let (photons, reads) = match group[0].lit {
+    let (photons, scaled) = match group[0].lit {
         true => (mean * mean * inverse(1), mean * mean * inverse(2)),
         // Dark current has its photon noise too, where there is any.
         false => (mean.max(0.0), 1.0),
     };
-    let (products, pairs) = neighbours(&pixels, &all, &kept, tiles.nx);
-    let pairs = pairs.map(|n| n * (count - 1) as f64 * steps as f64);
+    let level = |k: usize| {
+        let of =
+            |(m, b): (&Member, &Band)| pixels.iter().map(|p| f64::from(b.read(m.first + k)[*p])).sum::<f64>();
+        group.iter().zip(bands).map(of).sum::<f64>() / (count * pixels.len()) as f64
+    };
+    let factors = match polynomials {
+        Some(p) => p.factors(&pixels, &(0..reads).map(level).collect::<Vec<_>>()),
+        None => vec![1.0; reads],
+    };
+    let reads = eigenvalues(&factors).into_iter().map(|l| scaled * l).collect();
     Noise { spectrum: Spectrum { power, freedom, photons, reads }, products, pairs }
 }
 
-/// Pixels of even and odd rows and columns: their offsets drift apart where columns
-/// are read in turn, and neighbours never share a class, so that taking off a class's
-/// mean does not correlate them.
-const CLASSES: usize = 4;
+/// Pixels of a line's class at least, on the mean, for its means to be taken off.
+const LINE: usize = 4;
 
-fn class(pixel: usize, nx: usize) -> usize {
-    pixel % nx % 2 + 2 * (pixel / nx % 2)
+/// Pixels of even and odd rows and columns, or of each line and even and odd places in
+/// it: their offsets drift apart where columns are read in turn and where a line is
+/// corrected by few reference pixels. Neighbours never share a class, so that taking off
+/// a class's mean does not correlate them.
+fn class(x: usize, y: usize, along_y: Option<bool>) -> usize {
+    match along_y {
+        None => x % 2 + 2 * (y % 2),
+        Some(false) => x % 2 + 2 * y,
+        Some(true) => y % 2 + 2 * x,
+    }
 }
 
-/// Takes the mean of each class off every interval of every ramp, and leaves out
-/// pixels in which a residual stands out of the tile's by more than `threshold` σ.
-fn without_hits(all: &mut [Vec<f32>], classes: &[usize], intervals: usize, threshold: f64) -> Vec<bool> {
+/// Pixels in which no residual stands out of the tile's by more than `threshold` σ.
+fn without_hits(all: &[Vec<f32>], intervals: usize, threshold: f64) -> Vec<bool> {
     let mut kept = vec![true; all.len()];
     for k in 0..intervals {
         let mut values: Vec<f32> = all.iter().map(|e| e[k]).collect();
@@ -198,15 +238,29 @@ fn without_hits(all: &mut [Vec<f32>], classes: &[usize], intervals: usize, thres
             *keep &= (f64::from(e[k]) - centre).abs() <= threshold * sigma;
         }
     }
+    kept
+}
+
+/// Classes with a pixel that is kept.
+fn distinct(classes: &[usize], kept: &[bool]) -> usize {
+    classes.iter().zip(kept).filter(|(_, k)| **k).map(|(c, _)| c).collect::<BTreeSet<_>>().len()
+}
+
+/// Takes the mean of each class off every interval of every ramp; how many there were.
+fn without_means(all: &mut [Vec<f32>], classes: &[usize], kept: &[bool]) -> usize {
+    let intervals = all.first().map_or(0, Vec::len);
+    let mut sums = vec![(0.0f64, 0.0f64); classes.iter().max().map_or(0, |c| c + 1)];
     for k in 0..intervals {
-        let mut sums = [(0.0f64, 0.0f64); CLASSES];
-        for ((e, class), _) in all.iter().zip(classes).zip(&kept).filter(|(_, k)| **k) {
+        sums.fill((0.0, 0.0));
+        for ((e, class), _) in all.iter().zip(classes).zip(kept).filter(|(_, k)| **k) {
             sums[*class] = (sums[*class].0 + f64::from(e[k]), sums[*class].1 + 1.0);
         }
-        let means = sums.map(|(sum, n)| (sum / n.max(1.0)) as f32);
-        all.iter_mut().zip(classes).for_each(|(e, class)| e[k] -= means[*class]);
+        all.iter_mut().zip(classes).for_each(|(e, class)| {
+            let (sum, n) = sums[*class];
+            e[k] -= (sum / n.max(1.0)) as f32;
+        });
     }
-    kept
+    distinct(classes, kept)
 }
 
 /// Sums of the products of neighbouring residuals along x and y, and the number of
