@@ -217,6 +217,9 @@ impl<'a> Stream<'a> {
     /// by the fused kernel in double precision, on the CPU whatever the engine; NaN
     /// where it has no value. Saturation is not grown.
     pub fn exact(&self, rows: Range<usize>) -> Result<Vec<[f64; 5]>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut raw = vec![0u32; self.ramp.chunk_bytes(rows.len()).div_ceil(4)];
         let bytes = self.ramp.chunk_bytes(rows.len());
         self.ramp.read_rows(rows.clone(), &mut bytemuck::cast_slice_mut(&mut raw)[..bytes])?;
