@@ -164,13 +164,13 @@ impl Chunk {
 impl Stream<'_> {
     /// The rates of the whole frame through stored ramps.
     pub(super) fn chained_rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
-        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
-        let mut rate = Rate::zeros(ny, nx);
+        let nx = self.ramp.nx;
+        let mut rate = self.empty();
         let tables = engine.buffer_of_f32(&self.tables)?;
         let chunks = self.chunks();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let out = engine.allocate(OUT_PLANES * rows.len() * nx)?;
+            let out = engine.allocate(self.params.out_planes() * rows.len() * nx)?;
             self.fit_chunk(engine, tables, &chunk, out)?;
             engine.download_with(out, &mut |w| place(w, &mut rate, rows.start * nx..rows.end * nx))?;
             engine.free(out);
@@ -364,6 +364,8 @@ impl Stream<'_> {
                 let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
                 extra.extend([engine.buffer_of(&list)?, engine.allocate(1)?]);
                 buffers.extend([extra[0], out, extra[1]]);
+                let linear = self.params.stages & stage::LINEARITY != 0;
+                let linearised = if linear { stage::LINEARISED } else { 0 };
                 let params = Params {
                     nx: nx as u32,
                     rows: chunk.grid.len() as u32,
@@ -374,7 +376,7 @@ impl Stream<'_> {
                     stride_x: 1,
                     encoding: Encoding::Native as u32,
                     listed: 1,
-                    stages: stage::FIT | stage::FLAGS_IN,
+                    stages: stage::FIT | stage::FLAGS_IN | linearised | self.params.stages & stage::DARK,
                     ..own
                 };
                 (&RAMP, bytemuck::cast_slice(&[params]).to_vec())
