@@ -153,7 +153,7 @@ impl Measure<'_> {
         let (mut rows, mut precise) = (Vec::new(), Vec::new());
         for reads in READS {
             for rate in RATES {
-                let ramps = on_the_grid(reads, rate);
+                let ramps = Ramps::new(Pattern::even(reads), rate);
                 let (sigma, freedom) = (bound(&ramps, usize::MAX), freedom(&ramps.pattern));
                 let mut tally = Tally::default();
                 let mut worst = [0.0; 3];
@@ -172,8 +172,8 @@ impl Measure<'_> {
             name: "grid",
             title: "Rates, errors and χ²",
             about: format!(
-                "Reads every {FRAME} s, read noise {NOISE} e-, gain 2 e-/DN (3 where 100 reads at 1000 e-/s \
-                 would not fit a u16), whole DN, pedestal 2000 DN. σ is the Cramér–Rao bound; scatter is \
+                "Reads every {FRAME} s, read noise {NOISE} e-, gain 2 e-/DN (3 at 1000 e-/s where the \
+                 last read would not fit a u16), whole DN, pedestal 2000 DN. σ is the Cramér–Rao bound; scatter is \
                  rms(rate − truth)/σ, bias mean(rate − truth)/σ, quoted √mean(ERR²) over the rms."
             ),
             heads: vec!["reads", "e-/s"],
@@ -333,13 +333,6 @@ impl Measure<'_> {
             rows,
         })
     }
-}
-
-/// A point of the grid.
-fn on_the_grid(reads: usize, rate: f64) -> Ramps {
-    let ramps = Ramps::new(Pattern::even(reads), rate);
-    let fits = rate * FRAME * reads as f64 / ramps.gain < 0.9 * ramps.saturation;
-    Ramps { gain: if fits { ramps.gain } else { 3.0 }, ..ramps }
 }
 
 /// Patterns that are not even.

@@ -87,16 +87,18 @@ fn digits(v: f64) -> String {
 /// A value to the second digit of its error.
 fn rounded(v: f64, error: f64) -> String {
     let places = (1 - error.log10().floor() as i32).max(0) as usize;
-    if error < 1e-4 { format!("{v:.1e}") } else { format!("{v:.places$}") }
+    if v.abs() < 1e-3 && error < 1e-4 { digits(v) } else { format!("{v:.places$}") }
 }
 
 /// A target in words.
 fn limits([low, high]: [f64; 2]) -> String {
+    let short = |v: f64| if v.abs() < 1e-3 && v != 0.0 { format!("{v:e}") } else { v.to_string() };
+    let (low_text, high_text) = (short(low), short(high));
     match (low.is_finite(), high.is_finite()) {
-        (true, true) if low == -high => format!("within ± {high}"),
-        (true, true) => format!("{low} to {high}"),
-        (false, true) => format!("≤ {high}"),
-        (true, false) => format!("≥ {low}"),
+        (true, true) if low == -high => format!("within ± {high_text}"),
+        (true, true) => format!("{low_text} to {high_text}"),
+        (false, true) => format!("≤ {high_text}"),
+        (true, false) => format!("≥ {low_text}"),
         (false, false) => "-".into(),
     }
 }
@@ -106,7 +108,7 @@ fn limits([low, high]: [f64; 2]) -> String {
 pub struct Section {
     /// What `--only` calls it.
     pub name: &'static str,
-    /// Title and what was done, in words.
+    /// Its title.
     pub title: &'static str,
     /// What was done.
     pub about: String,
@@ -221,6 +223,12 @@ mod tests {
         assert_eq!(Figure::new(1.00349, 0.00112, [0.0, 2.0]).cell(), "1.0035 ± 0.0011");
         assert_eq!(Figure::new(3.2e-6, 0.0, [0.0, 2.0]).cell(), "3.2e-6");
         assert_eq!(Figure::new(4e-7, 2e-7, [0.0, 2.0]).cell(), "4.0e-7 ± 2.0e-7");
+        assert_eq!(Figure::new(0.99992, 5.3e-5, [0.0, 1.0]).cell(), "0.999920 ± 5.3e-5");
+        assert_eq!(Figure::new(0.0, 2.5e-6, [0.0, 1.0]).cell(), "0 ± 2.5e-6");
         assert_eq!((digits(0.0), digits(12.0)), ("0".into(), "12".into()));
+        assert_eq!(
+            (limits([f64::NEG_INFINITY, 5e-6]), limits([0.99, 1.01])),
+            ("≤ 5e-6".into(), "0.99 to 1.01".into())
+        );
     }
 }

@@ -65,9 +65,13 @@ pub(super) struct Ramps {
 }
 
 impl Ramps {
-    /// Without hits, a gain of 2, nothing near saturation.
+    /// Without hits, nothing near saturation: a gain of 2, and of 3 where a u16 would
+    /// not hold the last read of that.
     pub(super) fn new(pattern: Pattern, rate: f64) -> Ramps {
-        Ramps { pattern, rate, gain: 2.0, pedestal: 2000.0, jump: 0.0, saturation: 65_000.0 }
+        let (pedestal, saturation) = (2000.0, 65_000.0);
+        let fits = rate * FRAME * pattern.frames() as f64 / 2.0 < 0.9 * saturation;
+        let gain = if fits { 2.0 } else { 3.0 };
+        Ramps { pattern, rate, gain, pedestal, jump: 0.0, saturation }
     }
 
     /// Writes `rows` rows of [`COLUMNS`] such ramps; `seed` is their own.
@@ -134,7 +138,9 @@ impl Ramps {
             if frames.last() == Some(&frame) {
                 let n = frames.len() as f64;
                 for (to, sum) in planes[read_at].iter_mut().zip(&mut sums) {
-                    *to = (*sum / n + 0.5) as u16;
+                    // Halves to even: upwards would raise the mean of few frames more than that
+                    // of many.
+                    *to = (*sum / n).round_ties_even() as u16;
                     *sum = 0.0;
                 }
                 read_at += 1;

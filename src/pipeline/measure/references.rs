@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Tiles;
 use super::bad_pixels;
-use super::gain::{Measured, measure};
+use super::gain::{Drifts, Measured, measure};
 use super::nonlin::{self, Weights};
 use super::ramps::Corrected;
 use super::stretch::Stretch;
@@ -56,7 +56,10 @@ impl Pipeline {
         let tiles = tiles(set.size(), detector, step);
         let stretch = Stretch::open(job, &set)?;
         let along_y = detector.amplifiers.along == 'y';
-        let found = measure(&set, tiles, step, (stretch.as_ref(), along_y), &|f| progress(0.6 + 0.4 * f))?;
+        let across = if along_y { set.size().0 } else { set.size().1 };
+        // A detector read smaller than its full size keeps its number of channels.
+        let drifts = Drifts { channel: across / detector.amplifiers.count.max(1), along_y };
+        let found = measure(&set, tiles, step, (stretch.as_ref(), drifts), &|f| progress(0.6 + 0.4 * f))?;
         record.warnings.extend(found.warnings.iter().cloned());
         done.warnings.extend(found.warnings.iter().cloned());
         self.finish_record(job, &mut record, &[], &[])?;
