@@ -30,20 +30,20 @@ fn statistics(args: &Accuracy) -> Result<Exit> {
     }
     let engine = engine::select(asked.device.as_deref(), asked.memory)?;
     let ramps = if args.quick { QUICK } else { args.ramps };
-    let only = args.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
-    let report = accuracy::measure(engine, &accuracy::Options { ramps, only }, &|point| {
+    let only: Vec<String> = args.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
+    let options = accuracy::Options { ramps, only: only.clone() };
+    let report = accuracy::measure(engine, &options, &|point| {
         if args.talk.verbose {
             print::note(point);
         }
     })?;
     let missed = report.verdict() == Verdict::Missed;
     if let Some(path) = &args.output {
-        let command = format!("irisgpu bench accuracy --ramps {ramps}");
-        let text = format!(
-            "# Accuracy of stage 1\n`{command}` (irisgpu {})\n\n{}",
-            env!("CARGO_PKG_VERSION"),
-            report.markdown()
-        );
+        let only = if only.is_empty() { String::new() } else { format!(" --only '{}'", only.join(",")) };
+        let device = args.engine.device.as_ref().map_or_else(String::new, |d| format!(" --device {d}"));
+        let command = format!("irisgpu bench accuracy --ramps {ramps}{only}{device}");
+        let version = env!("CARGO_PKG_VERSION");
+        let text = format!("# Accuracy of stage 1\n`{command}` (irisgpu {version})\n\n{}", report.markdown());
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
