@@ -27,7 +27,7 @@ pub struct Calibration<'a> {
     gain: Source,
     noise: Source,
     nonlin: Option<NonlinFile>,
-    /// Variance that rounding to whole numbers adds to a read, DN².
+    /// Variance that rounding to whole numbers adds to a frame, DN²: see [`rounding`].
     rounding: f32,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
@@ -37,6 +37,14 @@ pub struct Calibration<'a> {
     pub warnings: Vec<String>,
     /// Defaults that stand in for references: name and value, for the header.
     pub defaults: Vec<(&'static str, f64)>,
+}
+
+/// Variance, DN², that rounding adds to a single frame: 1/12 by the converter and, where
+/// reads are averages that were rounded again, what becomes 1/12 when it is divided by
+/// the frames of a read, as a single frame's variance is (their mean, where they differ).
+fn rounding(frames: &[u16]) -> f32 {
+    let mean = frames.iter().map(|n| f32::from(*n)).sum::<f32>() / frames.len().max(1) as f32;
+    if mean > 1.0 { (1.0 + mean) / 12.0 } else { 1.0 / 12.0 }
 }
 
 /// A plane, or the number that stands in for it.
@@ -112,7 +120,7 @@ impl<'a> Calibration<'a> {
             gain,
             noise,
             nonlin,
-            rounding: if integer { 1.0 / 12.0 } else { 0.0 },
+            rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
             reference: Vec::new(),
             marked: Vec::new(),
             warnings,
@@ -304,5 +312,17 @@ impl<'a> Calibration<'a> {
             Ok(())
         })?;
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_are_rounded_twice() {
+        assert_eq!(rounding(&[1; 5]), 1.0 / 12.0);
+        // Of 8 frames: 1/12 each over 8, and 1/12.
+        assert!((rounding(&[8; 5]) / 8.0 - (1.0 / 8.0 + 1.0) / 12.0).abs() < 1e-7);
     }
 }

@@ -18,6 +18,7 @@ use crate::engine::{Buffer, DeviceKind, Dispatch, Engine};
 use crate::error::{Error, Result};
 use crate::input::{Encoding, Ramp};
 use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, RAMP, Tables, stage};
+use crate::kernels::{Args, Bound};
 
 use super::calibration::Calibration;
 use super::refpix::{self, Zero};
@@ -176,9 +177,8 @@ impl<'a> Stream<'a> {
         list: Option<&[u32]>,
         store: bool,
     ) -> Result<()> {
-        let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
-        let strides = ramp.strides(n);
-        let bytes = ramp.chunk_bytes(n);
+        let (ramp, nx) = (self.ramp, self.ramp.nx);
+        let bytes = ramp.chunk_bytes(rows.len());
         engine.upload_with(slot.ramp, bytes.next_multiple_of(4), &mut |to| {
             ramp.read_rows(rows.clone(), &mut to[..bytes])
         })?;
@@ -196,17 +196,10 @@ impl<'a> Stream<'a> {
         let items = list.map_or(pixels.len(), <[u32]>::len);
         let params = Params {
             items: items as u32,
-            nx: nx as u32,
-            rows: n as u32,
-            row0: rows.start as u32,
-            stride_ramp: strides.ramp as u32,
-            stride_read: strides.read as u32,
-            stride_y: strides.y as u32,
-            stride_x: strides.x as u32,
             listed: u32::from(list.is_some()),
             grow: if list.is_some() || store { self.grow } else { 0 },
             stages: if store { self.params.stages & !stage::FIT | stage::STORE } else { self.params.stages },
-            ..self.params
+            ..self.grid(&rows)
         };
         engine.submit(&vec![Dispatch {
             kernel: &RAMP,
@@ -215,6 +208,46 @@ impl<'a> Stream<'a> {
             params: bytemuck::cast_slice(&[params]).to_vec(),
             constants: vec![("NREADS", self.nreads)],
         }])
+    }
+
+    /// The parameters of a chunk whose items are all its pixels.
+    fn grid(&self, rows: &Range<usize>) -> Params {
+        let strides = self.ramp.strides(rows.len());
+        Params {
+            items: (rows.len() * self.ramp.nx) as u32,
+            nx: self.ramp.nx as u32,
+            rows: rows.len() as u32,
+            row0: rows.start as u32,
+            stride_ramp: strides.ramp as u32,
+            stride_read: strides.read as u32,
+            stride_y: strides.y as u32,
+            stride_x: strides.x as u32,
+            ..self.params
+        }
+    }
+
+    /// Rate, error, photon and read variance and reduced χ² of the pixels of `rows`
+    /// by the fused kernel in double precision, on the CPU whatever the engine; NaN
+    /// where it has no value. Saturation is not grown.
+    pub fn exact(&self, rows: Range<usize>) -> Result<Vec<[f64; 5]>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut raw = vec![0u32; self.ramp.chunk_bytes(rows.len()).div_ceil(4)];
+        let bytes = self.ramp.chunk_bytes(rows.len());
+        self.ramp.read_rows(rows.clone(), &mut bytemuck::cast_slice_mut(&mut raw)[..bytes])?;
+        let flags = self.ramp.groupdq_rows(rows.clone())?.unwrap_or_default();
+        let flags: Vec<u32> = flags.into_iter().map(u32::from).collect();
+        let mut cal = vec![0f32; self.cal.planes() * rows.len() * self.ramp.nx];
+        self.cal.read(rows.clone(), &mut cal)?;
+        let params = self.grid(&rows);
+        let buffers =
+            [&raw, &flags, bytemuck::cast_slice(&cal), bytemuck::cast_slice(&self.tables), &[], &[], &[]];
+        Ok(ramp::reference(&Args {
+            items: params.items as usize,
+            params: bytemuck::cast_slice(&[params]),
+            buffers: buffers.map(Bound::Read).into(),
+        }))
     }
 
     fn chunks(&self) -> Vec<Range<usize>> {
