@@ -134,16 +134,18 @@ fn fitted(case: &Case, algorithm: &str, sigma: f64) {
         ("GROUPGAP", "groupgap"),
     ];
     let cards = times.map(|(key, name)| (key, case.meta(name).clone()));
-    let (_dir, fits) = job.run(
-        "ramp_fit",
-        &cards,
-        &[
-            ("SCI", &shape, Pixels::F32(&data)),
-            ("PIXELDQ", &plane, Pixels::U32(&pixeldq)),
-            ("GROUPDQ", &shape, Pixels::U8(&flags)),
-            ("AVERAGE_DARK_CURRENT", &plane, Pixels::F32(&dark)),
-        ],
-    );
+    let frames = [shape[0], plane[0], plane[1]];
+    let zero = if case.0["arrays"].get("in_zeroframe").is_some() { case.f32("in_zeroframe") } else { vec![] };
+    let mut planes = vec![
+        ("SCI", &shape[..], Pixels::F32(&data)),
+        ("PIXELDQ", &plane[..], Pixels::U32(&pixeldq)),
+        ("GROUPDQ", &shape[..], Pixels::U8(&flags)),
+        ("AVERAGE_DARK_CURRENT", &plane[..], Pixels::F32(&dark)),
+    ];
+    if !zero.is_empty() {
+        planes.push(("ZEROFRAME", &frames[..], Pixels::F32(&zero)));
+    }
+    let (_dir, fits) = job.run("ramp_fit", &cards, &planes);
     let image = |name: &str| fits.f32(fits.hdu(name).expect(name)).expect(name);
     let (slope, err) = (image("DATA"), image("ERR"));
     let dq = fits.u32(fits.hdu("DQ").expect("DQ")).expect("DQ");

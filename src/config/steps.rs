@@ -222,8 +222,22 @@ pub enum Extraction {
 }
 
 steps! {
-    /// Pixel mask into the data-quality plane.
-    DqInit "dq_init S_DQINIT" {}
+    /// Pixel mask into the data-quality plane; reads and guide windows left out.
+    DqInit "dq_init S_DQINIT" {
+        /// Reads of every ramp to leave out, from 0; −1 is the last: [0, -1].
+        drop_reads: Vec<i64> = Vec::new(),
+        /// Reads to keep, the others are left out; empty for all.
+        keep_reads: Vec<i64> = Vec::new(),
+        /// What of each read the limits are about: a column of a table with a row a
+        /// read, as SEEING.
+        read_column: String = String::new(),
+        /// Reads with less of it are left out.
+        read_min: Option<f64> = None,
+        /// Reads with more of it are left out.
+        read_max: Option<f64> = None,
+        /// Pixels of on-detector guide windows (SARRMODE = ODGW) are DO_NOT_USE.
+        mask_guide_windows: bool = true,
+    }
     /// Reads at and after saturation.
     Saturation "saturation S_SATUR" {
         /// Pixels around a saturated one that count as saturated from the same read on.
@@ -286,6 +300,13 @@ steps! {
         /// Pixels on a side of the tiles in which pixels share the polynomial's shape.
         tile: u32 = 64; AtLeast(1.0),
     }
+    /// Pixels that may glow after saturation in earlier exposures.
+    Persistence "persistence S_PERSIS" {
+        /// Seconds from the end of an earlier exposure to the start of this one, at most.
+        persistence_time: f64 = 1000.0; AtLeast(0.0),
+        /// Make them DO_NOT_USE, too.
+        persistence_dnu: bool = false,
+    }
     /// Jump detection.
     Jump "jump S_JUMP" {
         /// The method.
@@ -333,6 +354,8 @@ steps! {
         units: RateUnits = RateUnits::Electrons,
         /// `ols_c`: give up ramps with one good read.
         suppress_one_group: bool = true,
+        /// `ols_c` (without suppress_one_group), `likely`: take ZEROFRAME, where there is one.
+        use_zeroframe: bool = true,
         /// `likelihood`: write each ramp's pedestal with its variance and its covariance
         /// with the rate.
         pedestal: bool = false,

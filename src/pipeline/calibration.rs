@@ -27,17 +27,31 @@ pub struct Calibration<'a> {
     gain: Source,
     noise: Source,
     nonlin: Option<NonlinFile>,
-    /// Variance that a read has beside its noise (rounding to whole numbers, what
-    /// corrections add), DN².
+    /// Variance that a frame has beside its noise, DN²: see [`rounding`] and
+    /// [`Calibration::add_read_variance`].
     rounding: f32,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
     /// The kernels of reference pixels, where there are any.
     pub refpix: Option<PathBuf>,
+    /// Further bits of single pixels, ascending by pixel.
+    marked: Vec<(u32, u32)>,
     /// What was missing and what stands in for it, as sentences.
     pub warnings: Vec<String>,
     /// Defaults that stand in for references: name and value, for the header.
     pub defaults: Vec<(&'static str, f64)>,
+}
+
+/// Variance, DN², that rounding adds to a single frame: 1/12 by the converter and, where
+/// reads are averages that were rounded again, what becomes 1/12 when it is divided by
+/// the frames of a read, as a single frame's variance is (their mean, where they differ).
+fn rounding(frames: &[u16]) -> f32 {
+    let mean = mean_frames(frames);
+    if mean > 1.0 { (1.0 + mean) / 12.0 } else { 1.0 / 12.0 }
+}
+
+fn mean_frames(frames: &[u16]) -> f32 {
+    frames.iter().map(|n| f32::from(*n)).sum::<f32>() / frames.len().max(1) as f32
 }
 
 /// A plane, or the number that stands in for it.
@@ -103,13 +117,6 @@ impl<'a> Calibration<'a> {
         if nonlin.is_none() {
             warnings.push("no nonlin reference: counts are taken to be linear".to_owned());
         }
-        if nonlin.as_ref().is_some_and(|n| n.zero_point == ZeroPoint::Bias) && bias.is_none() {
-            return Err(Error::input(
-                path("nonlin").unwrap_or(Path::new("nonlin")),
-                "COEFFZP = BIAS needs counts above the bias, which was not subtracted: run bias first (the recipe \
-                 stage1 does, with --override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
-            ));
-        }
         Ok(Calibration {
             ny: ramp.ny,
             nx: ramp.nx,
@@ -120,22 +127,35 @@ impl<'a> Calibration<'a> {
             gain,
             noise,
             nonlin,
-            rounding: if integer { 1.0 / 12.0 } else { 0.0 },
+            rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
             reference: Vec::new(),
             refpix: references.get("refpix").cloned(),
+            marked: Vec::new(),
             warnings,
             defaults,
         })
     }
 
-    /// Adds to the variance of every read, DN².
-    pub fn add_read_variance(&mut self, variance: f64) {
-        self.rounding += variance as f32;
+    /// Adds `variance`, DN², to that of every read; `frames` are averaged in each.
+    pub fn add_read_variance(&mut self, variance: f64, frames: &[u16]) {
+        self.rounding += variance as f32 * mean_frames(frames);
     }
 
     /// Whether there is a bias reference.
     pub fn has_bias(&self) -> bool {
         self.bias.is_some()
+    }
+
+    /// Refuses a polynomial whose argument is counted from a bias that there is not.
+    pub fn check_zero_point(&self, nonlin: &Path) -> Result<()> {
+        if self.polynomial() == (0, zero::BIAS) || self.polynomial().1 != zero::BIAS || self.has_bias() {
+            return Ok(());
+        }
+        Err(Error::input(
+            nonlin,
+            "COEFFZP = BIAS needs counts above the bias, which was not subtracted: run bias first (the recipe stage1 \
+             does, with --override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
+        ))
     }
 
     /// Number of linearity coefficients (0 without a nonlin reference) and [`zero`].
@@ -210,6 +230,11 @@ impl<'a> Calibration<'a> {
             Some(own) => to.copy_from_slice(&own[rows.start * self.nx..rows.end * self.nx]),
             None => to.fill(0),
         }
+        let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
+        let from = self.marked.partition_point(|(p, _)| *p < pixels.start);
+        for (p, bits) in self.marked[from..].iter().take_while(|(p, _)| *p < pixels.end) {
+            to[(p - pixels.start) as usize] |= bits;
+        }
         self.mask.as_ref().map_or(Ok(()), |mask| mask.read(rows, to))
     }
 
@@ -268,6 +293,20 @@ impl<'a> Calibration<'a> {
         }
     }
 
+    /// Adds `bits` to what is known of `pixels`.
+    pub fn mark(&mut self, pixels: impl IntoIterator<Item = u32>, bits: u32) {
+        self.marked.extend(pixels.into_iter().map(|p| (p, bits)));
+        self.marked.sort_unstable();
+    }
+
+    /// The saturation level of rows `rows`, raw DN; pixels never saturate above f32::MAX.
+    pub fn saturation(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        let n = rows.len() * self.nx;
+        let (mut level, mut bits) = (vec![0.0; n], vec![0; n]);
+        self.saturation.read(rows, &[], &mut level, &mut bits)?;
+        Ok(level)
+    }
+
     /// Names the reference pixels (ascending), to be flagged as such and as not
     /// usable.
     pub fn set_reference_pixels(&mut self, pixels: Vec<u32>) {
@@ -286,5 +325,17 @@ impl<'a> Calibration<'a> {
             Ok(())
         })?;
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_are_rounded_twice() {
+        assert_eq!(rounding(&[1; 5]), 1.0 / 12.0);
+        // Of 8 frames: 1/12 each over 8, and 1/12.
+        assert!((rounding(&[8; 5]) / 8.0 - (1.0 / 8.0 + 1.0) / 12.0).abs() < 1e-7);
     }
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use super::calibration::Calibration;
 use super::job::Job;
+use super::persistence::{self, Saturated};
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
 use super::stage1::{Plan, Stream, theirs};
 use super::wcs::{self, Grid};
-use super::{ramp_file, ramp_rates};
+use super::{dq_init, ramp_file, ramp_rates};
 use crate::config::{RateUnits, Recipe, Refpix, RefpixAlgorithm, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
@@ -49,6 +50,16 @@ pub(super) enum Made {
 
 /// Checksums of references, remembered by path.
 pub(super) type Checksums = BTreeMap<PathBuf, String>;
+
+/// What jobs share.
+pub(super) struct Session<'a> {
+    /// What computes.
+    pub(super) engine: &'a mut dyn Engine,
+    /// Of references.
+    pub(super) checksums: &'a mut Checksums,
+    /// What saturated in earlier exposures.
+    pub(super) saturated: &'a mut Saturated,
+}
 
 /// Notes in `provenance` the references among `types` that the job has.
 pub(super) fn note_references(
@@ -97,6 +108,7 @@ pub(super) fn is_stage1(step: &Step) -> bool {
             | Step::Bias(_)
             | Step::Refpix(_)
             | Step::Linearity(_)
+            | Step::Persistence(_)
             | Step::Jump(_)
             | Step::RampFit(_)
     )
@@ -117,8 +129,7 @@ pub(super) fn level1(
     job: &Job,
     files: &[PathBuf],
     ramp_product: Option<&PathBuf>,
-    engine: &mut dyn Engine,
-    checksums: &mut Checksums,
+    session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
     let options = OpenOptions { read_time: job.read_time };
@@ -127,10 +138,12 @@ pub(super) fn level1(
         [one] => input::open(one, &job.instrument, &options)?,
         several => Raw::Ramp(input::open_reads(several, &options)?),
     };
-    let record = provenance(job, engine, files);
+    let record = provenance(job, session.engine, files);
     match opened {
-        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, engine, checksums, progress),
-        Raw::Level1(image) => from_image(job, &image, record, checksums).map(|l| Made::Rate(Box::new(l))),
+        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, session, progress),
+        Raw::Level1(image) => {
+            from_image(job, &image, record, session.checksums).map(|l| Made::Rate(Box::new(l)))
+        }
         Raw::Rate(file) => {
             let mut provenance = record;
             provenance.warnings = file.warnings;
@@ -152,6 +165,9 @@ fn counts(header: &Header) -> bool {
     header.text("BUNIT").is_some_and(|u| u.contains("adu") || u.contains("DN"))
 }
 
+/// Of a stored ramp: its reads came as whole numbers.
+const ROUNDED: &str = "ROUNDED";
+
 /// Steps that an earlier run did are not done again.
 fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> Vec<String> {
     let done =
@@ -166,13 +182,13 @@ fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> V
 
 fn from_ramp(
     job: &Job,
-    ramp: Ramp,
+    mut ramp: Ramp,
     mut record: Provenance,
     ramp_product: Option<&PathBuf>,
-    engine: &mut dyn Engine,
-    checksums: &mut Checksums,
+    session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
+    let engine = &mut *session.engine;
     let mut recipe = stage1_of(&job.recipe)?;
     record.warnings.clone_from(&ramp.warnings);
     leave_done(&mut recipe, &ramp, &mut record.warnings);
@@ -188,33 +204,63 @@ fn from_ramp(
     if recipe.active(|s| matches!(s, Step::Refpix(r) if sirs(r)).then_some(s)).is_none() {
         wanted.remove("refpix");
     }
-    if recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_none() {
+    let linearity = recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_some();
+    // How it stretched the noise of the reads is wanted of a polynomial applied before.
+    if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
         wanted.remove("nonlin");
     }
-    // Methods of other programs have their noise too: nothing for the rounding.
-    let integer = ramp.encoding != Encoding::F32 && !theirs(&recipe);
+    // Methods of other programs have their noise too: nothing for the rounding. They need
+    // evenly spaced reads.
+    let theirs = theirs(&recipe);
+    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None }).cloned();
+    if let Some(step) = &dq_init
+        && let Some(selected) = dq_init::select(&ramp, step, theirs)?
+    {
+        ramp = selected;
+    }
+    let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
+    let integer = rounded && !theirs;
     let needed: Vec<&str> = ["mask", "bias", "saturation", "refpix", "gain", "readnoise", "nonlin"]
         .into_iter()
         .filter(|t| wanted.contains_key(*t))
         .collect();
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
     cal.without(&recipe);
+    let windows = match &dq_init {
+        Some(step) if step.mask_guide_windows => dq_init::mask_guide_windows(&ramp, &mut cal)?,
+        _ => None,
+    };
+    if linearity && let Some(nonlin) = wanted.get("nonlin") {
+        cal.check_zero_point(nonlin)?;
+    }
     let mut plan = Plan::new(&recipe, &cal);
-    let stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
+    let mut glow = None;
+    if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
+        glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated);
+        match &glow {
+            Some(found) => record.warnings.extend(found.warnings.iter().cloned()),
+            None => plan.left_out.push(("persistence", persistence::UNKNOWN.into())),
+        }
+    }
+    let mut stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
+    stream.take_zeroframe(&wanted, &recipe, detector, engine)?;
     record.warnings.extend(stream.calibration().warnings.iter().cloned());
     for (name, value) in &stream.calibration().defaults {
         record.defaults.push(format!("{name} = {value}"));
     }
     for step in &recipe.steps {
         let left = plan.left_out.iter().find(|(name, _)| *name == step.name());
+        // Of one file alone, nobody expects to know what came before it.
+        let expected = recipe.steps.len() > 1 && step.name() == "persistence";
         if let Some((name, why)) = left
             && !step.skip()
+            && !expected
         {
             record.warnings.push(format!("{name} skipped: {why}"));
         }
         record.step(step, if step.skip() || left.is_some() { Status::Skipped } else { Status::Complete });
     }
-    note_references(&mut record, job, &needed, checksums)?;
+    note_references(&mut record, job, &needed, session.checksums)?;
     if plan.fits() && ramp.reads < 2 {
         return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
     }
@@ -225,6 +271,14 @@ fn from_ramp(
     if let Some(report) = stream.offsets {
         report.describe(&mut header, &ramp);
     }
+    if let Some(pixels) = windows {
+        header.set("NGUIDE", pixels, "pixels of guide windows, masked");
+    }
+    if let Some(found) = &glow {
+        header.set("NPERSIST", found.pixels, "pixels that saturated shortly before");
+        header.set("NPEREXP", found.history.len(), "earlier exposures looked at");
+        found.history.iter().for_each(|line| header.history(line));
+    }
     if !plan.fits() {
         let Some(path) = ramp_product else {
             return Err(Error::Config(format!(
@@ -232,6 +286,9 @@ fn from_ramp(
                 recipe.name
             )));
         };
+        if rounded {
+            header.set(ROUNDED, true, "reads were whole numbers");
+        }
         let about = About {
             input: &header,
             model: "RampModel",

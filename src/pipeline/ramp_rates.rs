@@ -40,7 +40,8 @@ pub(super) fn each(
             )?;
             cal.without(recipe);
             let mut plan = Plan::new(recipe, &cal);
-            let stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
+            let mut stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
+            stream.take_zeroframe(references, recipe, detector, engine)?;
             stream.rates(engine, &|f| progress((k as f64 + f) / ramps as f64))
         })
         .collect()

@@ -8,15 +8,17 @@
 
 mod chain;
 mod plan;
+mod zero;
 
 use std::ops::Range;
 
 use crate::config::Detector;
 use crate::datamodel::{Rate, dq};
-use crate::engine::{Buffer, Dispatch, Engine};
+use crate::engine::{Buffer, DeviceKind, Dispatch, Engine};
 use crate::error::{Error, Result};
 use crate::input::{Encoding, Ramp};
 use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, RAMP, Tables, stage};
+use crate::kernels::{Args, Bound};
 
 use super::calibration::Calibration;
 use super::refpix::{self, Zero};
@@ -33,6 +35,10 @@ pub struct Stream<'a> {
     nreads: u32,
     chain: chain::Chain,
     facts: chain::Facts,
+    /// Whether it ends in rates.
+    fits: bool,
+    /// The ramp of first frames.
+    zero: Option<Box<Stream<'a>>>,
     /// What the reference pixels gave.
     pub offsets: Option<refpix::Report>,
 }
@@ -107,7 +113,7 @@ impl<'a> Stream<'a> {
                     params.block_width = o.tables.block_width as u32;
                     found = Some(o.report);
                     if !plan.theirs {
-                        cal.add_read_variance(o.report.added);
+                        cal.add_read_variance(o.report.added, &ramp.nsample);
                     }
                     tables.extend(o.tables.columns);
                     tables.extend(o.tables.lines);
@@ -123,7 +129,17 @@ impl<'a> Stream<'a> {
                 )),
             }
         }
+        // What an earlier run's offsets added, they still do.
+        if let Some(added) = refpix::added_before(ramp).filter(|_| plan.refpix.is_none() && !plan.theirs) {
+            cal.add_read_variance(added, &ramp.nsample);
+        }
         cal.warnings.append(&mut plan.warnings);
+        let done = ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE");
+        let ncoef = cal.polynomial().0;
+        if done && ncoef > 0 && params.stages & stage::LINEARITY == 0 {
+            params.stages |= stage::LINEARISED;
+            params.ncoef = ncoef as u32;
+        }
         let mut chain = plan.chain.clone();
         let mut facts = chain::Facts::default();
         if chain.needed() {
@@ -134,7 +150,8 @@ impl<'a> Stream<'a> {
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
         let grow = plan.grow;
-        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, offsets: found })
+        let (fits, offsets) = (plan.fits(), found);
+        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, fits, zero: None, offsets })
     }
 
     /// The planes, with the reference pixels flagged.
@@ -172,9 +189,8 @@ impl<'a> Stream<'a> {
         list: Option<&[u32]>,
         store: bool,
     ) -> Result<()> {
-        let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
-        let strides = ramp.strides(n);
-        let bytes = ramp.chunk_bytes(n);
+        let (ramp, nx) = (self.ramp, self.ramp.nx);
+        let bytes = ramp.chunk_bytes(rows.len());
         engine.upload_with(slot.ramp, bytes.next_multiple_of(4), &mut |to| {
             ramp.read_rows(rows.clone(), &mut to[..bytes])
         })?;
@@ -192,17 +208,10 @@ impl<'a> Stream<'a> {
         let items = list.map_or(pixels.len(), <[u32]>::len);
         let params = Params {
             items: items as u32,
-            nx: nx as u32,
-            rows: n as u32,
-            row0: rows.start as u32,
-            stride_ramp: strides.ramp as u32,
-            stride_read: strides.read as u32,
-            stride_y: strides.y as u32,
-            stride_x: strides.x as u32,
             listed: u32::from(list.is_some()),
             grow: if list.is_some() || store { self.grow } else { 0 },
             stages: if store { self.params.stages & !stage::FIT | stage::STORE } else { self.params.stages },
-            ..self.params
+            ..self.grid(&rows)
         };
         engine.submit(&vec![Dispatch {
             kernel: &RAMP,
@@ -211,6 +220,46 @@ impl<'a> Stream<'a> {
             params: bytemuck::cast_slice(&[params]).to_vec(),
             constants: vec![("NREADS", self.nreads)],
         }])
+    }
+
+    /// The parameters of a chunk whose items are all its pixels.
+    fn grid(&self, rows: &Range<usize>) -> Params {
+        let strides = self.ramp.strides(rows.len());
+        Params {
+            items: (rows.len() * self.ramp.nx) as u32,
+            nx: self.ramp.nx as u32,
+            rows: rows.len() as u32,
+            row0: rows.start as u32,
+            stride_ramp: strides.ramp as u32,
+            stride_read: strides.read as u32,
+            stride_y: strides.y as u32,
+            stride_x: strides.x as u32,
+            ..self.params
+        }
+    }
+
+    /// Rate, error, photon and read variance and reduced χ² of the pixels of `rows`
+    /// by the fused kernel in double precision, on the CPU whatever the engine; NaN
+    /// where it has no value. Saturation is not grown.
+    pub fn exact(&self, rows: Range<usize>) -> Result<Vec<[f64; 5]>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut raw = vec![0u32; self.ramp.chunk_bytes(rows.len()).div_ceil(4)];
+        let bytes = self.ramp.chunk_bytes(rows.len());
+        self.ramp.read_rows(rows.clone(), &mut bytemuck::cast_slice_mut(&mut raw)[..bytes])?;
+        let flags = self.ramp.groupdq_rows(rows.clone())?.unwrap_or_default();
+        let flags: Vec<u32> = flags.into_iter().map(u32::from).collect();
+        let mut cal = vec![0f32; self.cal.planes() * rows.len() * self.ramp.nx];
+        self.cal.read(rows.clone(), &mut cal)?;
+        let params = self.grid(&rows);
+        let buffers =
+            [&raw, &flags, bytemuck::cast_slice(&cal), bytemuck::cast_slice(&self.tables), &[], &[], &[]];
+        Ok(ramp::reference(&Args {
+            items: params.items as usize,
+            params: bytemuck::cast_slice(&[params]),
+            buffers: buffers.map(Bound::Read).into(),
+        }))
     }
 
     fn chunks(&self) -> Vec<Range<usize>> {
@@ -408,6 +457,17 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let more = chain::row_bytes(plan, total, nx);
     let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
     let device = engine.device();
+    /// Private arrays of a thread on a GPU are of this length at most: 128 KiB.
+    const MOST_READS: u64 = 4096;
+    if device.kind != DeviceKind::Cpu && total.next_power_of_two() > MOST_READS {
+        return Err(Error::Device {
+            device: device.name.clone(),
+            message: format!(
+                "{} ramps of {} reads are {total}, more than the {MOST_READS} that its kernel holds: use --device cpu",
+                ramp.ramps, ramp.reads
+            ),
+        });
+    }
     let rows = (device.max_binding / largest)
         .min(device.memory / 2 / together)
         .min((device.enough / largest).max(LEAST));

@@ -95,6 +95,12 @@ impl Report {
     }
 }
 
+/// REFADDED of a ramp whose reference pixels an earlier run used.
+pub fn added_before(ramp: &Ramp) -> Option<f64> {
+    let done = ramp.header.text("S_REFPIX").as_deref() == Some("COMPLETE");
+    ramp.header.number("REFADDED").filter(|v| done && *v > 0.0 && v.is_finite())
+}
+
 /// Variance of the least-squares rate of an exposure whose reads have variance 1 each,
 /// s⁻²; 0 where no ramp has two reads.
 fn rate_variance(ramp: &Ramp) -> f64 {

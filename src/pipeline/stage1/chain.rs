@@ -17,6 +17,7 @@ use crate::input::Ramp;
 use crate::kernels::jump_spread::{self, JUMP_SPREAD};
 use crate::kernels::likely::{self, LIKELY};
 use crate::kernels::ols_c::{self, OLS_C};
+use crate::kernels::ramp::Tables;
 use crate::kernels::ramp::{Encoding, OUT_PLANES, Params, RAMP, flag, stage};
 use crate::kernels::two_point::{self, TWO_POINT, mode};
 
@@ -30,6 +31,7 @@ const LIKELY_READS: usize = 4;
 pub(super) struct Chain {
     jump: Option<Jump>,
     fit: Fit,
+    zeroframe: bool,
 }
 
 /// The fit after it.
@@ -71,6 +73,7 @@ impl Chain {
     /// Takes the fit, where it is one of its own. Says whether that finds its own jumps.
     pub(super) fn fit_with(&mut self, step: &RampFit) -> bool {
         let suppress = step.suppress_one_group;
+        self.zeroframe = step.use_zeroframe;
         match step.algorithm {
             Algorithm::OlsC => self.fit = Fit::OlsC { suppress },
             Algorithm::Likely => {
@@ -82,6 +85,16 @@ impl Chain {
             _ => {}
         }
         false
+    }
+
+    /// Whether the fit takes first frames of a `ramp` that has them.
+    pub(super) fn takes_zeroframe(&self, ramp: &Ramp) -> bool {
+        self.zeroframe
+            && match self.fit {
+                Fit::Ramp => false,
+                Fit::OlsC { suppress } => !suppress,
+                Fit::Likely { .. } => ramp.nsample.first().is_some_and(|n| *n > 1),
+            }
     }
 
     /// Rows around a chunk beside those of the growth of saturation.
@@ -105,6 +118,11 @@ impl Chain {
         if matches!(self.fit, Fit::OlsC { .. }) && even(ramp).is_none() {
             let message = "its reads are not evenly spaced averages of as many frames, which ols_c needs: \
                            take --steps.ramp_fit.algorithm=likelihood";
+            return Err(Error::input(&ramp.path, message));
+        }
+        if matches!(self.fit, Fit::OlsC { suppress: false }) && ramp.times.first() <= Some(&0.0) {
+            let message = "its first read is taken at the reset (0 s), so it alone gives no rate: take \
+                           --steps.ramp_fit.suppress_one_group=true";
             return Err(Error::input(&ramp.path, message));
         }
         let total = ramp.ramps * ramp.reads;
@@ -319,10 +337,12 @@ impl Stream<'_> {
         let plane = chunk.grid.start * nx..chunk.grid.end * nx;
         let dark = ramp.average_dark.as_ref().map(|d| &d[plane]);
         let own = Params { items: items as u32, ..self.params };
+        let zero = self.zero_rows(engine, &chunk.grid)?;
         if self.chain.fit != Fit::Ramp {
-            let buffer = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
-            extra.push(buffer);
-            buffers.extend([buffer, out]);
+            extra.push(engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?);
+            extra.push(engine.buffer_of_f32(zero.as_deref().unwrap_or(&[0.0]))?);
+            buffers.extend([extra[0], extra[1], out]);
+            constants.push(("NRAMPS", ramps.next_power_of_two()));
         }
         let common = (items as u32, pixels as u32, skip as u32);
         let (kernel, params) = match self.chain.fit {
@@ -342,6 +362,8 @@ impl Stream<'_> {
                     group_time: even(ramp).unwrap_or(1.0) as f32,
                     first_time: ramp.times[0] as f32,
                     frames: f32::from(ramp.nsample[0]),
+                    zero: u32::from(zero.is_some()),
+                    frame_time: ramp.zeroframe.as_ref().map_or(1.0, |z| z.times[0]) as f32,
                 };
                 (&OLS_C, bytemuck::cast_slice(&[params]).to_vec())
             }
@@ -351,20 +373,26 @@ impl Stream<'_> {
                     pixels: common.1,
                     skip: common.2,
                     ramps,
-                    reads,
+                    reads: reads + u32::from(zero.is_some()),
                     counts: own.counts,
                     dark: u32::from(dark.is_some()),
                     threshold_one: one as f32,
                     threshold_two: two as f32,
+                    zero: u32::from(zero.is_some()),
+                    frames: f32::from(ramp.nsample[0]),
                 };
-                constants.push(("NRAMPS", ramps.next_power_of_two()));
+                if zero.is_some() {
+                    extra.push(engine.buffer_of(&self.split_tables().to_words())?);
+                    buffers[3] = extra[2];
+                    constants[0].1 = (ramps * params.reads).next_power_of_two().max(4);
+                }
                 (&LIKELY, bytemuck::cast_slice(&[params]).to_vec())
             }
             Fit::Ramp => {
                 let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
                 extra.extend([engine.buffer_of(&list)?, engine.allocate(1)?]);
                 buffers.extend([extra[0], out, extra[1]]);
-                let linear = self.params.stages & stage::LINEARITY != 0;
+                let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0;
                 let linearised = if linear { stage::LINEARISED } else { 0 };
                 let params = Params {
                     nx: nx as u32,
@@ -385,6 +413,21 @@ impl Stream<'_> {
         engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;
         extra.into_iter().for_each(|b| engine.free(b));
         Ok(())
+    }
+
+    /// The tables of ramps whose first average is its first frame and the rest.
+    fn split_tables(&self) -> Tables<f64> {
+        let ramp = self.ramp;
+        let (mut times, mut frames) = (Vec::new(), Vec::new());
+        for (r, (t, n)) in ramp.times.chunks(ramp.reads).zip(ramp.nsample.chunks(ramp.reads)).enumerate() {
+            let first = ramp.zeroframe.as_ref().map_or(t[0], |z| z.times[r]);
+            let all = f64::from(n[0]);
+            times.extend([first, (all * t[0] - first) / (all - 1.0)]);
+            times.extend(&t[1..]);
+            frames.extend([1, n[0] - 1]);
+            frames.extend(&n[1..]);
+        }
+        Tables::new(&times, &frames, ramp.frame_time, ramp.reads + 1)
     }
 
     /// The reads that count: without those at the ends that no pixel of any ramp can
