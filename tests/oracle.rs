@@ -283,7 +283,7 @@ fn nir_input() -> Vec<f32> {
         let noise = ((hash >> 8) % 2001) as f64 / 50.0 - 20.0;
         let row = 6.0 * (std::f64::consts::TAU * i as f64 / 333.0).sin() + 0.01 * i as f64;
         let amplifier = [5.0, -3.0, 2.0, 7.0][(j / 512) as usize];
-        let odd = if j % 2 == 0 { 1.5 } else { -1.5 };
+        let odd = if j.is_multiple_of(2) { 1.5 } else { -1.5 };
         let odd = odd * (g + 1) as f64;
         let inner = |k: u64| (4..n - 4).contains(&k);
         let signal = if inner(i) && inner(j) { 100.0 } else { 0.0 };

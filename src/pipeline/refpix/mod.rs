@@ -198,7 +198,7 @@ pub fn measure(
     let mut samples = Samples::collect(ramp, layout, zero)?;
     if let Some(kernels) = kernels {
         let channels = kernels.left.len();
-        if samples.across % channels != 0 {
+        if !samples.across.is_multiple_of(channels) {
             let across = samples.across;
             let message = format!("kernels of {channels} channels do not divide {across} pixels equally");
             return Err(Error::reference("refpix", format!("{message}: give this detector's own")));
