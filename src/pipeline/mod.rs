@@ -13,6 +13,7 @@ pub mod extract;
 mod frames;
 mod image;
 mod job;
+mod jump_list;
 mod lenslet;
 pub mod lenspx;
 pub mod masters;
