@@ -316,7 +316,7 @@ steps! {
         mask_snowball_core_next_int: bool = true,
         /// Snowballs: for so many seconds.
         snowball_time_masked_next_int: f64 = 4000.0; AtLeast(0.0),
-        /// Write the list of jumps, ..._jumps.fits beside the rate.
+        /// Write the list of jumps, jumps/..._jumps.fits beside the rate.
         save_jumps: bool = true,
         /// `two_point`: fewer usable reads than this are not searched.
         minimum_groups: u32 = 3; AtLeast(0.0),

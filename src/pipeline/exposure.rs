@@ -402,7 +402,7 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Jo
     };
     let mut written = Vec::new();
     if let Some(jumps) = level1.jumps.take() {
-        written.push(jumps.write(&jump_list::path_beside(path), &About { unit: "", wcs: None, ..about })?);
+        written.push(jumps.write(&jump_list::path_for(path), &About { unit: "", wcs: None, ..about })?);
     }
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);

@@ -1,5 +1,6 @@
-//! The jumps of an exposure in a file of their own beside its rate: a table beside a
-//! 2-D image keeps viewers from loading the image by themselves.
+//! The jumps of an exposure in a file of their own, in the folder `jumps` beside its
+//! rate: a table beside a 2-D image keeps viewers from loading the image by themselves,
+//! and a folder of rates stays one of rates.
 
 use std::path::{Path, PathBuf};
 
@@ -81,10 +82,10 @@ impl JumpList {
     }
 }
 
-/// The name of the file beside the rate at `rate`.
-pub(super) fn path_beside(rate: &Path) -> PathBuf {
+/// Where the list of the rate at `rate` goes.
+pub(super) fn path_for(rate: &Path) -> PathBuf {
     let stem = rate.file_stem().unwrap_or_default().to_string_lossy();
-    rate.with_file_name(format!("{stem}_jumps.fits"))
+    rate.with_file_name("jumps").join(format!("{stem}_jumps.fits"))
 }
 
 /// Groups of jumps that touch (corners count) at one read.
