@@ -198,7 +198,8 @@ fn pulls(p: &Product, pixels: &[usize]) -> (f64, f64) {
 
 #[test]
 fn neighbours_lose_the_leak_and_the_list_has_it_all() {
-    let hits = lattice();
+    // Whose leak of 15 e- is below the threshold, and above 1 σ of a step.
+    let hits: Vec<Hit> = lattice().into_iter().map(|(p, k, _)| (p, k, 1500.0)).collect();
     let case = Case::new(1, &ramps(1, &hits, LEAK, 5), &[]);
     let (p, list) = case.rate("on", "cpu", &[]);
     // Every hit is found, where and when it was, with its charge.

@@ -126,6 +126,13 @@ impl<'a> Stream<'a> {
                 )),
             }
         }
+        cal.warnings.append(&mut plan.warnings);
+        let done = ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE");
+        let ncoef = cal.polynomial().0;
+        if done && ncoef > 0 && params.stages & stage::LINEARITY == 0 {
+            params.stages |= stage::LINEARISED;
+            params.ncoef = ncoef as u32;
+        }
         let mut chain = plan.chain.clone();
         let mut facts = chain::Facts::default();
         if chain.needed() {
@@ -169,7 +176,7 @@ impl<'a> Stream<'a> {
     fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
         let total = self.ramp.ramps * self.ramp.reads;
         let pixels = rows * self.ramp.nx;
-        let planes = if store { total } else { OUT_PLANES };
+        let planes = if store { total } else { self.params.out_planes() };
         Ok(Slot {
             ramp: engine.allocate(self.ramp.chunk_bytes(rows).div_ceil(4))?,
             flags: engine.allocate(if self.ramp.has_groupdq { total * pixels } else { 1 })?,
@@ -257,6 +264,16 @@ impl<'a> Stream<'a> {
         (0..self.ramp.ny).step_by(self.rows).map(|r| r..(r + self.rows).min(self.ramp.ny)).collect()
     }
 
+    /// Planes for the rates of the whole frame.
+    fn empty(&self) -> Rate {
+        let mut rate = Rate::zeros(self.ramp.ny, self.ramp.nx);
+        if self.params.pedestal != 0 {
+            let planes = vec![f32::NAN; self.ramp.ramps * rate.data.len()];
+            (rate.pedestal, rate.var_pedestal, rate.cov_pedestal) = (planes.clone(), planes.clone(), planes);
+        }
+        rate
+    }
+
     /// P1 to P3: the rates of the whole frame. `progress` hears the fraction done.
     pub fn rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
         Ok(self.rates_and_jumps(engine, progress)?.0)
@@ -296,7 +313,7 @@ impl<'a> Stream<'a> {
         progress: &dyn Fn(f64),
     ) -> Result<(Rate, Found)> {
         let (ny, nx) = (self.ramp.ny, self.ramp.nx);
-        let (mut rate, mut found) = (Rate::zeros(ny, nx), Found::new(self));
+        let (mut rate, mut found) = (self.empty(), Found::new(self));
         if self.chain.needed() {
             self.chained_rates(engine, tables, progress, (&mut rate, &mut found))?;
             found.sort();
@@ -415,6 +432,7 @@ impl<'a> Stream<'a> {
 fn place(words: &[u32], rate: &mut Rate, pixels: Range<usize>) {
     let n = pixels.len();
     let plane = |plane: Out| &words[plane as usize * n..][..n];
+    let frame = rate.data.len();
     let Rate { data, err, var_poisson, var_rnoise, chi2, dq, nreads, .. } = rate;
     rayon::scope(|s| {
         for (which, to) in [
@@ -432,6 +450,21 @@ fn place(words: &[u32], rate: &mut Rate, pixels: Range<usize>) {
         let to = &mut nreads[pixels.clone()];
         s.spawn(move |_| to.iter_mut().zip(plane(Out::Reads)).for_each(|(t, w)| *t = *w as u16));
     });
+    for (to, from) in pedestal_planes(rate, words, n, frame) {
+        to[pixels.clone()].copy_from_slice(from);
+    }
+}
+
+/// The frame's planes of pedestals, each with its chunk of `n` items among `words`.
+fn pedestal_planes<'a>(
+    rate: &'a mut Rate,
+    words: &'a [u32],
+    n: usize,
+    frame: usize,
+) -> impl Iterator<Item = (&'a mut [f32], &'a [f32])> {
+    let planes = rate.pedestal.chunks_mut(frame).zip(rate.var_pedestal.chunks_mut(frame));
+    let planes = planes.zip(rate.cov_pedestal.chunks_mut(frame)).flat_map(|((p, v), c)| [p, v, c]);
+    planes.zip(bytemuck::cast_slice(&words[OUT_PLANES * n..]).chunks_exact(n.max(1)))
 }
 
 /// Copies the output planes of listed items into the frame at `pixels`.
@@ -447,6 +480,10 @@ fn scatter(words: &[u32], items: usize, rate: &mut Rate, pixels: impl Iterator<I
         for (p, w) in pixels.clone().zip(float(plane)) {
             to[p] = f32::from_bits(*w);
         }
+    }
+    let frame = rate.data.len();
+    for (to, from) in pedestal_planes(rate, words, items, frame) {
+        pixels.clone().zip(from).for_each(|(p, v)| to[p] = *v);
     }
     for (i, p) in pixels.enumerate() {
         rate.dq[p] = words[Out::Dq as usize * items + i];
@@ -479,7 +516,8 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let raw = ramp.chunk_bytes(1) as u64;
     let flags = if ramp.has_groupdq { total * nx * 4 } else { 0 };
     let rates = plan.fits() && !plan.chain.needed();
-    let out = if rates { OUT_PLANES as u64 } else { total } * nx * 4;
+    let pedestals = Params { ramps: ramp.ramps as u32, ..plan.params }.out_planes() as u64;
+    let out = if rates { pedestals } else { total } * nx * 4;
     let planes = planes as u64 * nx * 4;
     let flags_out = if rates { 0 } else { total * nx * 4 };
     let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);

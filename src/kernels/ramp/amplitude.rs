@@ -26,8 +26,14 @@ impl Amplitudes {
     /// with the variance `s2` of a read, e-².
     pub fn of_difference(&self, rate: f64, s2: f64, k: usize) -> f64 {
         let Some(seconds) = self.seconds(k) else { return f64::INFINITY };
+        self.covariance(rate.max(0.0), s2, k - 1).0.sqrt() * seconds
+    }
+
+    /// Variance of difference `i`, and its covariance with the one before.
+    fn covariance(&self, g: f64, s2: f64, i: usize) -> (f64, f64) {
         let t = &self.tables;
-        (rate.max(0.0) * t.ap[k - 1] + s2 * t.ar[k - 1]).sqrt() * seconds
+        let read = s2 * (t.inv_n[i] + t.inv_n[i + 1]) * t.ar[i];
+        (g * t.ap[i] + read, g * t.bp[i] + s2 * t.inv_n[i] * t.br[i])
     }
 
     /// 1 σ of a step of charge, e-, between reads `k - 1` and `k` as the whole ramp
@@ -36,14 +42,16 @@ impl Amplitudes {
     /// the difference out adds to its error.
     pub fn of_step(&mut self, rate: f64, s2: f64, k: usize) -> f64 {
         let Some(seconds) = self.seconds(k) else { return f64::INFINITY };
-        let (t, g) = (&self.tables, rate.max(0.0));
-        let n = t.inv_dt.len() - 1;
+        let g = rate.max(0.0);
+        let n = self.tables.inv_dt.len() - 1;
         self.kept.clear();
         let (mut s0, mut w, mut inv, mut before) = (0.0, 0.0, 0.0, 0.0);
         for i in 0..n {
-            let used = if t.inv_dt[i] > 0.0 { 1.0 } else { 0.0 };
-            let link = (g * t.bp[i] + s2 * t.br[i]) * used * before * inv;
-            inv = 1.0 / (g * t.ap[i] + s2 * t.ar[i] - (g * t.bp[i] + s2 * t.br[i]) * used * before * link);
+            let used = if self.tables.inv_dt[i] > 0.0 { 1.0 } else { 0.0 };
+            let (own, beside) = self.covariance(g, s2, i);
+            let beside = beside * used * before;
+            let link = beside * inv;
+            inv = 1.0 / (own - beside * link);
             w = (1.0 - link * w) * used;
             s0 += w * w * inv;
             before = used;

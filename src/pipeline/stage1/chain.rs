@@ -359,7 +359,7 @@ impl Stream<'_> {
     ) -> Result<()> {
         let (ramp, nx) = (self.ramp, self.ramp.nx);
         let (items, pixels) = (chunk.rows.len() * nx, chunk.grid.len() * nx);
-        let out = engine.allocate(OUT_PLANES * items)?;
+        let out = engine.allocate(self.params.out_planes() * items)?;
         let skip = (chunk.rows.start - chunk.grid.start) * nx;
         let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
         let mut extra = vec![out];

@@ -14,7 +14,7 @@ use super::{Slot, Stream, scatter, snowballs};
 use crate::datamodel::Rate;
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::Result;
-use crate::kernels::ramp::{Encoding, OUT_PLANES, Params, Plane, RAMP, flag, stage};
+use crate::kernels::ramp::{Encoding, Params, RAMP, flag, stage};
 
 /// Flags to add.
 #[derive(Debug, Clone, Default)]
@@ -242,15 +242,14 @@ impl Stream<'_> {
             .map(|(i, p)| marks.apply(*p, reads, (words.as_mut_slice(), n, i)))
             .collect();
         engine.upload(flags, &words)?;
-        // The planes that a fit looks at, at the pixels alone.
-        let places = Plane::Coefficients as usize;
-        let mut own = vec![0f32; places * n];
+        // The planes at the pixels alone.
+        let mut own = vec![0f32; self.cal.planes() * n];
         for (plane, to) in own.chunks_mut(n).enumerate() {
             let from = &cal[plane * grid.len() * nx..];
             to.iter_mut().zip(pixels).for_each(|(t, p)| *t = from[p - grid.start * nx]);
         }
         let own = engine.buffer_of_f32(&own)?;
-        let out = engine.allocate(OUT_PLANES * n)?;
+        let out = engine.allocate(self.params.out_planes() * n)?;
         let none = engine.allocate(1)?;
         engine.submit(&vec![Dispatch {
             kernel: &RAMP,
@@ -278,6 +277,8 @@ impl Stream<'_> {
 
     /// How the ramp kernel fits stored ramps, `items` of `pixels` side by side.
     pub(super) fn stored_params(&self, items: usize, pixels: usize) -> Params {
+        let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0;
+        let linearised = if linear { stage::LINEARISED } else { 0 };
         Params {
             items: items as u32,
             nx: pixels as u32,
@@ -289,7 +290,7 @@ impl Stream<'_> {
             stride_x: 1,
             encoding: Encoding::Native as u32,
             listed: 0,
-            stages: stage::FIT | stage::FLAGS_IN,
+            stages: stage::FIT | stage::FLAGS_IN | linearised | self.params.stages & stage::DARK,
             ..self.params
         }
     }
