@@ -216,8 +216,7 @@ impl<'a> Calibration<'a> {
         }
         self.gain.read(rows.clone(), &[], gain, bits)?;
         self.noise.read(rows.clone(), gain, variance, bits)?;
-        let rounding = self.rounding;
-        variance.iter_mut().zip(&*gain).for_each(|(v, g)| *v = *v * *v + *g * *g * rounding);
+        self.to_variance(variance, gain);
         match &self.nonlin {
             Some(file) => file.read(rows, &mut coefficients, bits),
             None => Ok(()),
@@ -273,6 +272,30 @@ impl<'a> Calibration<'a> {
         let (mut gain, mut bits) = (vec![0.0; n], vec![0; n]);
         self.gain.read(0..self.ny, &[], &mut gain, &mut bits)?;
         Ok(gain)
+    }
+
+    /// Gain, e-/DN, and variance of a read, e-², of rows `rows` (rows × columns), as
+    /// [`Calibration::read`] has them.
+    pub fn noise(&self, rows: Range<usize>) -> Result<(Vec<f32>, Vec<f32>)> {
+        let n = rows.len() * self.nx;
+        let (mut gain, mut variance, mut bits) = (vec![0.0; n], vec![0.0; n], vec![0; n]);
+        self.gain.read(rows.clone(), &[], &mut gain, &mut bits)?;
+        self.noise.read(rows, &gain, &mut variance, &mut bits)?;
+        self.to_variance(&mut variance, &gain);
+        Ok((gain, variance))
+    }
+
+    /// Noise of a read, e-, to its variance with that of rounding, e-².
+    fn to_variance(&self, noise: &mut [f32], gain: &[f32]) {
+        noise.iter_mut().zip(gain).for_each(|(v, g)| *v = *v * *v + *g * *g * self.rounding);
+    }
+
+    /// The coupling to each neighbour along x and along y that was measured with the
+    /// gain (IPCX, IPCY), where the gain reference says it.
+    pub fn coupling(&self) -> Option<[f64; 2]> {
+        let Source::File(gain) = &self.gain else { return None };
+        let of = |key: &str| gain.header().number(key).filter(|v| (0.0..0.25).contains(v));
+        Some([of("IPCX")?, of("IPCY")?])
     }
 
     /// Drops the warnings about references that no step of `recipe` would use.

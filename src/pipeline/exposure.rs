@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::calibration::Calibration;
 use super::job::Job;
+use super::jump_list::{self, JumpList};
 use super::persistence::{self, Saturated};
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
@@ -38,6 +39,8 @@ pub(super) struct Level1 {
     pub(super) common: Vec<f32>,
     /// The rates of its ramps, where they are to be written and not yet are.
     pub(super) ramps: Vec<Rate>,
+    /// Its jumps, where they are to be written and not yet are.
+    pub(super) jumps: Option<JumpList>,
 }
 
 /// What became of an exposure.
@@ -156,6 +159,7 @@ pub(super) fn level1(
                 fresh: false,
                 common: file.common,
                 ramps: Vec::new(),
+                jumps: None,
             })))
         }
     }
@@ -302,7 +306,20 @@ fn from_ramp(
         return Ok(Made::Ramp(path, record.warnings.clone()));
     }
     let share = if job.save_ramps { 0.5 } else { 1.0 };
-    let rate = stream.rates(engine, &|f| progress(share * f))?;
+    let (rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
+    let step = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
+    let listed = step.is_some_and(|j| j.save_jumps);
+    let jumps = found.map(|found| JumpList::new(found, &ramp));
+    if let Some(jumps) = &jumps {
+        jumps.count(&mut header);
+    } else if stream.lists_jumps() {
+        record.warnings.push(
+            "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the read noise \
+             right?"
+                .into(),
+        );
+    }
+    let jumps = jumps.filter(|_| listed);
     let mut ramps = Vec::new();
     if job.save_ramps {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
@@ -320,6 +337,7 @@ fn from_ramp(
         counts,
         common: Vec::new(),
         ramps,
+        jumps,
     })))
 }
 
@@ -380,6 +398,7 @@ fn from_image(
         counts: false,
         common: Vec::new(),
         ramps: Vec::new(),
+        jumps: None,
     })
 }
 
@@ -437,6 +456,9 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Jo
         extra: None,
     };
     let mut written = Vec::new();
+    if let Some(jumps) = level1.jumps.take() {
+        written.push(jumps.write(&jump_list::path_for(path), &About { unit: "", wcs: None, ..about })?);
+    }
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);
     }
