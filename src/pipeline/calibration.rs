@@ -12,7 +12,9 @@ use crate::datamodel::dq;
 use crate::error::{Error, Result};
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
-use crate::refs::{Frame, MaskFile, NonlinFile, PlaneFile, ZeroPoint};
+use crate::refs::{
+    self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint,
+};
 
 /// Open references of one frame, (ny, nx).
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub struct Calibration<'a> {
     gain: Source,
     noise: Source,
     nonlin: Option<NonlinFile>,
+    /// The inverse of `nonlin`, where reads are averages.
+    inverse: Option<NonlinFile>,
+    ipc: Option<IpcFile>,
+    dark: Option<DarkRampFile>,
     /// Variance that rounding to whole numbers adds to a read, DN².
     rounding: f32,
     /// Reference pixels, ascending.
@@ -107,6 +113,26 @@ impl<'a> Calibration<'a> {
                  stage1 does, with --override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
             ));
         }
+        let averaged = ramp.nsample.iter().any(|n| *n > 1);
+        let inverse = match path("nonlin").filter(|_| averaged) {
+            Some(nonlin) => NonlinFile::inverse(nonlin, path("invlin"), &frame)?,
+            None => None,
+        };
+        let ipc = path("ipc").map(|p| IpcFile::open(p, &frame)).transpose()?;
+        let sampling = Sampling {
+            ramps: ramp.ramps,
+            times: &ramp.times,
+            frames: &ramp.nsample,
+            frame_time: ramp.frame_time,
+            header: &ramp.header,
+        };
+        let dark = match path("dark") {
+            Some(p) if refs::is_ramp(p)? => Some(DarkRampFile::open(p, &frame, &sampling)?),
+            _ => None,
+        };
+        if let Some(beyond) = dark.as_ref().map(|d| d.extrapolated).filter(|n| *n > 0) {
+            warnings.push(format!("the dark ramp is shorter than the exposure: {beyond} reads are extrapolated"));
+        }
         Ok(Calibration {
             ny: ramp.ny,
             nx: ramp.nx,
@@ -117,6 +143,9 @@ impl<'a> Calibration<'a> {
             gain,
             noise,
             nonlin,
+            inverse,
+            ipc,
+            dark,
             rounding: if integer { 1.0 / 12.0 } else { 0.0 },
             reference: Vec::new(),
             warnings,
@@ -141,10 +170,25 @@ impl<'a> Calibration<'a> {
         })
     }
 
+    /// Coefficients of the inverse polynomial; 0 without it.
+    pub fn inverse(&self) -> usize {
+        self.inverse.as_ref().map_or(0, NonlinFile::ncoef)
+    }
+
+    /// The kernel that undoes inter-pixel capacitance.
+    pub fn ipc(&self) -> Option<&IpcFile> {
+        self.ipc.as_ref()
+    }
+
+    /// The dark of every read.
+    pub fn dark_ramp(&self) -> Option<&DarkRampFile> {
+        self.dark.as_ref()
+    }
+
     /// Number of planes that [`Calibration::read`] fills: [`Plane`]'s, then one a
-    /// coefficient.
+    /// coefficient of the polynomial and of its inverse.
     pub fn planes(&self) -> usize {
-        Plane::Coefficients as usize + self.polynomial().0
+        Plane::Coefficients as usize + self.polynomial().0 + self.inverse()
     }
 
     /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
@@ -189,10 +233,14 @@ impl<'a> Calibration<'a> {
         self.noise.read(rows.clone(), gain, variance, bits)?;
         let rounding = self.rounding;
         variance.iter_mut().zip(&*gain).for_each(|(v, g)| *v = *v * *v + *g * *g * rounding);
-        match &self.nonlin {
-            Some(file) => file.read(rows, &mut coefficients, bits),
-            None => Ok(()),
+        let (forward, inverse) = coefficients.split_at_mut(self.polynomial().0);
+        if let Some(file) = &self.nonlin {
+            file.read(rows.clone(), forward, bits)?;
         }
+        if let Some(file) = &self.inverse {
+            file.read(rows.clone(), inverse, bits)?;
+        }
+        self.dark.as_ref().map_or(Ok(()), |dark| dark.flags(rows, bits))
     }
 
     /// The mask's and the ramp's own bits of rows `rows`, into `to` (rows × columns).

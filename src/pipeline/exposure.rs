@@ -94,9 +94,12 @@ pub(super) fn is_stage1(step: &Step) -> bool {
         step,
         Step::DqInit(_)
             | Step::Saturation(_)
+            | Step::Ipc(_)
             | Step::Bias(_)
             | Step::Refpix(_)
             | Step::Linearity(_)
+            | Step::DarkRamp(_)
+            | Step::ChargeMigration(_)
             | Step::Jump(_)
             | Step::RampFit(_)
     )
@@ -187,6 +190,12 @@ fn from_ramp(
     if recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_none() {
         wanted.remove("nonlin");
     }
+    if recipe.active(|s| matches!(s, Step::Ipc(_)).then_some(s)).is_none() {
+        wanted.remove("ipc");
+    }
+    if recipe.active(|s| matches!(s, Step::DarkRamp(_)).then_some(s)).is_none() {
+        wanted.remove("dark");
+    }
     // Methods of other programs have their noise too: nothing for the rounding.
     let theirs = recipe.steps.iter().any(|s| match s {
         Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
@@ -194,11 +203,18 @@ fn from_ramp(
         _ => false,
     });
     let integer = ramp.encoding != Encoding::F32 && !theirs;
-    let needed: Vec<&str> = ["mask", "bias", "saturation", "gain", "readnoise", "nonlin"]
-        .into_iter()
-        .filter(|t| wanted.contains_key(*t))
-        .collect();
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
+    let taken = |reftype: &&str| match *reftype {
+        "invlin" => cal.inverse() > 0,
+        "dark" => cal.dark_ramp().is_some(),
+        _ => true,
+    };
+    let needed: Vec<&str> =
+        ["mask", "bias", "saturation", "ipc", "gain", "readnoise", "nonlin", "invlin", "dark"]
+            .into_iter()
+            .filter(|t| wanted.contains_key(*t))
+            .filter(taken)
+            .collect();
     cal.without(&recipe);
     let mut plan = Plan::new(&recipe, &cal);
     let stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;

@@ -33,6 +33,8 @@ pub struct Stream<'a> {
     nreads: u32,
     chain: chain::Chain,
     facts: chain::Facts,
+    /// (ny, nx): that of the ramp and of the dark subtracted here, DN/s.
+    average_dark: Option<Vec<f32>>,
     /// What the reference pixels gave.
     pub offsets: Option<(usize, f64)>,
 }
@@ -115,6 +117,7 @@ impl<'a> Stream<'a> {
                 )),
             }
         }
+        let average_dark = plan.chain.prepare(ramp, &cal, detector)?;
         let mut chain = plan.chain.clone();
         let mut facts = chain::Facts::default();
         if chain.needed() {
@@ -125,12 +128,18 @@ impl<'a> Stream<'a> {
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
         let grow = plan.grow;
-        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, offsets: found })
+        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, average_dark, offsets: found })
     }
 
     /// The planes, with the reference pixels flagged.
     pub fn calibration(&self) -> &Calibration<'a> {
         &self.cal
+    }
+
+    /// The average dark current of which every read has its shot noise though its signal
+    /// was subtracted, DN/s.
+    pub fn average_dark(&self) -> Option<&[f32]> {
+        self.average_dark.as_deref().or(self.ramp.average_dark.as_deref())
     }
 
     /// Pixels over which saturation reaches: an averaged read that a neighbour's
@@ -153,7 +162,8 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Uploads the rows of a chunk and starts the kernel on them.
+    /// Uploads the rows of a chunk and starts the kernel on them; `store` stores the ramp
+    /// after those stages.
     fn start(
         &self,
         engine: &mut dyn Engine,
@@ -161,7 +171,7 @@ impl<'a> Stream<'a> {
         tables: Buffer,
         rows: Range<usize>,
         list: Option<&[u32]>,
-        store: bool,
+        store: Option<u32>,
     ) -> Result<()> {
         let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
         let strides = ramp.strides(n);
@@ -191,8 +201,8 @@ impl<'a> Stream<'a> {
             stride_y: strides.y as u32,
             stride_x: strides.x as u32,
             listed: u32::from(list.is_some()),
-            grow: if list.is_some() || store { self.grow } else { 0 },
-            stages: if store { self.params.stages & !stage::FIT | stage::STORE } else { self.params.stages },
+            grow: if list.is_some() || store.is_some() { self.grow } else { 0 },
+            stages: store.map_or(self.params.stages, |stages| stages & !stage::FIT | stage::STORE),
             ..self.params
         };
         engine.submit(&vec![Dispatch {
@@ -224,7 +234,7 @@ impl<'a> Stream<'a> {
         ];
         for i in 0..=chunks.len() {
             if let Some(rows) = chunks.get(i) {
-                self.start(engine, &slots[i % 2], tables, rows.clone(), None, false)?;
+                self.start(engine, &slots[i % 2], tables, rows.clone(), None, None)?;
             }
             if i > 0 {
                 let rows = chunks[i - 1].clone();
@@ -259,7 +269,7 @@ impl<'a> Stream<'a> {
             }
             let list: Vec<u32> = pixels.iter().map(|p| (p - grid.start * nx) as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), false)?;
-            self.start(engine, &slot, tables, grid, Some(&list), false)?;
+            self.start(engine, &slot, tables, grid, Some(&list), None)?;
             engine.download_with(slot.out, &mut |w| scatter(w, list.len(), rate, pixels.iter().copied()))?;
             slot.free(engine);
         }
@@ -283,7 +293,7 @@ impl<'a> Stream<'a> {
             let list: Vec<u32> =
                 ((rows.start - grid.start) * nx..(rows.end - grid.start) * nx).map(|p| p as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), true)?;
-            self.start(engine, &slot, tables, grid, Some(&list), true)?;
+            self.start(engine, &slot, tables, grid, Some(&list), Some(self.params.stages))?;
             let (values, flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
             slot.free(engine);
             sink(rows, &values, &flags)?;
@@ -364,7 +374,8 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let out = if rates { OUT_PLANES as u64 } else { total } * nx * 4;
     let planes = planes as u64 * nx * 4;
     let flags_out = if rates { 0 } else { total * nx * 4 };
-    let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
+    let widest = plan.chain.corrections.widest(total) * nx * 4;
+    let largest = [raw, flags, out, planes, flags_out, widest].into_iter().max().unwrap_or(1).max(1);
     let more = chain::row_bytes(plan, total, nx);
     let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
     let device = engine.device();

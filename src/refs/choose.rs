@@ -22,7 +22,7 @@ pub const THIS_NIGHT: &str = "this night";
 
 /// The reference types that steps use, by their canonical names.
 pub const REFTYPES: &[&str] =
-    &["mask", "saturation", "bias", "nonlin", "gain", "readnoise", "dark", "flat", "sky", "lenspx"];
+    &["mask", "saturation", "ipc", "bias", "nonlin", "invlin", "gain", "readnoise", "dark", "flat", "sky", "lenspx"];
 
 /// The reference that applies.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,14 +1,17 @@
 //! Stage 1 step by step, for methods that the fused kernel does not have: each
-//! chunk's ramp is stored, jumps are found in it and spread, and it is fitted.
+//! chunk's ramp is stored, corrected, jumps are found in it and spread, and it is fitted.
 //!
-//! Chunks have a halo of rows, wide enough for the growth of saturation and one row
-//! more for the neighbours of jumps; the answer does not depend on their size.
+//! Chunks have a halo of rows, wide enough for the growth of saturation and for what
+//! each step takes from its neighbours; the answer does not depend on their size.
+
+mod corrections;
 
 use std::ops::Range;
 
 use super::super::calibration::Calibration;
 use super::plan::threshold_two;
 use super::{Plan, Slot, Stream, place};
+use corrections::Corrections;
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
 use crate::engine::{Buffer, Dispatch, Engine};
@@ -28,6 +31,7 @@ const LIKELY_READS: usize = 4;
 /// What of a recipe needs the ramp stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Chain {
+    pub(super) corrections: Corrections,
     jump: Option<Jump>,
     fit: Fit,
 }
@@ -60,7 +64,7 @@ pub(super) struct Facts {
 impl Chain {
     /// Whether there is anything for it to do.
     pub(super) fn needed(&self) -> bool {
-        self.jump.is_some() || self.fit != Fit::Ramp
+        self.corrections.any() || self.jump.is_some() || self.fit != Fit::Ramp
     }
 
     /// Takes the two-point method's parameters.
@@ -86,7 +90,7 @@ impl Chain {
 
     /// Rows around a chunk beside those of the growth of saturation.
     pub(super) fn halo(&self) -> usize {
-        usize::from(self.jump.as_ref().is_some_and(|j| j.flag_4_neighbors))
+        self.corrections.halo() + usize::from(self.jump.as_ref().is_some_and(|j| j.flag_4_neighbors))
     }
 
     /// Looks over the exposure: reads that no pixel can use, the typical gain.
@@ -146,6 +150,8 @@ fn even(ramp: &Ramp) -> Option<f64> {
 /// One chunk after its jumps: a grid of pixels with its halo.
 struct Chunk {
     slot: Slot,
+    /// The ramp `[read][pixel]` of the grid.
+    values: Buffer,
     /// Flags `[read][pixel]` of the grid.
     flags: Buffer,
     /// Other memory, to be freed.
@@ -191,7 +197,7 @@ impl Stream<'_> {
         let tables = engine.buffer_of_f32(&self.tables)?;
         for rows in self.chunks() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let (values, flags) = (engine.download_f32(chunk.slot.out)?, engine.download(chunk.flags)?);
+            let (values, flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
             let inner = (rows.start - chunk.grid.start) * nx..(rows.end - chunk.grid.start) * nx;
             let pixels = chunk.grid.len() * nx;
             let values: Vec<f32> = values.chunks(pixels).flat_map(|r| &r[inner.clone()]).copied().collect();
@@ -209,8 +215,12 @@ impl Stream<'_> {
         let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(self.ramp.ny);
         let pixels = grid.len() * self.ramp.nx;
         let slot = self.slot(engine, grid.len(), pixels, true)?;
-        self.start(engine, &slot, tables, grid.clone(), None, true)?;
-        let mut chunk = Chunk { flags: slot.flags_out, slot, more: Vec::new(), grid, rows };
+        let whole = self.params.stages;
+        let first = self.chain.corrections.first(whole);
+        self.start(engine, &slot, tables, grid.clone(), None, Some(first))?;
+        let (values, flags) = (slot.out, slot.flags_out);
+        let mut chunk = Chunk { slot, values, flags, more: Vec::new(), grid, rows };
+        self.correct(engine, tables, &mut chunk)?;
         if let Some(step) = &self.chain.jump
             && let Some(mode) = self.jump_mode(step)
         {
@@ -285,7 +295,7 @@ impl Stream<'_> {
             after_electrons_2: (step.after_jump_flag_dn2 * self.facts.gain) as f32,
             after_reads_2: after(step.after_jump_flag_time2),
         };
-        let (values, cal) = (chunk.slot.out, chunk.slot.cal);
+        let (values, cal) = (chunk.values, chunk.slot.cal);
         engine.submit(&vec![
             Dispatch {
                 kernel: &TWO_POINT,
@@ -314,10 +324,10 @@ impl Stream<'_> {
         let skip = (chunk.rows.start - chunk.grid.start) * nx;
         let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
         let mut extra = Vec::new();
-        let mut buffers = vec![chunk.slot.out, chunk.flags, chunk.slot.cal, tables];
+        let mut buffers = vec![chunk.values, chunk.flags, chunk.slot.cal, tables];
         let mut constants = vec![("NREADS", self.nreads)];
         let plane = chunk.grid.start * nx..chunk.grid.end * nx;
-        let dark = ramp.average_dark.as_ref().map(|d| &d[plane]);
+        let dark = self.average_dark().map(|d| &d[plane]);
         let own = Params { items: items as u32, ..self.params };
         if self.chain.fit != Fit::Ramp {
             let buffer = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
@@ -398,5 +408,6 @@ impl Stream<'_> {
 
 /// Bytes a row that the chain holds beside what every stored ramp needs.
 pub(super) fn row_bytes(plan: &Plan, reads: u64, nx: u64) -> u64 {
-    if plan.chain.needed() { (2 * reads + OUT_PLANES as u64 + 2) * nx * 4 } else { 0 }
+    let corrections = plan.chain.corrections.planes(reads);
+    if plan.chain.needed() { (corrections + 2 * reads + OUT_PLANES as u64 + 2) * nx * 4 } else { 0 }
 }
