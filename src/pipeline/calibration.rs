@@ -12,9 +12,7 @@ use crate::datamodel::dq;
 use crate::error::{Error, Result};
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
-use crate::refs::{
-    self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint,
-};
+use crate::refs::{self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint};
 
 /// Open references of one frame, (ny, nx).
 #[derive(Debug)]
@@ -22,6 +20,8 @@ pub struct Calibration<'a> {
     ny: usize,
     nx: usize,
     mask: Option<MaskFile>,
+    /// Whether the mask's flags count, beside what they say of reference pixels.
+    masked: bool,
     /// The ramp's own PIXELDQ.
     own: Option<&'a [u32]>,
     saturation: Source,
@@ -131,12 +131,14 @@ impl<'a> Calibration<'a> {
             _ => None,
         };
         if let Some(beyond) = dark.as_ref().map(|d| d.extrapolated).filter(|n| *n > 0) {
-            warnings.push(format!("the dark ramp is shorter than the exposure: {beyond} reads are extrapolated"));
+            warnings
+                .push(format!("the dark ramp is shorter than the exposure: {beyond} reads are extrapolated"));
         }
         Ok(Calibration {
             ny: ramp.ny,
             nx: ramp.nx,
             mask,
+            masked: true,
             own: ramp.pixeldq.as_deref(),
             saturation,
             bias,
@@ -218,7 +220,7 @@ impl<'a> Calibration<'a> {
         let (bits, saturation, bias, gain, variance) = (next(), next(), next(), next(), next());
         let mut coefficients: Vec<&mut [f32]> = planes.collect();
         let bits: &mut [u32] = bytemuck::cast_slice_mut(bits);
-        self.bits_of(rows.clone(), bits)?;
+        self.bits_of(rows.clone(), bits, self.masked)?;
         let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
         let from = self.reference.partition_point(|p| *p < pixels.start);
         for p in self.reference[from..].iter().take_while(|p| **p < pixels.end) {
@@ -243,13 +245,14 @@ impl<'a> Calibration<'a> {
         self.dark.as_ref().map_or(Ok(()), |dark| dark.flags(rows, bits))
     }
 
-    /// The mask's and the ramp's own bits of rows `rows`, into `to` (rows × columns).
-    fn bits_of(&self, rows: Range<usize>, to: &mut [u32]) -> Result<()> {
+    /// The ramp's own bits of rows `rows`, and with `masked` the mask's, into `to` (rows ×
+    /// columns).
+    fn bits_of(&self, rows: Range<usize>, to: &mut [u32], masked: bool) -> Result<()> {
         match self.own {
             Some(own) => to.copy_from_slice(&own[rows.start * self.nx..rows.end * self.nx]),
             None => to.fill(0),
         }
-        self.mask.as_ref().map_or(Ok(()), |mask| mask.read(rows, to))
+        self.mask.as_ref().filter(|_| masked).map_or(Ok(()), |mask| mask.read(rows, to))
     }
 
     /// The pixels of rows `rows`, ascending, that `wanted` picks by the mask's and the
@@ -264,7 +267,7 @@ impl<'a> Calibration<'a> {
             rows.clone().step_by(BLOCK).map(|r| r..(r + BLOCK).min(rows.end)).collect();
         let parts = bands.into_par_iter().map_init(Vec::new, |bits, rows| {
             bits.resize(rows.len() * nx, 0);
-            self.bits_of(rows.clone(), bits)?;
+            self.bits_of(rows.clone(), bits, true)?;
             let pixels = (rows.start * nx..).zip(bits.iter());
             Ok(pixels.filter(|(p, b)| wanted(*p, **b)).map(|(p, b)| (p as u32, *b)).collect())
         });
@@ -289,10 +292,12 @@ impl<'a> Calibration<'a> {
         Ok(gain)
     }
 
-    /// Drops the warnings about references that no step of `recipe` would use.
+    /// Drops the warnings about references that no step of `recipe` would use, and the
+    /// flags of the mask where dq_init does not run.
     pub fn without(&mut self, recipe: &Recipe) {
         let runs = |name: &str| recipe.steps.iter().any(|s| s.name() == name && !s.skip());
         let fits = runs("jump") || runs("ramp_fit");
+        self.masked = runs("dq_init");
         for (reftype, used) in [
             ("mask", runs("dq_init")),
             ("saturation", runs("saturation")),

@@ -187,7 +187,9 @@ fn one_dark(job: &Job) -> Result<Job> {
     let kept = |path: &PathBuf| {
         Fits::open(path).is_ok_and(|f| {
             let h = f.primary();
-            h.has("DRSVER") && h.integer("DATALVL") >= Some(1) && h.text("S_DARK").as_deref() != Some("COMPLETE")
+            h.has("DRSVER")
+                && h.integer("DATALVL") >= Some(1)
+                && h.text("S_DARK").as_deref() != Some("COMPLETE")
         })
     };
     if refs::is_ramp(dark)? && !job.inputs.first().is_some_and(kept) {

@@ -181,7 +181,8 @@ fn from_ramp(
     leave_done(&mut recipe, &ramp, &mut record.warnings);
     let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
     let mut wanted = job.references.clone();
-    if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
+    // Where the reference pixels are, ipc asks the mask too.
+    if recipe.active(|s| matches!(s, Step::DqInit(_) | Step::Ipc(_)).then_some(s)).is_none() {
         wanted.remove("mask");
     }
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {

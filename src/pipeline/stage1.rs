@@ -128,7 +128,19 @@ impl<'a> Stream<'a> {
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
         let grow = plan.grow;
-        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, average_dark, offsets: found })
+        Ok(Stream {
+            ramp,
+            cal,
+            params,
+            tables,
+            grow,
+            rows,
+            nreads,
+            chain,
+            facts,
+            average_dark,
+            offsets: found,
+        })
     }
 
     /// The planes, with the reference pixels flagged.

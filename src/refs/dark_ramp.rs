@@ -94,7 +94,9 @@ impl DarkRampFile {
         let last = own.dark[reads - 1];
         let mut extrapolated = 0;
         let mut weights = Vec::new();
-        for (k, frames) in own.science.iter().enumerate().take(if alike { per_ramp } else { own.science.len() }) {
+        for (k, frames) in
+            own.science.iter().enumerate().take(if alike { per_ramp } else { own.science.len() })
+        {
             // The last ramp of the dark stands for those that it does not have.
             let first = (k / per_ramp).min(ramps - 1) * reads;
             extrapolated += usize::from(frames.iter().any(|t| *t > last * (1.0 + 1e-9)));
@@ -111,7 +113,17 @@ impl DarkRampFile {
             weights.push(of);
         }
         let span = if per_ramp > 1 { one[per_ramp - 1] - one[0] } else { one[0] };
-        Ok(DarkRampFile { reference: r, hdu, place, flags, average, weights, reads: per_ramp, span, extrapolated })
+        Ok(DarkRampFile {
+            reference: r,
+            hdu,
+            place,
+            flags,
+            average,
+            weights,
+            reads: per_ramp,
+            span,
+            extrapolated,
+        })
     }
 
     /// Reads that [`DarkRampFile::read`] gives: those of one ramp, or of all.
@@ -139,9 +151,8 @@ impl DarkRampFile {
         let beyond = of.iter().any(|(_, w)| *w < 0.0);
         let (mut sum, mut values) = (vec![0.0; n], vec![0f32; n]);
         for (read, w) in of {
-            self.place.read(read * plane, rows, &mut values, |first, to| {
-                fits.read_f32(&self.hdu, first, to)
-            })?;
+            self.place
+                .read(read * plane, rows, &mut values, |first, to| fits.read_f32(&self.hdu, first, to))?;
             for (s, v) in sum.iter_mut().zip(&values) {
                 *s += match (v.is_finite(), beyond) {
                     (true, _) => w * f64::from(*v),

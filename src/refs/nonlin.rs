@@ -64,7 +64,8 @@ impl NonlinFile {
         };
         let axes = axes(&r, &hdu, false)?;
         if axes.stored < 2 {
-            let message = format!("{} holds one coefficient a pixel: at least c0 and c1 are needed", hdu.name);
+            let message =
+                format!("{} holds one coefficient a pixel: at least c0 and c1 are needed", hdu.name);
             return Err(r.error(message));
         }
         r.fits.check(&hdu, 0, hdu.len())?;

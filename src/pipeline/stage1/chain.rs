@@ -11,7 +11,6 @@ use std::ops::Range;
 use super::super::calibration::Calibration;
 use super::plan::threshold_two;
 use super::{Plan, Slot, Stream, place};
-use corrections::Corrections;
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
 use crate::engine::{Buffer, Dispatch, Engine};
@@ -22,6 +21,7 @@ use crate::kernels::likely::{self, LIKELY};
 use crate::kernels::ols_c::{self, OLS_C};
 use crate::kernels::ramp::{Encoding, OUT_PLANES, Params, RAMP, flag, stage};
 use crate::kernels::two_point::{self, TWO_POINT, mode};
+use corrections::Corrections;
 
 /// Gains in χ² of stcal's LIKELY where no threshold is given.
 const LIKELY_GAINS: (f64, f64) = (20.25, 23.8);

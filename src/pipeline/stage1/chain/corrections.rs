@@ -241,11 +241,8 @@ impl Stream<'_> {
         let (reads, pixels) = self.size(chunk);
         let dark = engine.buffer_of_f32(&file.read(chunk.grid.clone())?)?;
         chunk.more.push(dark);
-        let params = dark_ramp::Params {
-            items: pixels as u32,
-            reads: reads as u32,
-            dark_reads: file.reads() as u32,
-        };
+        let params =
+            dark_ramp::Params { items: pixels as u32, reads: reads as u32, dark_reads: file.reads() as u32 };
         chunk.run(engine, &DARK_RAMP, vec![chunk.values, dark], pixels, params)
     }
 
