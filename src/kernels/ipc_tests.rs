@@ -94,7 +94,8 @@ fn engines_agree_on_odd_shapes_and_lost_reads_do_not_spread() {
         testing::close(&out, &single, 2e-3, 0.0, 0).expect("the reference");
     }
     // Beside the lost read a pixel of 5000 to 5100 stays one; beside the floor it gains.
-    let beside = |at: usize| [at - 1, at + 1, at - nx, at + nx];
+    // The row below reaches over the edge of the area, where the rest of the sum is 0.
+    let beside = |at: usize| [at - 1, at + 1, at - nx];
     assert!(beside(lost).iter().all(|q| (double[*q] - f64::from(data[*q])).abs() < 10.0));
     assert!(beside(floor).iter().any(|q| double[*q] - f64::from(data[*q]) > 5.0));
     // Outside the area nothing changes.

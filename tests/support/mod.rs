@@ -10,55 +10,55 @@ use irisgpu::fits::{Fits, FitsWriter, Header, Pixels};
 use serde_json::Value;
 
 /// One case: its arrays as f64, NaN where null.
-pub struct Case(pub Value);
+pub(crate) struct Case(pub(crate) Value);
 
 impl Case {
-    pub fn all(kind: &str) -> Vec<Case> {
+    pub(crate) fn all(kind: &str) -> Vec<Case> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/oracle").join(kind);
         let text = std::fs::read_to_string(path.with_extension("json")).expect("cases");
         serde_json::from_str::<Vec<Value>>(&text).expect("JSON").into_iter().map(Case).collect()
     }
 
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.0["id"].as_str().expect("id")
     }
 
-    pub fn array(&self, name: &str) -> Vec<f64> {
+    pub(crate) fn array(&self, name: &str) -> Vec<f64> {
         let data = self.0["arrays"][name]["data"].as_array().expect(name);
         data.iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect()
     }
 
-    pub fn shape(&self, name: &str) -> Vec<usize> {
+    pub(crate) fn shape(&self, name: &str) -> Vec<usize> {
         let shape = self.0["arrays"][name]["shape"].as_array().expect(name);
         shape.iter().map(|n| n.as_u64().expect("size") as usize).collect()
     }
 
-    pub fn f32(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn f32(&self, name: &str) -> Vec<f32> {
         self.array(name).into_iter().map(|v| v as f32).collect()
     }
 
-    pub fn meta(&self, name: &str) -> &Value {
+    pub(crate) fn meta(&self, name: &str) -> &Value {
         &self.0["meta"][name]
     }
 
-    pub fn option(&self, step: &str, parameter: &str, name: &str) -> String {
+    pub(crate) fn option(&self, step: &str, parameter: &str, name: &str) -> String {
         format!("--steps.{step}.{parameter}={}", self.meta(name))
     }
 }
 
 /// A folder with a ramp, its references and the options that name them.
-pub struct Job {
-    pub dir: tempfile::TempDir,
-    pub options: Vec<String>,
-    pub device: String,
+pub(crate) struct Job {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) options: Vec<String>,
+    pub(crate) device: String,
 }
 
 impl Job {
-    pub fn new() -> Job {
+    pub(crate) fn new() -> Job {
         Job { dir: tempfile::tempdir().expect("folder"), options: Vec::new(), device: "cpu".into() }
     }
 
-    pub fn primary(cards: &[(&str, Value)]) -> Header {
+    pub(crate) fn primary(cards: &[(&str, Value)]) -> Header {
         let mut h = Header::new();
         h.set("INSTRUME", "IRIS", "");
         h.set("DETECTOR", "IMG1", "");
@@ -73,7 +73,7 @@ impl Job {
         h
     }
 
-    pub fn reference(
+    pub(crate) fn reference(
         &mut self,
         reftype: &str,
         cards: &[(&str, Value)],
@@ -87,7 +87,7 @@ impl Job {
     }
 
     /// The product of `irisgpu run RECIPE` on a ramp with these HDUs.
-    pub fn run(
+    pub(crate) fn run(
         self,
         recipe: &str,
         cards: &[(&str, Value)],
@@ -108,7 +108,7 @@ impl Job {
     }
 }
 
-pub fn write(path: &Path, primary: &Header, planes: &[(&str, &[usize], Pixels<'_>)]) {
+pub(crate) fn write(path: &Path, primary: &Header, planes: &[(&str, &[usize], Pixels<'_>)]) {
     let mut w = FitsWriter::create(path).expect("create");
     w.empty("PRIMARY", primary).expect("primary");
     for (name, shape, pixels) in planes {
