@@ -54,13 +54,13 @@ fn larger(n: u32) -> u32 {
 
 // Drops the differences that hits spoil; the rate of what is left. One difference
 // at least is usable.
-fn jumps(n: u32, g: f32, s2: f32) -> f32 {
+fn jumps(n: u32, g: f32) -> f32 {
     var again = true;
     var rate = 0.0;
     for (var round = 0u; round <= n; round++) {
         let left = count_used(n);
         let a0 = trimmed_mean(n);
-        let s = forward(n, g, s2, a0);
+        let s = forward(n, g, a0);
         rate = a0 + s.s1 / max(s.s0, TINY);
         if !again {
             break;
@@ -140,16 +140,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var dof = 0.0;
     for (var r = 0u; r < p.ramps; r++) {
         base = r * p.reads;
+        for (var k = 0u; k < p.reads; k++) {
+            read_variance[k] = s2 * table(7u, base + k);
+        }
         let g0 = differences(n, gain);
         if count_used(n) == 0.0 {
             continue;
         }
-        let a0 = jumps(n, g0, s2);
+        let a0 = jumps(n, g0);
         let g = max(a0, 0.0) + current;
-        let s = forward(n, g, s2, a0);
+        let s = forward(n, g, a0);
         let part = parts(n);
         let inv = 1.0 / max(s.s0, TINY);
-        rates[found] = vec3<f32>(a0 + s.s1 * inv, g * part.x * inv * inv, s2 * part.y * inv * inv);
+        rates[found] = vec3<f32>(a0 + s.s1 * inv, g * part.x * inv * inv, part.y * inv * inv);
         chi2 += max(s.s2 - s.s1 * s.s1 * inv, 0.0);
         dof += count_used(n) - 1.0;
         found++;

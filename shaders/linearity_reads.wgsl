@@ -3,7 +3,8 @@
 
 struct Params {
     items: u32, ramps: u32, reads: u32, ncoef: u32,
-    ninverse: u32, zero_point: u32, bias: u32, frame_time: f32,
+    inverse: u32, ninverse: u32, zero_point: u32, bias: u32,
+    frame_time: f32,
 }
 
 @group(0) @binding(0) var<storage, read_write> ramp: array<f32>;
@@ -32,7 +33,7 @@ fn forwards(pixel: u32, x: f32) -> f32 {
 fn backwards(pixel: u32, x: f32) -> f32 {
     var sum = 0.0;
     for (var c = p.ninverse; c > 0u; c--) {
-        sum = sum * x + cal_value(COEFFICIENTS + p.ncoef + c - 1u, pixel);
+        sum = sum * x + cal_value(p.inverse + c - 1u, pixel);
     }
     return sum;
 }

@@ -8,7 +8,7 @@ struct Params {
     stages: u32, grow: u32, ncoef: u32, zero_point: u32,
     algorithm: u32, num_coadd: u32, across: u32, along_y: u32,
     lines: u32, max_jumps: u32, threshold_one: f32, threshold_two: f32,
-    counts: u32,
+    counts: u32, pedestal: u32, prior: f32, prior_variance: f32,
 }
 
 @group(0) @binding(0) var<storage, read> ramp: array<u32>;
@@ -28,6 +28,8 @@ const JUMP: u32 = 16u;
 const FIT: u32 = 32u;
 const STORE: u32 = 64u;
 const FLAGS_IN: u32 = 128u;
+const DARK: u32 = 256u;
+const LINEARISED: u32 = 512u;
 
 const FLAG_DO_NOT_USE: u32 = 1u;
 const FLAG_SATURATED: u32 = 2u;
@@ -37,6 +39,8 @@ const FLAG_AD_FLOOR: u32 = 64u;
 // Reads after the corrections, and their flags.
 var<private> y: array<f32, NREADS>;
 var<private> flags: array<u32, NREADS>;
+// Data that pedestals known before were to the fit.
+var<private> known: f32 = 0.0;
 
 fn on(bit: u32) -> bool { return (p.stages & bit) != 0u; }
 fn total_reads() -> u32 { return p.ramps * p.reads; }
@@ -186,20 +190,48 @@ fn offsets(pixel: u32) {
     }
 }
 
+fn noise_of_reads(pixel: u32) {
+    let s2 = cal_value(4u, pixel);
+    for (var k = 0u; k < total_reads(); k++) {
+        read_variance[k] = s2 * t_inv_n(k);
+    }
+}
+
+// Value and slope of the polynomial; a slope outside 0.1 to 10 is no detector's.
+fn horner(pixel: u32, x: f32) -> vec2<f32> {
+    var value = 0.0;
+    var slope = 0.0;
+    for (var c = p.ncoef; c > 0u; c--) {
+        slope = slope * x + value;
+        value = value * x + cal_value(4u + c, pixel);
+    }
+    return vec2<f32>(value, min(max(slope, 0.1), 10.0));
+}
+
+// The noise of reads that the polynomial has stretched before.
+fn stretch(pixel: u32) {
+    for (var k = 0u; k < total_reads(); k++) {
+        var x = y[k];
+        for (var step = 0u; step < 4u; step++) {
+            let at = horner(pixel, x);
+            x -= (at.x - y[k]) / at.y;
+        }
+        let slope = horner(pixel, x).y;
+        read_variance[k] = read_variance[k] * slope * slope;
+    }
+}
+
 fn linearity(pixel: u32) {
     var shift = select(0.0, -cal_value(2u, pixel), p.zero_point == 1u && on(BIAS));
     for (var k = 0u; k < total_reads(); k++) {
         if p.zero_point == 2u && k % p.reads == 0u {
             shift = y[k];
         }
-        let x = y[k] - shift;
-        var sum = 0.0;
-        for (var c = p.ncoef; c > 0u; c--) {
-            sum = sum * x + cal_value(4u + c, pixel);
-        }
+        let at = horner(pixel, y[k] - shift);
         if (flags[k] & FLAG_SATURATED) == 0u {
-            y[k] = sum;
+            y[k] = at.x;
         }
+        read_variance[k] = read_variance[k] * at.y * at.y;
     }
 }
 
@@ -220,11 +252,11 @@ fn differences(pixel: u32, n: u32) {
 }
 
 // Drops the differences that a hit spoils, best first; the rate of the last fit.
-fn jumps(n: u32, s2: f32) -> f32 {
+fn jumps(n: u32, dark: f32) -> f32 {
     var rate = 0.0;
     for (var round = 0u; round <= p.max_jumps; round++) {
         let a0 = trimmed_mean(n);
-        let s = forward(n, max(a0, 0.0), s2, a0);
+        let s = forward(n, max(a0, 0.0) + dark, a0);
         rate = a0 + s.s1 / max(s.s0, TINY);
         if round == p.max_jumps {
             break;
@@ -248,27 +280,106 @@ fn jumps(n: u32, s2: f32) -> f32 {
     return rate;
 }
 
-// Rate, photon variance, read variance, chi-squared.
-fn fit(n: u32, s2: f32, start: f32) -> vec4<f32> {
+// What the first usable read of ramp `r` says beyond the differences, about the rate
+// `a`: see src/kernels/ramp/pedestal.rs. A variance (z) of 0: nothing.
+fn zero_read(pixel: u32, r: u32, a: f32, g: f32) -> vec3<f32> {
+    let end = (r + 1u) * p.reads;
+    var k = r * p.reads;
+    var hit = false;
+    while k < end && (flags[min(k, NREADS - 1u)] & (FLAG_DO_NOT_USE | FLAG_SATURATED)) != 0u {
+        hit = hit || (flags[k] & FLAG_JUMP) != 0u;
+        k++;
+    }
+    if k >= end || hit || (flags[k] & FLAG_JUMP) != 0u {
+        return vec3<f32>(0.0, 0.0, 0.0);
+    }
+    var c = 0.0;
+    var v = 0.0;
+    var h = 0.0;
+    var q = 0.0;
+    if k + 1u < end && used[k] > 0.0 {
+        c = -(g * t_lag(k) + read_variance[k]) * t_inv_dt(k);
+        var link = 0.0;
+        for (var j = end - 1u; j > k; j--) {
+            let i = j - 1u;
+            v = fz[i] * finv[i] - link * v;
+            h = fw[i] * finv[i] - link * h;
+            q = finv[i] + link * link * q;
+            link = flink[i];
+        }
+    }
+    let gain = cal_value(3u, pixel);
+    let variance = g * (t_time(k) + t_lag(k)) + read_variance[k] - c * c * q;
+    return vec3<f32>(gain * y[k] - c * v - a * t_time(k), t_time(k) - c * h, max(variance, TINY));
+}
+
+// Rate, photon variance, read variance, chi-squared; adds to `known` the data that
+// the pedestals known before were, and writes the pedestals of item `index`.
+fn fit(index: u32, pixel: u32, n: u32, dark: f32, start: f32) -> vec4<f32> {
     if p.algorithm != 0u {
         let e = line_estimate(n, p.algorithm == 1u, p.num_coadd);
-        let g = max(e.rate, 0.0);
-        let s = forward(n, g, s2, e.rate);
-        return vec4<f32>(e.rate, e.photon * g, e.read * s2, s.s2);
+        let g = max(e.rate, 0.0) + dark;
+        let s = forward(n, g, e.rate);
+        return vec4<f32>(e.rate, e.photon * g, e.read, s.s2);
     }
     var a = start;
-    let once = forward(n, max(a, 0.0), s2, a);
+    let once = forward(n, max(a, 0.0) + dark, a);
     a += once.s1 / max(once.s0, TINY);
-    let g = max(a, 0.0);
-    let s = forward(n, g, s2, a);
+    let g = max(a, 0.0) + dark;
+    var s = forward(n, g, a);
+    var part = parts(n);
+    if p.pedestal != 0u {
+        let gain = cal_value(3u, pixel);
+        let prior = p.prior * gain;
+        let spread = p.prior_variance * gain * gain;
+        for (var r = 0u; r < p.ramps && p.prior_variance > 0.0; r++) {
+            let read = zero_read(pixel, r, a, g);
+            if read.z > 0.0 {
+                let weight = 1.0 / (read.z + spread);
+                let off = read.x - prior;
+                s.s0 += read.y * read.y * weight;
+                s.s1 += read.y * off * weight;
+                s.s2 += off * off * weight;
+                part.y += read.y * read.y * weight;
+                known += 1.0;
+            }
+        }
+        pedestals(index, pixel, n, a, g, s);
+    }
     let inv = 1.0 / max(s.s0, TINY);
-    let part = parts(n);
     return vec4<f32>(
         a + s.s1 * inv,
         g * part.x * inv * inv,
-        s2 * part.y * inv * inv,
+        part.y * inv * inv,
         s.s2 - s.s1 * s.s1 * inv,
     );
+}
+
+// Each ramp's pedestal, its variance and its covariance with the rate.
+fn pedestals(index: u32, pixel: u32, n: u32, a: f32, g: f32, s: Sums) {
+    let gain = cal_value(3u, pixel);
+    let unit = select(1.0, 1.0 / gain, p.counts != 0u);
+    let lost = (cal_bits(0u, pixel) & FLAG_DO_NOT_USE) != 0u || count_used(n) == 0.0;
+    let spread = p.prior_variance * gain * gain;
+    let inv = 1.0 / max(s.s0, TINY);
+    let off = s.s1 * inv;
+    for (var r = 0u; r < p.ramps; r++) {
+        let read = zero_read(pixel, r, a, g);
+        let none = lost || read.z == 0.0;
+        var share = 1.0;
+        var before = 0.0;
+        if spread > 0.0 {
+            share = spread / (spread + read.z);
+            before = p.prior * gain;
+        }
+        let value = before + share * (read.x - off * read.y - before);
+        let variance = share * read.z + share * share * read.y * read.y * inv;
+        let covariance = -(share * read.y * inv);
+        let at = (7u + 3u * r) * p.items + index;
+        out[at] = select(bitcast<u32>(value * unit), NAN_BITS, none);
+        out[at + p.items] = select(bitcast<u32>(variance * unit * unit), NAN_BITS, none);
+        out[at + 2u * p.items] = select(bitcast<u32>(covariance * unit * unit), NAN_BITS, none);
+    }
 }
 
 fn store(index: u32) {
@@ -300,8 +411,8 @@ fn write_rate(index: u32, pixel: u32, n: u32, v: vec4<f32>) {
     out[p.items + index] = select(bitcast<u32>(sqrt(v.y + v.z) * unit), NAN_BITS, lost);
     out[2u * p.items + index] = select(bitcast<u32>(v.y * unit * unit), NAN_BITS, lost);
     out[3u * p.items + index] = select(bitcast<u32>(v.z * unit * unit), NAN_BITS, lost);
-    let chi2 = v.w / max(used_count - 1.0, 1.0);
-    out[4u * p.items + index] = select(bitcast<u32>(chi2), NAN_BITS, lost || used_count < 1.5);
+    let chi2 = v.w / max(used_count + known - 1.0, 1.0);
+    out[4u * p.items + index] = select(bitcast<u32>(chi2), NAN_BITS, lost || used_count + known < 1.5);
     out[5u * p.items + index] = dq;
     out[6u * p.items + index] = reads;
 }
@@ -321,25 +432,31 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         saturation(pixel);
     }
     offsets(pixel);
+    noise_of_reads(pixel);
     if on(LINEARITY) {
         linearity(pixel);
+    } else if on(LINEARISED) {
+        stretch(pixel);
     }
     let n = total_reads() - 1u;
-    let s2 = cal_value(4u, pixel);
+    var dark = 0.0;
+    if on(DARK) {
+        dark = cal_value(5u + p.ncoef, pixel);
+    }
     var start = 0.0;
     if on(JUMP | FIT) {
         differences(pixel, n);
         if on(JUMP) {
-            start = jumps(n, s2);
+            start = jumps(n, dark);
         } else {
             let a0 = trimmed_mean(n);
-            let s = forward(n, max(a0, 0.0), s2, a0);
+            let s = forward(n, max(a0, 0.0) + dark, a0);
             start = a0 + s.s1 / max(s.s0, TINY);
         }
     }
     if on(STORE) {
         store(index);
     } else {
-        write_rate(index, pixel, n, fit(n, s2, start));
+        write_rate(index, pixel, n, fit(index, pixel, n, dark, start));
     }
 }

@@ -8,6 +8,8 @@ const HUGE: f32 = 1e30;
 // Differences (e-/s, 0 where unusable) and whether they are usable (1 or 0).
 var<private> d: array<f32, NREADS>;
 var<private> used: array<f32, NREADS>;
+// Variance of each read, e-2.
+var<private> read_variance: array<f32, NREADS>;
 // What the last forward pass left.
 var<private> fz: array<f32, NREADS>;
 var<private> fw: array<f32, NREADS>;
@@ -47,17 +49,19 @@ fn trimmed_mean(n: u32) -> f32 {
     return sum / max(count, 1.0);
 }
 
-fn forward(n: u32, g: f32, s2: f32, a0: f32) -> Sums {
+fn forward(n: u32, g: f32, a0: f32) -> Sums {
     var s = Sums(0.0, 0.0, 0.0);
     var z = 0.0;
     var w = 0.0;
     var inv = 0.0;
     var before = 0.0;
+    var r0 = read_variance[0];
     for (var i = 0u; i < n; i++) {
         let u = used[i];
-        let be = (g * t_bp(i) + s2 * t_br(i)) * (u * before);
+        let r1 = read_variance[i + 1u];
+        let be = (g * t_bp(i) + r0 * t_br(i)) * (u * before);
         let link = be * inv;
-        inv = 1.0 / (g * t_ap(i) + s2 * t_ar(i) - be * link);
+        inv = 1.0 / (g * t_ap(i) + (r0 + r1) * t_ar(i) - be * link);
         z = (d[i] - a0 - link * z) * u;
         w = (1.0 - link * w) * u;
         let wi = w * inv;
@@ -65,6 +69,7 @@ fn forward(n: u32, g: f32, s2: f32, a0: f32) -> Sums {
         s.s1 += wi * z;
         s.s2 += z * inv * z;
         before = u;
+        r0 = r1;
         fz[i] = z;
         fw[i] = w;
         finv[i] = inv;
@@ -114,7 +119,7 @@ fn omissions(n: u32, s: Sums) -> Omissions {
     return best;
 }
 
-// h'C_photon h and h'C_read h from the last forward pass.
+// h'C_photon h for a photon rate of 1 and h'C_read h, from the last forward pass.
 fn parts(n: u32) -> vec2<f32> {
     var out = vec2<f32>(0.0, 0.0);
     var h = 0.0;
@@ -126,7 +131,9 @@ fn parts(n: u32) -> vec2<f32> {
         let next = h;
         h = fw[i] * finv[i] - link * h;
         let cross = 2.0 * h * next;
-        out += vec2<f32>(t_ap(i) * h * h + bp * cross, t_ar(i) * h * h + br * cross);
+        let r1 = read_variance[i + 1u];
+        let read = (read_variance[i] + r1) * t_ar(i) * h * h + r1 * br * cross;
+        out += vec2<f32>(t_ap(i) * h * h + bp * cross, read);
         link = flink[i];
         bp = t_bp(i);
         br = t_br(i);

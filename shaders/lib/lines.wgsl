@@ -39,7 +39,7 @@ fn add_segment(e: Estimate, ols: bool, coadd: u32, first: u32, last: u32) -> Est
         } else if k < first + n {
             c = -each;
         }
-        out.read += c * c * t_inv_n(k);
+        out.read += c * c * read_variance[k];
         out.photon += c * c * t_lag(k);
         cumulative += c;
         if k > first {

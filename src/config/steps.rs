@@ -323,6 +323,13 @@ steps! {
         units: RateUnits = RateUnits::Electrons,
         /// `ols_c`: give up ramps with one good read.
         suppress_one_group: bool = true,
+        /// `likelihood`: write each ramp's pedestal with its variance and its covariance
+        /// with the rate.
+        pedestal: bool = false,
+        /// What the pedestals are known to be, DN, where `pedestal_prior_err` says how well.
+        pedestal_prior: f64 = 0.0,
+        /// `likelihood`: 1 σ of that, DN: one more datum for the rate; null: nothing is known.
+        pedestal_prior_err: Option<f64> = None; Above(0.0),
         /// `likely`: significance (σ) of its own jumps; null: 4.5 (gains in χ² of
         /// 20.25 for one difference, 23.8 for two).
         rejection_threshold: Option<f64> = None; Above(0.0),

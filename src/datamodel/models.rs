@@ -22,6 +22,12 @@ pub struct Rate {
     pub chi2: Vec<f32>,
     /// Usable reads.
     pub nreads: Vec<u16>,
+    /// What each ramp's reset left, e- (or DN), (ramps, ny, nx); empty unless asked for.
+    pub pedestal: Vec<f32>,
+    /// Its variance.
+    pub var_pedestal: Vec<f32>,
+    /// Its covariance with the rate.
+    pub cov_pedestal: Vec<f32>,
 }
 
 impl Rate {
@@ -38,6 +44,7 @@ impl Rate {
             var_rnoise: vec![0.0; n],
             chi2: vec![0.0; n],
             nreads: vec![0; n],
+            ..Rate::default()
         }
     }
 }

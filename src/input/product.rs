@@ -55,7 +55,7 @@ impl RateFile {
             path: fits.path.clone(),
             meta: Meta::from_header(&header),
             header,
-            rate: Rate { nx, ny, data, err, dq, var_poisson, var_rnoise, chi2, nreads },
+            rate: Rate { nx, ny, data, err, dq, var_poisson, var_rnoise, chi2, nreads, ..Rate::default() },
             common,
             warnings,
         })

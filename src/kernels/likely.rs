@@ -141,10 +141,11 @@ impl<'a, T: Real> Source<'a, T> {
         for ramp in 0..p.ramps as usize {
             let range = ramp * reads..(ramp + 1) * reads;
             let g0 = self.differences(ramp, gain, w);
-            let rate = self.jumps(ramp, g0, s2, w);
+            w.block.read_variance(&self.tables[ramp], &[s2]);
+            let rate = self.jumps(ramp, g0, w);
             if let Some(rate) = rate {
                 let g = rate.larger(T::ZERO) + dark;
-                let fit = self.last_fit(ramp, g, s2, rate, &mut w.block);
+                let fit = self.last_fit(ramp, g, rate, &mut w.block);
                 w.fits.push(fit);
             }
             debug_assert!(range.end <= w.flags.len());
@@ -180,7 +181,7 @@ impl<'a, T: Real> Source<'a, T> {
 
     /// Drops the differences that hits spoil and flags the reads after them. The
     /// rate of what is left; `None` where nothing is.
-    fn jumps(&self, ramp: usize, g0: T, s2: T, w: &mut Work<T>) -> Option<T> {
+    fn jumps(&self, ramp: usize, g0: T, w: &mut Work<T>) -> Option<T> {
         let t = &self.tables[ramp];
         let (one_min, two_min) = (T::of(self.p.threshold_one), T::of(self.p.threshold_two));
         let mut again = true;
@@ -190,7 +191,7 @@ impl<'a, T: Real> Source<'a, T> {
                 return None;
             }
             let a0 = w.block.trimmed_mean();
-            let sums = w.block.forward(t, &[g0], &[s2], &a0);
+            let sums = w.block.forward(t, &[g0], &a0);
             let rate = a0[0] + sums.s1[0] / sums.s0[0];
             if !again {
                 return Some(rate);
@@ -218,16 +219,16 @@ impl<'a, T: Real> Source<'a, T> {
     }
 
     /// The fit with photon rate `g`, about `a0`.
-    fn last_fit(&self, ramp: usize, g: T, s2: T, a0: T, block: &mut Block<T, 1>) -> Fit<T> {
+    fn last_fit(&self, ramp: usize, g: T, a0: T, block: &mut Block<T, 1>) -> Fit<T> {
         let t = &self.tables[ramp];
-        let sums = block.forward(t, &[g], &[s2], &[a0]);
+        let sums = block.forward(t, &[g], &[a0]);
         let (photon, read) = block.parts(t);
         let inv = T::ONE / sums.s0[0];
         Fit {
             rate: a0 + sums.s1[0] * inv,
             variance: inv,
             photon: g * photon[0] * inv * inv,
-            read: s2 * read[0] * inv * inv,
+            read: read[0] * inv * inv,
             chi2: (sums.s2[0] - sums.s1[0] * sums.s1[0] * inv).larger(T::ZERO),
             dof: block.count()[0] - T::ONE,
         }

@@ -124,7 +124,8 @@ fn fitramps_omissions_are_met_to_nine_digits() {
             }
             let g = median(&mut all).max(0.0);
             let a0 = block.trimmed_mean();
-            let sums = block.forward(&tables, &[g], &[s[i] * s[i]], &a0);
+            block.read_variance(&tables, &[s[i] * s[i]]);
+            let sums = block.forward(&tables, &[g], &a0);
             let chi2 = sums.s2[0] - sums.s1[0] * sums.s1[0] / sums.s0[0];
             let best = block.omissions(&tables, &sums).0;
             let expected = omitted[best.at[0] as usize * pixels + i];

@@ -48,6 +48,8 @@ params! {
         pub reads: u32,
         /// Coefficients of the polynomial.
         pub ncoef: u32,
+        /// Plane of the first coefficient of the inverse.
+        pub inverse: u32,
         /// Coefficients of the inverse.
         pub ninverse: u32,
         /// [`zero`]: what the polynomials' argument is measured from.
@@ -138,14 +140,13 @@ impl<'a, T: Real> Source<'a, T> {
     }
 
     fn pixel(&self, pixel: usize) -> Pixel<T> {
-        let (first, ncoef) = (Plane::Coefficients as usize, self.p.ncoef as usize);
         let planes = |first: usize, n: u32| {
             (first..first + n as usize).map(|plane| T::of(self.plane(plane, pixel))).collect()
         };
         let level = self.plane(Plane::Saturation as usize, pixel);
         Pixel {
-            forward: planes(first, self.p.ncoef),
-            inverse: planes(first + ncoef, self.p.ninverse),
+            forward: planes(Plane::Coefficients as usize, self.p.ncoef),
+            inverse: planes(self.p.inverse as usize, self.p.ninverse),
             bias: T::of(self.plane(Plane::Bias as usize, pixel)),
             // A pixel that never saturates has a level beyond all numbers.
             cap: (level < 1e30).then(|| T::of(CAP) * T::of(level)),

@@ -1,6 +1,7 @@
 //! A detector's stage-1 references as the planes that the ramp kernel takes, read
 //! row chunk by row chunk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub struct Calibration<'a> {
     inverse: Option<NonlinFile>,
     ipc: Option<IpcFile>,
     dark: Option<DarkRampFile>,
+    /// (ny, nx): dark current that is in no read any more but for its noise, DN/s.
+    average_dark: Option<Cow<'a, [f32]>>,
     /// Variance that rounding to whole numbers adds to a read, DN².
     rounding: f32,
     /// Reference pixels, ascending.
@@ -148,6 +151,7 @@ impl<'a> Calibration<'a> {
             inverse,
             ipc,
             dark,
+            average_dark: ramp.average_dark.as_deref().map(Cow::Borrowed),
             rounding: if integer { 1.0 / 12.0 } else { 0.0 },
             reference: Vec::new(),
             warnings,
@@ -187,10 +191,27 @@ impl<'a> Calibration<'a> {
         self.dark.as_ref()
     }
 
+    /// The average dark current of which every read has its shot noise though its signal
+    /// was subtracted, (ny, nx), DN/s.
+    pub fn average_dark(&self) -> Option<&[f32]> {
+        self.average_dark.as_deref()
+    }
+
+    /// Sets it.
+    pub fn set_average_dark(&mut self, rate: Vec<f32>) {
+        self.average_dark = Some(Cow::Owned(rate));
+    }
+
+    /// The plane of the inverse's first coefficient.
+    pub fn inverse_plane(&self) -> usize {
+        Plane::Coefficients as usize + self.polynomial().0 + usize::from(self.average_dark.is_some())
+    }
+
     /// Number of planes that [`Calibration::read`] fills: [`Plane`]'s, then one a
-    /// coefficient of the polynomial and of its inverse.
+    /// coefficient of the polynomial, the average dark current (e-/s) where there is one,
+    /// one a coefficient of the inverse.
     pub fn planes(&self) -> usize {
-        Plane::Coefficients as usize + self.polynomial().0 + self.inverse()
+        self.inverse_plane() + self.inverse()
     }
 
     /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
@@ -235,7 +256,12 @@ impl<'a> Calibration<'a> {
         self.noise.read(rows.clone(), gain, variance, bits)?;
         let rounding = self.rounding;
         variance.iter_mut().zip(&*gain).for_each(|(v, g)| *v = *v * *v + *g * *g * rounding);
-        let (forward, inverse) = coefficients.split_at_mut(self.polynomial().0);
+        let (forward, rest) = coefficients.split_at_mut(self.polynomial().0);
+        let (dark, inverse) = rest.split_at_mut(usize::from(self.average_dark.is_some()));
+        if let (Some(to), Some(rate)) = (dark.first_mut(), &self.average_dark) {
+            let rate = &rate[rows.start * self.nx..rows.end * self.nx];
+            to.iter_mut().zip(rate).zip(&*gain).for_each(|((to, r), g)| *to = r.max(0.0) * g);
+        }
         if let Some(file) = &self.nonlin {
             file.read(rows.clone(), forward, bits)?;
         }

@@ -271,6 +271,7 @@ pub(super) fn from_image(job: &Job, path: &Path, engine: &dyn Engine) -> Result<
         var_rnoise: variance,
         chi2: vec![f32::NAN; n],
         nreads: vec![0; n],
+        ..Rate::default()
     };
     Ok(Level1 {
         meta: Meta::from_header(&header),

@@ -2,7 +2,8 @@
 //!
 //! DATA, ERR and DQ carry the world coordinates; PRIMARY does not (two copies would
 //! disagree one day, and viewers do not look there). Extensions of rates:
-//! VAR_POISSON, VAR_RNOISE, CHI2, NREADS; of all whose noise is partly shared:
+//! VAR_POISSON, VAR_RNOISE, CHI2, NREADS and, where asked for, PEDESTAL, VAR_PEDESTAL
+//! and COV_PEDESTAL with a plane a ramp; of all whose noise is partly shared:
 //! VAR_COMMON. Spectra and cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
 //! keeps viewers from loading the image by themselves.
 //!
@@ -83,6 +84,21 @@ pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate, common: &[f32]) -
         w.image("NREADS", &plain, &shape, Pixels::U8(&small))?;
     } else {
         w.image("NREADS", &plain, &shape, Pixels::U16(&rate.nreads))?;
+    }
+    if !rate.pedestal.is_empty() {
+        let ramps = rate.pedestal.len() / (rate.ny * rate.nx);
+        let shape = [ramps, rate.ny, rate.nx];
+        // The rate's unit without, and with half of, its seconds.
+        let unit = about.unit.trim_end_matches(" s-1");
+        for (name, unit, values) in [
+            ("PEDESTAL", unit.to_owned(), &rate.pedestal),
+            ("VAR_PEDESTAL", format!("{unit}2"), &rate.var_pedestal),
+            ("COV_PEDESTAL", format!("{unit}2 s-1"), &rate.cov_pedestal),
+        ] {
+            let mut h = Header::new();
+            h.set("BUNIT", unit, "");
+            w.image(name, &h, &shape, Pixels::F32(values))?;
+        }
     }
     w.finish()
 }

@@ -60,7 +60,7 @@ pub(super) fn write(
     })?;
     let mut bits = Header::new();
     dq::describe(&mut bits);
-    if let Some(dark) = stream.average_dark() {
+    if let Some(dark) = cal.average_dark() {
         let mut unit = Header::new();
         unit.set("BUNIT", "adu s-1", "");
         w.image("AVERAGE_DARK_CURRENT", &unit, &[ramp.ny, ramp.nx], Pixels::F32(dark))?;

@@ -33,8 +33,6 @@ pub struct Stream<'a> {
     nreads: u32,
     chain: chain::Chain,
     facts: chain::Facts,
-    /// (ny, nx): that of the ramp and of the dark subtracted here, DN/s.
-    average_dark: Option<Vec<f32>>,
     /// What the reference pixels gave.
     pub offsets: Option<(usize, f64)>,
 }
@@ -117,7 +115,11 @@ impl<'a> Stream<'a> {
                 )),
             }
         }
-        let average_dark = plan.chain.prepare(ramp, &cal, detector)?;
+        cal.warnings.append(&mut plan.warnings);
+        plan.chain.prepare(ramp, &mut cal, detector)?;
+        if cal.average_dark().is_some() {
+            params.stages |= stage::DARK;
+        }
         let mut chain = plan.chain.clone();
         let mut facts = chain::Facts::default();
         if chain.needed() {
@@ -128,30 +130,12 @@ impl<'a> Stream<'a> {
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
         let grow = plan.grow;
-        Ok(Stream {
-            ramp,
-            cal,
-            params,
-            tables,
-            grow,
-            rows,
-            nreads,
-            chain,
-            facts,
-            average_dark,
-            offsets: found,
-        })
+        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, offsets: found })
     }
 
     /// The planes, with the reference pixels flagged.
     pub fn calibration(&self) -> &Calibration<'a> {
         &self.cal
-    }
-
-    /// The average dark current of which every read has its shot noise though its signal
-    /// was subtracted, DN/s.
-    pub fn average_dark(&self) -> Option<&[f32]> {
-        self.average_dark.as_deref().or(self.ramp.average_dark.as_deref())
     }
 
     /// Pixels over which saturation reaches: an averaged read that a neighbour's
@@ -163,7 +147,7 @@ impl<'a> Stream<'a> {
     fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
         let total = self.ramp.ramps * self.ramp.reads;
         let pixels = rows * self.ramp.nx;
-        let planes = if store { total } else { OUT_PLANES };
+        let planes = if store { total } else { self.params.out_planes() };
         Ok(Slot {
             ramp: engine.allocate(self.ramp.chunk_bytes(rows).div_ceil(4))?,
             flags: engine.allocate(if self.ramp.has_groupdq { total * pixels } else { 1 })?,
@@ -230,13 +214,23 @@ impl<'a> Stream<'a> {
         (0..self.ramp.ny).step_by(self.rows).map(|r| r..(r + self.rows).min(self.ramp.ny)).collect()
     }
 
+    /// Planes for the rates of the whole frame.
+    fn empty(&self) -> Rate {
+        let mut rate = Rate::zeros(self.ramp.ny, self.ramp.nx);
+        if self.params.pedestal != 0 {
+            let planes = vec![f32::NAN; self.ramp.ramps * rate.data.len()];
+            (rate.pedestal, rate.var_pedestal, rate.cov_pedestal) = (planes.clone(), planes.clone(), planes);
+        }
+        rate
+    }
+
     /// P1 to P3: the rates of the whole frame. `progress` hears the fraction done.
     pub fn rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
         if self.chain.needed() {
             return self.chained_rates(engine, progress);
         }
         let (ny, nx) = (self.ramp.ny, self.ramp.nx);
-        let mut rate = Rate::zeros(ny, nx);
+        let mut rate = self.empty();
         let tables = engine.buffer_of_f32(&self.tables)?;
         let chunks = self.chunks();
         // Two slots: a GPU computes on one while the other is filled and read.
@@ -319,6 +313,7 @@ impl<'a> Stream<'a> {
 fn place(words: &[u32], rate: &mut Rate, pixels: Range<usize>) {
     let n = pixels.len();
     let plane = |plane: Out| &words[plane as usize * n..][..n];
+    let frame = rate.data.len();
     let Rate { data, err, var_poisson, var_rnoise, chi2, dq, nreads, .. } = rate;
     rayon::scope(|s| {
         for (which, to) in [
@@ -336,6 +331,21 @@ fn place(words: &[u32], rate: &mut Rate, pixels: Range<usize>) {
         let to = &mut nreads[pixels.clone()];
         s.spawn(move |_| to.iter_mut().zip(plane(Out::Reads)).for_each(|(t, w)| *t = *w as u16));
     });
+    for (to, from) in pedestal_planes(rate, words, n, frame) {
+        to[pixels.clone()].copy_from_slice(from);
+    }
+}
+
+/// The frame's planes of pedestals, each with its chunk of `n` items among `words`.
+fn pedestal_planes<'a>(
+    rate: &'a mut Rate,
+    words: &'a [u32],
+    n: usize,
+    frame: usize,
+) -> impl Iterator<Item = (&'a mut [f32], &'a [f32])> {
+    let planes = rate.pedestal.chunks_mut(frame).zip(rate.var_pedestal.chunks_mut(frame));
+    let planes = planes.zip(rate.cov_pedestal.chunks_mut(frame)).flat_map(|((p, v), c)| [p, v, c]);
+    planes.zip(bytemuck::cast_slice(&words[OUT_PLANES * n..]).chunks_exact(n.max(1)))
 }
 
 /// Copies the output planes of listed items into the frame at `pixels`.
@@ -351,6 +361,10 @@ fn scatter(words: &[u32], items: usize, rate: &mut Rate, pixels: impl Iterator<I
         for (p, w) in pixels.clone().zip(float(plane)) {
             to[p] = f32::from_bits(*w);
         }
+    }
+    let frame = rate.data.len();
+    for (to, from) in pedestal_planes(rate, words, items, frame) {
+        pixels.clone().zip(from).for_each(|(p, v)| to[p] = *v);
     }
     for (i, p) in pixels.enumerate() {
         rate.dq[p] = words[Out::Dq as usize * items + i];
@@ -383,7 +397,8 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let raw = ramp.chunk_bytes(1) as u64;
     let flags = if ramp.has_groupdq { total * nx * 4 } else { 0 };
     let rates = plan.fits() && !plan.chain.needed();
-    let out = if rates { OUT_PLANES as u64 } else { total } * nx * 4;
+    let pedestals = Params { ramps: ramp.ramps as u32, ..plan.params }.out_planes() as u64;
+    let out = if rates { pedestals } else { total } * nx * 4;
     let planes = planes as u64 * nx * 4;
     let flags_out = if rates { 0 } else { total * nx * 4 };
     let widest = plan.chain.corrections.widest(total) * nx * 4;

@@ -39,30 +39,39 @@ fn detach<'a>(bound: &mut Bound<'a>) -> &'a mut [u32] {
 /// Rate, error, photon and read variance and reduced χ² of every item in f64: the
 /// reference of both engines. NaN where the kernel writes NaN.
 pub fn reference(args: &Args<'_>) -> Vec<[f64; 5]> {
+    with_pedestals(args).into_iter().map(|(rates, _)| rates).collect()
+}
+
+/// [`reference`] with each ramp's pedestal, its variance and its covariance with the
+/// rate, where they are asked for.
+pub(super) fn with_pedestals(args: &Args<'_>) -> Vec<([f64; 5], Vec<[f64; 3]>)> {
     let p: Params = args.params_as();
     let source = Source::<f64>::new(p, args);
-    let mut work = Work::<f64, 1>::new(source.reads(), p.ncoef as usize);
+    let mut work = Work::<f64, 1>::new(&p);
     let value = |r: &Rates<f64, 1>, plane: usize| {
         if r.nan[0] >> plane & 1 != 0 { f64::NAN } else { r.values[plane][0] }
     };
     (0..p.items as usize)
         .map(|item| match source.run(item, &mut work) {
-            Some(r) => std::array::from_fn(|plane| value(&r, plane)),
-            None => [f64::NAN; 5],
+            Some(r) => {
+                let pedestals = work.pedestals.iter().map(|p| r.pedestal_value(p)).collect();
+                (std::array::from_fn(|plane| value(&r, plane)), pedestals)
+            }
+            None => ([f64::NAN; 5], Vec::new()),
         })
         .collect()
 }
 
 fn rates(source: &Source<'_, f32>, out: &mut [u32]) {
     let items = source.p.items as usize;
-    let mut planes = out.chunks_mut(items);
-    let mut next = || planes.next().unwrap_or_default().par_chunks_mut(BAND);
-    let bands = (next(), next(), next(), next(), next(), next(), next());
+    let mut bands: Vec<Vec<&mut [u32]>> = Vec::new();
+    bands.resize_with(items.div_ceil(BAND), Vec::new);
+    for plane in out.chunks_mut(items).take(source.p.out_planes()) {
+        bands.iter_mut().zip(plane.chunks_mut(BAND)).for_each(|(band, part)| band.push(part));
+    }
     bands.into_par_iter().enumerate().for_each_init(
-        || Work::new(source.reads(), source.p.ncoef as usize),
-        |work, (band, (a, b, c, d, e, f, g))| {
-            run_band(source, band * BAND, &mut [a, b, c, d, e, f, g], work);
-        },
+        || Work::new(&source.p),
+        |work, (band, mut planes)| run_band(source, band * BAND, &mut planes, work),
     );
 }
 
@@ -70,19 +79,23 @@ widest! {
     fn run_band(
         source: &Source<'_, f32>,
         first: usize,
-        out: &mut [&mut [u32]; OUT_PLANES],
+        out: &mut [&mut [u32]],
         work: &mut Work<f32, LANES>,
     ) = band
 }
 
 #[inline(always)]
-fn band(s: &Source<'_, f32>, first: usize, out: &mut [&mut [u32]; OUT_PLANES], w: &mut Work<f32, LANES>) {
+fn band(s: &Source<'_, f32>, first: usize, out: &mut [&mut [u32]], w: &mut Work<f32, LANES>) {
     let n = out[0].len();
     for start in (0..n).step_by(LANES) {
         let Some(rates) = s.run(first + start, w) else { return };
         let values = rates.words();
         let width = LANES.min(n - start);
         for (plane, value) in out.iter_mut().zip(&values) {
+            plane[start..start + width].copy_from_slice(&value[..width]);
+        }
+        let pedestals = w.pedestals.iter().flat_map(|p| rates.pedestal(p));
+        for (plane, value) in out[OUT_PLANES..].iter_mut().zip(pedestals) {
             plane[start..start + width].copy_from_slice(&value[..width]);
         }
     }
@@ -96,7 +109,7 @@ fn store(source: &Source<'_, f32>, out: &mut [u32], flags: &mut [u32]) {
         .map(|band| {
             let first = band * BAND;
             let blocks = (first..(first + BAND).min(items)).step_by(LANES).map(|item| {
-                let mut work = Work::new(reads, source.p.ncoef as usize);
+                let mut work = Work::new(&source.p);
                 source.run(item, &mut work);
                 work
             });

@@ -4,9 +4,11 @@
 //! every weight and every omission at once.
 //!
 //! Differences are d_i = g·(y_{i+1} − y_i)/Δ_i in e-/s; cov(d) has the diagonal
-//! a·ap_i + s²·ar_i and the neighbour terms a·bp_i + s²·br_i, with a the photon
-//! rate and s² the variance of a single read. An omitted difference is a row and
-//! column struck out, which cuts the recursion in two there.
+//! a·ap_i + (r_i + r_{i+1})·ar_i and the neighbour terms a·bp_i + r_i·br_i, with a
+//! the photon rate and r_k the variance of read k. An omitted difference is a row
+//! and column struck out, which cuts the recursion in two there.
+
+use std::ops::Range;
 
 use super::super::real::Real;
 use super::tables::Tables;
@@ -18,6 +20,8 @@ pub(in crate::kernels) struct Block<T, const L: usize> {
     pub(in crate::kernels) d: Vec<[T; L]>,
     /// 1 where usable, else 0.
     pub(in crate::kernels) used: Vec<[T; L]>,
+    /// Variance of each read, e-².
+    pub(in crate::kernels) r: Vec<[T; L]>,
     z: Vec<[T; L]>,
     w: Vec<[T; L]>,
     inv: Vec<[T; L]>,
@@ -53,7 +57,16 @@ impl<T: Real, const L: usize> Omission<T, L> {
 impl<T: Real, const L: usize> Block<T, L> {
     pub(in crate::kernels) fn new(differences: usize) -> Self {
         let zeros = || vec![[T::ZERO; L]; differences];
-        Block { d: zeros(), used: zeros(), z: zeros(), w: zeros(), inv: zeros(), link: zeros() }
+        let r = vec![[T::ZERO; L]; differences + 1];
+        Block { d: zeros(), used: zeros(), r, z: zeros(), w: zeros(), inv: zeros(), link: zeros() }
+    }
+
+    /// Gives read k, an average of N_k, the variance `s2`/N_k.
+    #[inline(always)]
+    pub(in crate::kernels) fn read_variance(&mut self, t: &Tables<T>, s2: &[T; L]) {
+        for (r, inv_n) in self.r.iter_mut().zip(&t.inv_n) {
+            *r = s2.map(|s| s * *inv_n);
+        }
     }
 
     /// Usable differences of each pixel.
@@ -94,32 +107,26 @@ impl<T: Real, const L: usize> Block<T, L> {
         mean
     }
 
-    /// Forward pass with photon rate `g` and read variance `s2`, about `a0`.
+    /// Forward pass with photon rate `g`, about `a0`.
     #[inline(always)]
-    pub(in crate::kernels) fn forward(
-        &mut self,
-        t: &Tables<T>,
-        g: &[T; L],
-        s2: &[T; L],
-        a0: &[T; L],
-    ) -> Sums<T, L> {
+    pub(in crate::kernels) fn forward(&mut self, t: &Tables<T>, g: &[T; L], a0: &[T; L]) -> Sums<T, L> {
         let mut s = Sums { s0: [T::ZERO; L], s1: [T::ZERO; L], s2: [T::ZERO; L] };
         let (mut z, mut w, mut inv, mut before) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
         // Every row is copied out and back: the compiler vectorises loops over local
         // arrays, and cannot tell that rows of a `Vec` do not overlap.
         let n = self.d.len();
-        let (ds, useds) = (&self.d[..n], &self.used[..n]);
+        let (ds, useds, rs) = (&self.d[..n], &self.used[..n], &self.r[..=n]);
         let (zs, ws, invs, links) =
             (&mut self.z[..n], &mut self.w[..n], &mut self.inv[..n], &mut self.link[..n]);
         let (aps, ars, bps, brs) = (&t.ap[..n], &t.ar[..n], &t.bp[..n], &t.br[..n]);
         for i in 0..n {
             let (ap, ar, bp, br) = (aps[i], ars[i], bps[i], brs[i]);
-            let (d, u) = (ds[i], useds[i]);
+            let (d, u, r0, r1) = (ds[i], useds[i], rs[i], rs[i + 1]);
             let mut link = [T::ZERO; L];
             for l in 0..L {
-                let be = (g[l] * bp + s2[l] * br) * (u[l] * before[l]);
+                let be = (g[l] * bp + r0[l] * br) * (u[l] * before[l]);
                 link[l] = be * inv[l];
-                inv[l] = T::ONE / (g[l] * ap + s2[l] * ar - be * link[l]);
+                inv[l] = T::ONE / (g[l] * ap + (r0[l] + r1[l]) * ar - be * link[l]);
             }
             for l in 0..L {
                 z[l] = (d[l] - a0[l] - link[l] * z[l]) * u[l];
@@ -191,25 +198,38 @@ impl<T: Real, const L: usize> Block<T, L> {
         (one, two)
     }
 
-    /// Sums of squares of the weights h: h'Cₚh and h'Cᵣh (photon and read parts of
-    /// the covariance), from the last forward pass.
+    /// C⁻¹(d − a0), C⁻¹1 and the diagonal of C⁻¹ at the first of a ramp's differences
+    /// `of`, in lane `l`, from the last forward pass.
+    pub(in crate::kernels) fn solved(&self, of: Range<usize>, l: usize) -> (T, T, T) {
+        let (mut v, mut h, mut q, mut link) = (T::ZERO, T::ZERO, T::ZERO, T::ZERO);
+        for i in of.rev() {
+            v = self.z[i][l] * self.inv[i][l] - link * v;
+            h = self.w[i][l] * self.inv[i][l] - link * h;
+            q = self.inv[i][l] + link * link * q;
+            link = self.link[i][l];
+        }
+        (v, h, q)
+    }
+
+    /// Sums of squares of the weights h: h'Cₚh for a photon rate of 1 and h'Cᵣh
+    /// (photon and read parts of the covariance), from the last forward pass.
     #[inline(always)]
     pub(in crate::kernels) fn parts(&self, t: &Tables<T>) -> ([T; L], [T; L]) {
         let (mut photon, mut read) = ([T::ZERO; L], [T::ZERO; L]);
         let (mut h, mut link, mut bp, mut br) = ([T::ZERO; L], [T::ZERO; L], T::ZERO, T::ZERO);
         let n = self.d.len();
-        let (ws, invs, links) = (&self.w[..n], &self.inv[..n], &self.link[..n]);
+        let (ws, invs, links, rs) = (&self.w[..n], &self.inv[..n], &self.link[..n], &self.r[..=n]);
         let (aps, ars, bps, brs) = (&t.ap[..n], &t.ar[..n], &t.bp[..n], &t.br[..n]);
         for i in (0..n).rev() {
             let (w, inv, next) = (ws[i], invs[i], h);
-            let (ap, ar) = (aps[i], ars[i]);
+            let (ap, ar, r0, r1) = (aps[i], ars[i], rs[i], rs[i + 1]);
             for l in 0..L {
                 h[l] = w[l] * inv[l] - link[l] * h[l];
             }
             for l in 0..L {
                 let cross = T::of(2.0) * h[l] * next[l];
                 photon[l] += ap * h[l] * h[l] + bp * cross;
-                read[l] += ar * h[l] * h[l] + br * cross;
+                read[l] += (r0[l] + r1[l]) * ar * h[l] * h[l] + r1[l] * br * cross;
             }
             link = links[i];
             (bp, br) = (bps[i], brs[i]);

@@ -5,7 +5,7 @@
 //! Every one is a sum of c_k·y_k with Σ c = 0 over a segment, written on the
 //! differences so that a pedestal costs no precision: with C_i = Σ_{k>i} c_k,
 //! rate = Σ C_i·Δ_i·d_i, photon variance a·(Σ C_i²Δ_i + Σ c_k²(τ_k − t̄_k)) and
-//! read variance s²·Σ c_k²/N_k (independent Poisson increments between reads).
+//! read variance Σ c_k² r_k (independent Poisson increments between reads).
 
 use super::super::real::Real;
 use super::tables::Tables;
@@ -25,16 +25,18 @@ pub(super) struct Estimate<T> {
     pub(super) rate: T,
     /// Photon variance for a rate of 1.
     pub(super) photon: T,
-    /// Read variance for a read variance of 1.
+    /// Read variance.
     pub(super) read: T,
 }
 
-/// The estimate from differences `d(i)` where `used(i)`; `None` where nothing is.
+/// The estimate from differences `d(i)` where `used(i)`, of reads of variance `r(k)`;
+/// `None` where nothing is.
 pub(super) fn estimate<T: Real>(
     line: Line,
     t: &Tables<T>,
     d: impl Fn(usize) -> T,
     used: impl Fn(usize) -> bool,
+    r: impl Fn(usize) -> T,
 ) -> Option<Estimate<T>> {
     let n = t.inv_dt.len();
     let mut e = Estimate { rate: T::ZERO, photon: T::ZERO, read: T::ZERO };
@@ -54,7 +56,7 @@ pub(super) fn estimate<T: Real>(
         let mut cumulative = T::ZERO;
         for read in (first..=k).rev() {
             let c = weights.at(t, read);
-            e.read += c * c * t.inv_n[read];
+            e.read += c * c * r(read);
             e.photon += c * c * t.lag[read];
             cumulative += c;
             if read > first {
@@ -137,8 +139,8 @@ mod tests {
         let times: Vec<f64> = (1..=n).map(|k| k as f64 * 2.0).collect();
         let y: Vec<f64> = times.iter().map(|t| 5e4 + 3.0 * t + (t * 1.7).sin()).collect();
         let t = Tables::new(&times, &vec![1; n], 0.0, n);
-        let e =
-            estimate(Line::Ols, &t, |i| (y[i + 1] - y[i]) * t.inv_dt[i], |i| t.inv_dt[i] > 0.0).expect("fit");
+        let e = estimate(Line::Ols, &t, |i| (y[i + 1] - y[i]) * t.inv_dt[i], |i| t.inv_dt[i] > 0.0, |_| 1.0)
+            .expect("fit");
         let (tm, ym) = (times.iter().sum::<f64>() / n as f64, y.iter().sum::<f64>() / n as f64);
         let sxy: f64 = times.iter().zip(&y).map(|(t, y)| (t - tm) * (y - ym)).sum();
         let sxx: f64 = times.iter().map(|t| (t - tm).powi(2)).sum();
@@ -153,9 +155,9 @@ mod tests {
         let times = [1.0, 2.0, 4.0, 7.0];
         let t = Tables::new(&times, &[1; 4], 0.0, 4);
         let d = [3.0, 1.0, 2.0];
-        let e = estimate(Line::Mcds { coadd: 1 }, &t, |i| d[i], |i| i < 3).expect("fit");
+        let e = estimate(Line::Mcds { coadd: 1 }, &t, |i| d[i], |i| i < 3, |_| 1.0).expect("fit");
         assert!((e.rate - (3.0 + 2.0 + 6.0) / 6.0).abs() < 1e-12);
         assert!((e.read - 2.0 / 36.0).abs() < 1e-12 && (e.photon - 1.0 / 6.0).abs() < 1e-12);
-        assert!(estimate(Line::Ols, &t, |i| d[i], |_| false).is_none());
+        assert!(estimate(Line::Ols, &t, |i| d[i], |_| false, |_| 1.0).is_none());
     }
 }

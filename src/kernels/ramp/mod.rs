@@ -15,6 +15,7 @@ mod cpu;
 mod decode;
 pub(super) mod likelihood;
 mod lines;
+mod pedestal;
 mod rates;
 mod reads;
 mod tables;
@@ -102,6 +103,20 @@ params! {
         pub threshold_two: f32,
         /// 1 for rates in DN/s.
         pub counts: u32,
+        /// 1 for pedestals too (`LIKELIHOOD`).
+        pub pedestal: u32,
+        /// What the pedestals are known to be, DN.
+        pub prior: f32,
+        /// Variance of that, DN²; 0 where nothing is known.
+        pub prior_variance: f32,
+    }
+}
+
+impl Params {
+    /// Planes that the fit writes: [`Out`]'s, then each ramp's pedestal, its variance
+    /// and its covariance with the rate.
+    pub fn out_planes(&self) -> usize {
+        OUT_PLANES + if self.pedestal != 0 { 3 * self.ramps as usize } else { 0 }
     }
 }
 
@@ -123,6 +138,11 @@ pub mod stage {
     pub const STORE: u32 = 64;
     /// Buffer 1 holds flags.
     pub const FLAGS_IN: u32 = 128;
+    /// A plane after the coefficients holds a dark rate, e-/s, that was subtracted from
+    /// the reads: its photon noise is in them still.
+    pub const DARK: u32 = 256;
+    /// The polynomial was applied before: only its slope is wanted.
+    pub const LINEARISED: u32 = 512;
 }
 
 /// Values of [`Params::zero_point`].
@@ -199,7 +219,7 @@ pub enum Out {
     Reads = 6,
 }
 
-/// Number of [`Out`] planes.
+/// Number of [`Out`] planes, without pedestals.
 pub const OUT_PLANES: usize = 7;
 /// NaN as it is stored.
 pub(super) const NAN: u32 = 0x7fc0_0000;

@@ -2,6 +2,7 @@
 
 use super::super::real::Real;
 use super::lines::{self, Line};
+use super::pedestal::Pedestal;
 use super::reads::{Source, Work};
 use super::{NAN, OUT_PLANES, Out, Plane, algorithm, flag, stage};
 
@@ -33,14 +34,13 @@ impl<T: Real> Source<'_, T> {
     /// Drops the differences that a hit spoils, best first, and flags the reads
     /// after them. Returns the rate of the last fit.
     #[inline(always)]
-    pub(super) fn jumps<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L]) -> [T; L] {
+    pub(super) fn jumps<const L: usize>(&self, w: &mut Work<T, L>, dark: &[T; L]) -> [T; L] {
         let (one_min, two_min) = (T::of(self.p.threshold_one), T::of(self.p.threshold_two));
         let mut active = [1u32; L];
         let mut rate = [T::ZERO; L];
         for round in 0..=self.p.max_jumps {
             let a0 = w.block.trimmed_mean();
-            let g = a0.map(|a| a.larger(T::ZERO));
-            let s = w.block.forward(&self.tables, &g, s2, &a0);
+            let s = w.block.forward(&self.tables, &photon_rate(&a0, dark), &a0);
             for l in 0..L {
                 rate[l] = a0[l] + s.s1[l] / s.s0[l].larger(T::ONE / T::HUGE);
             }
@@ -75,33 +75,41 @@ impl<T: Real> Source<'_, T> {
 
     /// The rate with its variances and χ²; `start` is a rate to begin from.
     #[inline(always)]
-    pub(super) fn fit<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L], start: [T; L]) -> [[T; L]; 4] {
+    pub(super) fn fit<const L: usize>(
+        &self,
+        w: &mut Work<T, L>,
+        dark: &[T; L],
+        start: [T; L],
+    ) -> [[T; L]; 4] {
         let t = &self.tables;
         let tiny = T::ONE / T::HUGE;
         if self.p.algorithm != algorithm::LIKELIHOOD {
-            return self.line(w, s2);
+            return self.line(w, dark);
         }
         let mut a = start;
-        let mut s = w.block.forward(t, &a.map(|a| a.larger(T::ZERO)), s2, &a);
+        let mut s = w.block.forward(t, &photon_rate(&a, dark), &a);
         for l in 0..L {
             a[l] += s.s1[l] / s.s0[l].larger(tiny);
         }
-        let g = a.map(|a| a.larger(T::ZERO));
-        s = w.block.forward(t, &g, s2, &a);
-        let (photon, read) = w.block.parts(t);
+        let g = photon_rate(&a, dark);
+        s = w.block.forward(t, &g, &a);
+        let (photon, mut read) = w.block.parts(t);
+        if self.p.pedestal != 0 {
+            self.pedestals(w, &mut s, &mut read, &a, &g);
+        }
         let mut out = [[T::ZERO; L]; 4];
         for l in 0..L {
             let inv = T::ONE / s.s0[l].larger(tiny);
             out[0][l] = a[l] + s.s1[l] * inv;
             out[1][l] = g[l] * photon[l] * inv * inv;
-            out[2][l] = s2[l] * read[l] * inv * inv;
+            out[2][l] = read[l] * inv * inv;
             out[3][l] = s.s2[l] - s.s1[l] * s.s1[l] * inv;
         }
         out
     }
 
     /// Fixed-weight estimates, pixel by pixel.
-    pub(super) fn line<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L]) -> [[T; L]; 4] {
+    pub(super) fn line<const L: usize>(&self, w: &mut Work<T, L>, dark: &[T; L]) -> [[T; L]; 4] {
         let line = match self.p.algorithm {
             algorithm::OLS => Line::Ols,
             _ => Line::Mcds { coadd: self.p.num_coadd as usize },
@@ -109,14 +117,14 @@ impl<T: Real> Source<'_, T> {
         let mut out = [[T::ZERO; L]; 4];
         for l in 0..L {
             let used = |i: usize| i < w.block.used.len() && w.block.used[i][l] > T::ZERO;
-            if let Some(e) = lines::estimate(line, &self.tables, |i| w.block.d[i][l], used) {
+            let (d, r) = (|i: usize| w.block.d[i][l], |k: usize| w.block.r[k][l]);
+            if let Some(e) = lines::estimate(line, &self.tables, d, used, r) {
                 out[0][l] = e.rate;
-                out[1][l] = e.photon * e.rate.larger(T::ZERO);
-                out[2][l] = e.read * s2[l];
+                out[1][l] = e.photon * (e.rate.larger(T::ZERO) + dark[l]);
+                out[2][l] = e.read;
             }
         }
-        let g = out[0].map(|a| a.larger(T::ZERO));
-        out[3] = w.block.forward(&self.tables, &g, s2, &out[0]).s2;
+        out[3] = w.block.forward(&self.tables, &photon_rate(&out[0], dark), &out[0]).s2;
         out
     }
 
@@ -129,28 +137,36 @@ impl<T: Real> Source<'_, T> {
             self.saturation(w);
         }
         self.offsets(w);
+        let s2 = self.lanes(Plane::ReadVariance as usize, w);
+        w.block.read_variance(&self.tables, &s2);
         if self.on(stage::LINEARITY) {
             self.linearity(w);
+        } else if self.on(stage::LINEARISED) {
+            self.stretch(w);
         }
         if !self.on(stage::JUMP | stage::FIT) {
             return None;
         }
         self.differences(w);
-        let s2 = self.lanes(Plane::ReadVariance as usize, w);
+        let mut dark = [T::ZERO; L];
+        if self.on(stage::DARK) {
+            dark = self.lanes(Plane::Coefficients as usize + self.p.ncoef as usize, w);
+        }
         let start = if self.on(stage::JUMP) {
-            self.jumps(w, &s2)
+            self.jumps(w, &dark)
         } else {
             let a0 = w.block.trimmed_mean();
-            let s = w.block.forward(&self.tables, &a0.map(|a| a.larger(T::ZERO)), &s2, &a0);
+            let s = w.block.forward(&self.tables, &photon_rate(&a0, &dark), &a0);
             std::array::from_fn(|l| a0[l] + s.s1[l] / s.s0[l].larger(T::ONE / T::HUGE))
         };
         if !self.on(stage::FIT) {
             return None;
         }
-        let [rate, photon, read, chi2] = self.fit(w, &s2, start);
+        let [rate, photon, read, chi2] = self.fit(w, &dark, start);
         let used = w.block.count();
         let gain = self.lanes(Plane::Gain as usize, w);
-        let mut out = Rates { values: [[T::ZERO; L]; 5], dq: [0; L], reads: [0; L], nan: [0; L] };
+        let mut out =
+            Rates { values: [[T::ZERO; L]; 5], dq: [0; L], reads: [0; L], nan: [0; L], unit: [T::ONE; L] };
         for f in &w.flags {
             let f = *f;
             for l in 0..L {
@@ -159,13 +175,13 @@ impl<T: Real> Source<'_, T> {
             }
         }
         let own = self.bits(Plane::Dq as usize, w);
-        let mut unit = [T::ONE; L];
         if self.p.counts != 0 {
-            unit = gain.map(|g| T::ONE / g);
+            out.unit = gain.map(|g| T::ONE / g);
         }
+        let unit = out.unit;
         for l in 0..L {
             out.dq[l] |= own[l] | if used[l] == T::ZERO { flag::DO_NOT_USE } else { 0 };
-            let no_chi2 = u32::from(used[l] < T::of(2.0)) << Out::Chi2 as u32;
+            let no_chi2 = u32::from(used[l] + w.known[l] < T::of(2.0)) << Out::Chi2 as u32;
             out.nan[l] = if out.dq[l] & flag::DO_NOT_USE != 0 { 0b11111 } else { no_chi2 };
         }
         for l in 0..L {
@@ -173,10 +189,17 @@ impl<T: Real> Source<'_, T> {
             out.values[1][l] = (photon[l] + read[l]).sqrt() * unit[l];
             out.values[2][l] = photon[l] * unit[l] * unit[l];
             out.values[3][l] = read[l] * unit[l] * unit[l];
-            out.values[4][l] = chi2[l] / (used[l] - T::ONE).larger(T::ONE);
+            out.values[4][l] = chi2[l] / (used[l] + w.known[l] - T::ONE).larger(T::ONE);
         }
         Some(out)
     }
+}
+
+/// The photon rate of the covariance: of what is measured, at least 0, and of the dark
+/// current that was taken out before.
+#[inline(always)]
+fn photon_rate<T: Real, const L: usize>(rate: &[T; L], dark: &[T; L]) -> [T; L] {
+    std::array::from_fn(|l| rate[l].larger(T::ZERO) + dark[l])
 }
 
 /// The rates of `L` pixels.
@@ -188,9 +211,12 @@ pub(super) struct Rates<T, const L: usize> {
     pub(super) reads: [u32; L],
     /// Bit p: plane p has no value.
     pub(super) nan: [u32; L],
+    /// The rates' unit, in electrons.
+    pub(super) unit: [T; L],
 }
 
 impl<T: Real, const L: usize> Rates<T, L> {
+    /// Words of the planes before the pedestals.
     #[inline(always)]
     pub(super) fn words(&self) -> [[u32; L]; OUT_PLANES] {
         let mut out = [[0; L]; OUT_PLANES];
@@ -202,6 +228,31 @@ impl<T: Real, const L: usize> Rates<T, L> {
         }
         out[Out::Dq as usize] = self.dq;
         out[Out::Reads as usize] = self.reads;
+        out
+    }
+
+    /// A ramp's pedestal, its variance and its covariance with the rate, in the rates'
+    /// unit; `None` where there is none.
+    #[inline(always)]
+    fn pedestal_of(&self, p: &Pedestal<T, L>, l: usize) -> Option<[T; 3]> {
+        let unit = self.unit[l];
+        let squared = unit * unit;
+        (p[1][l] > T::ZERO && self.nan[l] & 1 == 0)
+            .then(|| [p[0][l] * unit, p[1][l] * squared, p[2][l] * squared])
+    }
+
+    /// The first lane's in f64, NaN where there is none.
+    pub(super) fn pedestal_value(&self, p: &Pedestal<T, L>) -> [f64; 3] {
+        self.pedestal_of(p, 0).map_or([f64::NAN; 3], |p| p.map(Real::to_f64))
+    }
+
+    /// Their words.
+    pub(super) fn pedestal(&self, p: &Pedestal<T, L>) -> [[u32; L]; 3] {
+        let mut out = [[NAN; L]; 3];
+        for l in 0..L {
+            let Some(values) = self.pedestal_of(p, l) else { continue };
+            out.iter_mut().zip(values).for_each(|(o, v)| o[l] = v.to_f32().to_bits());
+        }
         out
     }
 }

@@ -3,6 +3,7 @@
 use super::super::Args;
 use super::super::real::Real;
 use super::likelihood::Block;
+use super::pedestal::Pedestal;
 use super::{Encoding, Params, Plane, TABLE_ARRAYS, Tables, decode, flag, stage, zero};
 
 /// The kernel's inputs, seen as slices.
@@ -32,18 +33,26 @@ pub(super) struct Work<T, const L: usize> {
     pub(super) y: Vec<[T; L]>,
     pub(super) flags: Vec<[u32; L]>,
     pub(super) block: Block<T, L>,
+    /// One a ramp, where they are asked for.
+    pub(super) pedestals: Vec<Pedestal<T, L>>,
+    /// Data that the fit had from pedestals known before.
+    pub(super) known: [T; L],
 }
 
 impl<T: Real, const L: usize> Work<T, L> {
-    pub(super) fn new(reads: usize, coefficients: usize) -> Self {
+    pub(super) fn new(p: &Params) -> Self {
+        let reads = (p.ramps * p.reads) as usize;
+        let pedestals = if p.pedestal != 0 { p.ramps as usize } else { 0 };
         Work {
             pixel: [0; L],
             contiguous: false,
             first: (0, 0),
-            coefficients: vec![[T::ZERO; L]; coefficients],
+            coefficients: vec![[T::ZERO; L]; p.ncoef as usize],
             y: vec![[T::ZERO; L]; reads],
             flags: vec![[0; L]; reads],
             block: Block::new(reads.saturating_sub(1)),
+            pedestals: vec![[[T::ZERO; L]; 3]; pedestals],
+            known: [T::ZERO; L],
         }
     }
 }
@@ -329,7 +338,8 @@ impl<'a, T: Real> Source<'a, T> {
         }
     }
 
-    /// The polynomial, Horner's way; saturated reads stay.
+    /// The polynomial, Horner's way; saturated reads stay. The noise of a read is
+    /// stretched by the polynomial's slope there.
     #[inline(always)]
     pub(super) fn linearity<const L: usize>(&self, w: &mut Work<T, L>) {
         let p = &self.p;
@@ -337,29 +347,70 @@ impl<'a, T: Real> Source<'a, T> {
         if p.zero_point == zero::RAW && self.on(stage::BIAS) {
             shift = self.lanes(Plane::Bias as usize, w).map(|b| -b);
         }
-        for c in 0..w.coefficients.len() {
-            w.coefficients[c] = self.lanes(Plane::Coefficients as usize + c, w);
-        }
+        self.load_coefficients(w);
         let reads = p.reads as usize;
-        for (k, (row, flags)) in w.y.iter_mut().zip(&w.flags).enumerate() {
+        let variances = w.block.r.iter_mut();
+        for (k, ((row, flags), variance)) in w.y.iter_mut().zip(&w.flags).zip(variances).enumerate() {
             if p.zero_point == zero::FIRST && k % reads == 0 {
                 shift = *row;
             }
             let (mut y, flags) = (*row, *flags);
-            let (mut x, mut sum) = (y, [T::ZERO; L]);
+            let (mut x, mut r) = (y, *variance);
             for l in 0..L {
                 x[l] -= shift[l];
             }
-            for coefficient in w.coefficients.iter().rev() {
-                let coefficient = *coefficient;
-                for l in 0..L {
-                    sum[l] = sum[l] * x[l] + coefficient[l];
-                }
-            }
+            let (value, slope) = horner(&w.coefficients, &x);
             for l in 0..L {
-                y[l] = if flags[l] & flag::SATURATED != 0 { y[l] } else { sum[l] };
+                y[l] = if flags[l] & flag::SATURATED != 0 { y[l] } else { value[l] };
+                r[l] = r[l] * slope[l] * slope[l];
             }
             *row = y;
+            *variance = r;
         }
     }
+
+    #[inline(always)]
+    fn load_coefficients<const L: usize>(&self, w: &mut Work<T, L>) {
+        for c in 0..w.coefficients.len() {
+            w.coefficients[c] = self.lanes(Plane::Coefficients as usize + c, w);
+        }
+    }
+
+    /// The noise of reads that the polynomial has stretched before: its slope where
+    /// its value is the read's, found by Newton's method.
+    #[inline(always)]
+    pub(super) fn stretch<const L: usize>(&self, w: &mut Work<T, L>) {
+        /// From x = y: a polynomial that bends by a tenth is solved to f32 in three.
+        const STEPS: usize = 4;
+        self.load_coefficients(w);
+        for (y, variance) in w.y.iter().zip(&mut w.block.r) {
+            let (y, mut r, mut x) = (*y, *variance, *y);
+            for _ in 0..STEPS {
+                let (value, slope) = horner(&w.coefficients, &x);
+                for l in 0..L {
+                    x[l] -= (value[l] - y[l]) / slope[l];
+                }
+            }
+            let (_, slope) = horner(&w.coefficients, &x);
+            for l in 0..L {
+                r[l] = r[l] * slope[l] * slope[l];
+            }
+            *variance = r;
+        }
+    }
+}
+
+/// Value and slope of the polynomial at `x`; a slope outside 0.1 to 10 is no
+/// detector's, and stays there.
+#[inline(always)]
+fn horner<T: Real, const L: usize>(coefficients: &[[T; L]], x: &[T; L]) -> ([T; L], [T; L]) {
+    let (mut value, mut slope) = ([T::ZERO; L], [T::ZERO; L]);
+    for c in coefficients.iter().rev() {
+        let c = *c;
+        for l in 0..L {
+            slope[l] = slope[l] * x[l] + value[l];
+            value[l] = value[l] * x[l] + c[l];
+        }
+    }
+    (value, slope.map(|s| s.larger(T::of(0.1)).smaller(T::of(10.0))))
 }

@@ -7,8 +7,10 @@ use super::super::real::Real;
 /// reset have `inv_dt` = 0 and are never used.
 ///
 /// With N_k reads averaged at mean time t̄_k and τ_k = Σ_j (2N_k+1−2j) t_kj / N_k²
-/// (Brandt 2024, eq. 9–14): ap = (τ_i + τ_{i+1} − 2 t̄_i)/Δ², ar = (1/N_i + 1/N_{i+1})/Δ²,
-/// and between differences i−1 and i: bp = (t̄_i − τ_i)/(Δ_{i−1}Δ_i), br = −1/(N_i Δ_{i−1}Δ_i).
+/// (Brandt 2024, eq. 9–14) the photon rate a and the variances r_k of the reads give
+/// the diagonal a·ap + (r_i + r_{i+1})·ar and, between differences i−1 and i, the term
+/// a·bp + r_i·br: ap = (τ_i + τ_{i+1} − 2 t̄_i)/Δ², ar = 1/Δ², bp = (t̄_i − τ_i)/(Δ_{i−1}Δ_i),
+/// br = −1/(Δ_{i−1}Δ_i).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tables<T> {
     /// 1/Δ, s⁻¹.
@@ -63,11 +65,11 @@ impl Tables<f64> {
             let inv = 1.0 / (times[i + 1] - times[i]);
             t.inv_dt[i] = inv;
             t.ap[i] = (t.lag[i] + t.lag[i + 1] + times[i + 1] - times[i]) * inv * inv;
-            t.ar[i] = (t.inv_n[i] + t.inv_n[i + 1]) * inv * inv;
+            t.ar[i] = inv * inv;
             if i % reads != 0 {
                 let both = inv * t.inv_dt[i - 1];
                 t.bp[i] = -t.lag[i] * both;
-                t.br[i] = -t.inv_n[i] * both;
+                t.br[i] = -both;
                 t.pair[i - 1] = if nsample[i] > 1 { 1.0 } else { 0.0 };
             }
         }

@@ -107,6 +107,13 @@ fn in_f64(case: &Case) -> Vec<[f64; 5]> {
     reference(&Args { items: case.params.items as usize, params: &params, buffers })
 }
 
+/// The case with pedestals asked for.
+fn with_pedestals(mut c: Case, prior: f32, prior_variance: f32) -> Case {
+    (c.params.pedestal, c.params.prior, c.params.prior_variance) = (1, prior, prior_variance);
+    c.buffers[5] = vec![0; c.params.out_planes() * c.params.items as usize];
+    c
+}
+
 fn plane(out: &[u32], pixels: usize, which: Out) -> Vec<f32> {
     bytemuck::cast_slice(&out[which as usize * pixels..][..pixels]).to_vec()
 }
@@ -179,6 +186,151 @@ fn a_pedestal_moves_nothing() {
     let after = on_cpu(&c);
     assert_ne!(low, before);
     assert_eq!(before, after);
+}
+
+#[test]
+fn pedestals_scatter_as_their_covariance_says() {
+    let (n, ramps, rate) = (40_000usize, 2, 5.0f64);
+    for (prior, spread) in [(0.0, 0.0), (5000.0f32, 4.0f32)] {
+        let out = on_cpu(&with_pedestals(case(n, ramps, 12, rate, 0.0, 31), prior, spread));
+        let plane = |p: usize| bytemuck::cast_slice::<u32, f32>(&out[p * n..][..n]).to_vec();
+        let mean = |v: &dyn Fn(usize) -> f64| (0..n).map(v).sum::<f64>() / n as f64;
+        let value = plane(Out::Rate as usize);
+        let off_rate = |i: usize| f64::from(value[i]) - rate;
+        // Of the rate too: the prior is the truth here, so it may only help.
+        let err = plane(Out::Err as usize);
+        let scatter = mean(&|i| off_rate(i).powi(2)).sqrt();
+        let quoted = mean(&|i| f64::from(err[i]).powi(2)).sqrt();
+        assert!(spread > 0.0 || (scatter / quoted - 1.0).abs() < 0.02, "rate {scatter} against {quoted}");
+        assert!(scatter / quoted < 1.02, "rate {scatter} against {quoted}");
+        for r in 0..ramps {
+            let [p, v, c] = [0, 1, 2].map(|j| plane(OUT_PLANES + 3 * r + j));
+            let off = |i: usize| f64::from(p[i]) - 10_000.0;
+            let (variance, covariance) = (mean(&|i| f64::from(v[i])), mean(&|i| f64::from(c[i])));
+            assert!(mean(&off).abs() < 0.02 * variance.sqrt(), "pedestal {}", mean(&off));
+            if spread == 0.0 {
+                assert!((mean(&|i| off(i).powi(2)) / variance - 1.0).abs() < 0.03);
+                assert!((mean(&|i| off(i) * off_rate(i)) / covariance - 1.0).abs() < 0.04);
+            } else {
+                assert!(mean(&|i| off(i).powi(2)) < variance);
+            }
+        }
+    }
+}
+
+#[test]
+fn pedestals_agree_on_gpu_in_f32_and_in_f64() {
+    let n = 501;
+    for (prior, spread) in [(0.0, 0.0), (5010.0, 90.0)] {
+        let mut c = with_pedestals(case(n, 2, 9, 30.0, 900.0, 8), prior, spread);
+        // Some ramps saturate early, some at once: a pedestal from one read, and none.
+        c.buffers[2][n..2 * n].iter_mut().enumerate().for_each(|(i, w)| {
+            *w = [1e30f32, 5040.0, 4990.0][i % 3].to_bits();
+        });
+        let cpu = on_cpu(&c);
+        let mut engines = vec![cpu.clone()];
+        engines.extend(testing::gpu().map(|mut gpu| dispatch(&c, gpu.as_mut()).0));
+        let params: Vec<u32> = bytemuck::cast_slice(&[c.params]).to_vec();
+        let buffers = c.buffers.iter().map(|w| Bound::Read(w)).collect();
+        let exact = cpu::with_pedestals(&Args { items: n, params: &params, buffers });
+        let (mut some, mut none) = (0, 0);
+        for out in &engines {
+            let at = |p: usize, i: usize| f64::from(f32::from_bits(out[p * n + i]));
+            for (i, (_, pedestals)) in exact.iter().enumerate() {
+                for (r, [value, variance, covariance]) in pedestals.iter().enumerate() {
+                    let got = [0, 1, 2].map(|j| at(OUT_PLANES + 3 * r + j, i));
+                    if value.is_nan() {
+                        none += 1;
+                        assert!(got.iter().all(|v| v.is_nan()), "pixel {i} ramp {r}: {got:?}");
+                        continue;
+                    }
+                    some += 1;
+                    assert!((got[0] - value).abs() < 2e-3 * variance.sqrt(), "pixel {i}: {got:?} {value}");
+                    assert!((got[1] / variance - 1.0).abs() < 1e-3, "pixel {i}: {got:?} {variance}");
+                    assert!((got[2] / covariance - 1.0).abs() < 1e-3, "pixel {i}: {got:?} {covariance}");
+                }
+            }
+        }
+        assert!(some > n && none > n / 10, "{some} pedestals, {none} without");
+    }
+}
+
+/// A polynomial that stretches by half: y = x + x²/4e4 at 1e4 DN.
+fn stretched(seed: u64) -> Case {
+    let n = 20_000;
+    // As good as without photons, whose noise this case would stretch too.
+    let mut c = case(n, 1, 12, 0.01, 0.0, seed);
+    c.params.ncoef = 3;
+    c.buffers[2].extend(vec![(1f32 / 4e4).to_bits(); n]);
+    // The pedestal that the case has is what is left of the scale.
+    let raise = |w: &mut u32| *w = (f32::from_bits(*w) + 5000.0).to_bits();
+    c.buffers[0].iter_mut().for_each(raise);
+    c
+}
+
+#[test]
+fn read_noise_is_stretched_with_the_counts() {
+    let c = stretched(4);
+    let n = c.params.items as usize;
+    let out = on_cpu(&c);
+    let (value, err) = (plane(&out, n, Out::Rate), plane(&out, n, Out::Err));
+    let (read, chi2) = (plane(&out, n, Out::VarRnoise), plane(&out, n, Out::Chi2));
+    let mean = |v: &[f32]| v.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
+    let centre = mean(&value);
+    let scatter = (value.iter().map(|v| (f64::from(*v) - centre).powi(2)).sum::<f64>() / n as f64).sqrt();
+    assert!((scatter / mean(&err) - 1.0).abs() < 0.02, "{scatter} against {}", mean(&err));
+    let mut plain = stretched(4);
+    plain.params.stages &= !stage::LINEARITY;
+    let unstretched = on_cpu(&plain);
+    let ratio = mean(&read) / mean(&plane(&unstretched, n, Out::VarRnoise));
+    // 1.5² where reads alone make the noise; photon noise shifts the weights a little.
+    assert!((ratio / 2.25 - 1.0).abs() < 0.1, "variance of reads {ratio} times");
+    assert!((mean(&chi2) - 1.0).abs() < 0.02, "χ² {}", mean(&chi2));
+    // Stored after linearity, the ramp is fitted with the same noise.
+    let mut stored = stretched(4);
+    stored.params.stages = stage::LINEARITY | stage::STORE;
+    stored.buffers[5] = vec![0; 12 * n];
+    stored.buffers[6] = vec![0; 12 * n];
+    let (ramp, _) = dispatch(&stored, &mut CpuEngine::new(1 << 30));
+    let mut fit = stretched(4);
+    fit.buffers[0] = ramp;
+    fit.params.stages = stage::LINEARISED | stage::JUMP | stage::FIT;
+    agree(&on_cpu(&fit), &out, n, 2).expect("lowerings agree");
+    let again = plane(&on_cpu(&fit), n, Out::VarRnoise);
+    assert!(again.iter().zip(&read).all(|(a, b)| (a / b - 1.0).abs() < 1e-4));
+    if let Some(mut gpu) = testing::gpu() {
+        for case in [&c, &fit] {
+            let on_gpu = dispatch(case, gpu.as_mut()).0;
+            agree(&on_gpu, &out, n, 2).expect("engines agree");
+            let other = plane(&on_gpu, n, Out::VarRnoise);
+            assert!(other.iter().zip(&read).all(|(a, b)| (a / b - 1.0).abs() < 1e-4));
+        }
+    }
+}
+
+#[test]
+fn a_dark_current_taken_out_before_is_still_noise() {
+    let (n, dark) = (20_000, 30.0f32);
+    let mut c = case(n, 1, 12, f64::from(dark), 0.0, 6);
+    let mut ramp: Vec<f32> = bytemuck::cast_slice(&c.buffers[0]).to_vec();
+    for (k, read) in ramp.chunks_mut(n).enumerate() {
+        read.iter_mut().for_each(|v| *v -= dark * 1.5 * (k + 1) as f32 / 2.0);
+    }
+    c.buffers[0] = words(&ramp);
+    c.buffers[2].extend(vec![dark.to_bits(); n]);
+    let quoted = |out: &[u32]| {
+        let (value, err) = (plane(out, n, Out::Rate), plane(out, n, Out::Err));
+        let square = |v: &[f32]| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+        (square(&value) / square(&err)).sqrt()
+    };
+    let without = quoted(&on_cpu(&c));
+    c.params.stages |= stage::DARK;
+    let with = on_cpu(&c);
+    assert!((quoted(&with) - 1.0).abs() < 0.02, "scatter {} of the error", quoted(&with));
+    assert!(without > 1.3, "scatter {without} of the error without the dark");
+    if let Some(mut gpu) = testing::gpu() {
+        agree(&dispatch(&c, gpu.as_mut()).0, &with, n, 2).expect("engines agree");
+    }
 }
 
 #[test]

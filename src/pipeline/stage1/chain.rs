@@ -170,13 +170,13 @@ impl Chunk {
 impl Stream<'_> {
     /// The rates of the whole frame through stored ramps.
     pub(super) fn chained_rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
-        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
-        let mut rate = Rate::zeros(ny, nx);
+        let nx = self.ramp.nx;
+        let mut rate = self.empty();
         let tables = engine.buffer_of_f32(&self.tables)?;
         let chunks = self.chunks();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let out = engine.allocate(OUT_PLANES * rows.len() * nx)?;
+            let out = engine.allocate(self.params.out_planes() * rows.len() * nx)?;
             self.fit_chunk(engine, tables, &chunk, out)?;
             engine.download_with(out, &mut |w| place(w, &mut rate, rows.start * nx..rows.end * nx))?;
             engine.free(out);
@@ -327,7 +327,7 @@ impl Stream<'_> {
         let mut buffers = vec![chunk.values, chunk.flags, chunk.slot.cal, tables];
         let mut constants = vec![("NREADS", self.nreads)];
         let plane = chunk.grid.start * nx..chunk.grid.end * nx;
-        let dark = self.average_dark().map(|d| &d[plane]);
+        let dark = self.cal.average_dark().map(|d| &d[plane]);
         let own = Params { items: items as u32, ..self.params };
         if self.chain.fit != Fit::Ramp {
             let buffer = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
@@ -384,7 +384,7 @@ impl Stream<'_> {
                     stride_x: 1,
                     encoding: Encoding::Native as u32,
                     listed: 1,
-                    stages: stage::FIT | stage::FLAGS_IN,
+                    stages: stage::FIT | stage::FLAGS_IN | self.noise(),
                     ..own
                 };
                 (&RAMP, bytemuck::cast_slice(&[params]).to_vec())
@@ -393,6 +393,13 @@ impl Stream<'_> {
         engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;
         extra.into_iter().for_each(|b| engine.free(b));
         Ok(())
+    }
+
+    /// What the kernel must know of the noise of a ramp that is corrected already.
+    fn noise(&self) -> u32 {
+        let linear = self.params.stages & stage::LINEARITY != 0 || self.chain.corrections.inverse > 0;
+        let linearised = if linear { stage::LINEARISED } else { 0 };
+        linearised | self.params.stages & stage::DARK
     }
 
     /// The reads that count: without those at the ends that no pixel of any ramp can

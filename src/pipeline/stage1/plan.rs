@@ -2,7 +2,7 @@
 
 use super::super::calibration::Calibration;
 use super::chain::Chain;
-use crate::config::{Algorithm, JumpMethod, RateUnits, Recipe, Refpix, Step};
+use crate::config::{Algorithm, JumpMethod, RampFit, RateUnits, Recipe, Refpix, Step};
 use crate::kernels::ramp::{self, Params, stage};
 
 /// What a recipe asks of stage 1.
@@ -15,6 +15,8 @@ pub struct Plan {
     pub(super) chain: Chain,
     /// Steps that were asked for but cannot run, with the reason.
     pub left_out: Vec<(&'static str, String)>,
+    /// What was asked for in vain, as sentences.
+    pub(super) warnings: Vec<String>,
 }
 
 /// χ² gain from which two neighbouring differences are dropped: as improbable as
@@ -41,6 +43,7 @@ impl Plan {
             params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
             chain: Chain::default(),
             left_out: Vec::new(),
+            warnings: Vec::new(),
         };
         let (ncoef, zero_point) = cal.polynomial();
         for step in recipe.steps.iter().filter(|s| !s.skip()) {
@@ -92,11 +95,25 @@ impl Plan {
                     };
                     plan.params.num_coadd = if s.algorithm == Algorithm::Cds { 1 } else { s.num_coadd };
                     plan.params.counts = u32::from(s.units == RateUnits::Counts);
+                    if s.pedestal || s.pedestal_prior_err.is_some() {
+                        plan.ask_pedestal(s);
+                    }
                 }
                 _ => {}
             }
         }
         plan
+    }
+
+    /// Has the fit find pedestals, or use what is known of them.
+    fn ask_pedestal(&mut self, step: &RampFit) {
+        if step.algorithm != Algorithm::Likelihood {
+            self.warnings.push("ramp_fit.pedestal: only algorithm = likelihood finds pedestals".into());
+            return;
+        }
+        self.params.pedestal = 1;
+        self.params.prior = step.pedestal_prior as f32;
+        self.params.prior_variance = step.pedestal_prior_err.map_or(0.0, |e| (e * e) as f32);
     }
 
     /// Whether the recipe ends in rates (else in a ramp).

@@ -73,21 +73,21 @@ impl Corrections {
 }
 
 impl Chain {
-    /// Looks at the frame and its references: the science area, the average dark current
-    /// (DN/s, that of the ramp included) where a dark is subtracted.
+    /// Looks at the frame and its references: the science area; the average dark current,
+    /// to which that of the dark ramp is added.
     pub(in super::super) fn prepare(
         &mut self,
         ramp: &Ramp,
-        cal: &Calibration<'_>,
+        cal: &mut Calibration<'_>,
         detector: &Detector,
-    ) -> Result<Option<Vec<f32>>> {
+    ) -> Result<()> {
         let corrections = &mut self.corrections;
         if let Some(file) = cal.ipc().filter(|_| corrections.ipc) {
             corrections.taps = (file.width(), file.varies());
             let layout = refpix::Layout::find(ramp, cal, detector)?;
             corrections.area = science(ramp, layout.as_ref().map_or(&[], |l| &l.reference));
         }
-        let Some(file) = cal.dark_ramp().filter(|_| corrections.dark) else { return Ok(None) };
+        let Some(file) = cal.dark_ramp().filter(|_| corrections.dark) else { return Ok(()) };
         /// Rows read together.
         const ROWS: usize = 64;
         let mut rate = Vec::with_capacity(ramp.ny * ramp.nx);
@@ -97,7 +97,8 @@ impl Chain {
         if let Some(own) = &ramp.average_dark {
             rate.iter_mut().zip(own).for_each(|(r, own)| *r += own);
         }
-        Ok(Some(rate))
+        cal.set_average_dark(rate);
+        Ok(())
     }
 }
 
@@ -154,7 +155,10 @@ impl Stream<'_> {
         if let Some(threshold) = corrections.charge {
             self.charge_migration(engine, chunk, threshold)?;
         }
-        self.again(engine, tables, chunk, self.params.stages & stage::JUMP)
+        match self.params.stages & stage::JUMP {
+            0 => Ok(()),
+            jump => self.again(engine, tables, chunk, jump | self.noise()),
+        }
     }
 
     /// Reads of all ramps, pixels of a chunk's grid.
@@ -227,6 +231,7 @@ impl Stream<'_> {
             ramps: self.ramp.ramps as u32,
             reads: self.ramp.reads as u32,
             ncoef: self.params.ncoef,
+            inverse: self.cal.inverse_plane() as u32,
             ninverse: self.chain.corrections.inverse,
             zero_point: self.params.zero_point,
             bias: u32::from(self.params.stages & stage::BIAS != 0),
