@@ -327,7 +327,7 @@ steps! {
         /// with the rate.
         pedestal: bool = false,
         /// What the pedestals are known to be, DN, where `pedestal_prior_err` says how well.
-        pedestal_prior: f64 = 0.0,
+        pedestal_prior: f64 = 0.0; Between(-1e9, 1e9),
         /// `likelihood`: 1 σ of that, DN: one more datum for the rate; null: nothing is known.
         pedestal_prior_err: Option<f64> = None; Above(0.0),
         /// `likely`: significance (σ) of its own jumps; null: 4.5 (gains in χ² of

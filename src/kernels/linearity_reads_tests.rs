@@ -108,7 +108,7 @@ fn engines_agree_on_uneven_averages() {
     let mut cal = vec![0; pixels];
     let plane = |f: &dyn Fn(usize) -> f64| bits((0..pixels).map(f));
     for f in [
-        &(|i: usize| if i % 7 == 0 { 3.4e38 } else { 30000.0 }) as &dyn Fn(usize) -> f64,
+        &(|i: usize| if i.is_multiple_of(7) { 3.4e38 } else { 30000.0 }) as &dyn Fn(usize) -> f64,
         &|i| 250.0 + noise(i),
         &|_| 1.0,
         &|_| 1.0,

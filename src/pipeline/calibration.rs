@@ -109,13 +109,6 @@ impl<'a> Calibration<'a> {
         if nonlin.is_none() {
             warnings.push("no nonlin reference: counts are taken to be linear".to_owned());
         }
-        if nonlin.as_ref().is_some_and(|n| n.zero_point == ZeroPoint::Bias) && bias.is_none() {
-            return Err(Error::input(
-                path("nonlin").unwrap_or(Path::new("nonlin")),
-                "COEFFZP = BIAS needs counts above the bias, which was not subtracted: run bias first (the recipe \
-                 stage1 does, with --override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
-            ));
-        }
         let averaged = ramp.nsample.iter().any(|n| *n > 1);
         let inverse = match path("nonlin").filter(|_| averaged) {
             Some(nonlin) => NonlinFile::inverse(nonlin, path("invlin"), &frame)?,
@@ -162,6 +155,18 @@ impl<'a> Calibration<'a> {
     /// Whether there is a bias reference.
     pub fn has_bias(&self) -> bool {
         self.bias.is_some()
+    }
+
+    /// Refuses a polynomial whose argument is counted from a bias that there is not.
+    pub fn check_zero_point(&self, nonlin: &Path) -> Result<()> {
+        if self.polynomial() == (0, zero::BIAS) || self.polynomial().1 != zero::BIAS || self.has_bias() {
+            return Ok(());
+        }
+        Err(Error::input(
+            nonlin,
+            "COEFFZP = BIAS needs counts above the bias, which was not subtracted: run bias first (the recipe stage1 \
+             does, with --override_bias=FILE), set COEFFZP to RAW or FIRST, or skip linearity",
+        ))
     }
 
     /// Number of linearity coefficients (0 without a nonlin reference) and [`zero`].

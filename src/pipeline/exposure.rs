@@ -155,6 +155,9 @@ fn counts(header: &Header) -> bool {
     header.text("BUNIT").is_some_and(|u| u.contains("adu") || u.contains("DN"))
 }
 
+/// Of a stored ramp: its reads came as whole numbers.
+const ROUNDED: &str = "ROUNDED";
+
 /// Steps that an earlier run did are not done again.
 fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> Vec<String> {
     let done =
@@ -188,8 +191,13 @@ fn from_ramp(
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
         wanted.remove("bias");
     }
-    if recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_none() {
+    let linearity = recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_some();
+    // How it stretched the noise of the reads is wanted of a polynomial applied before.
+    if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
         wanted.remove("nonlin");
+    }
+    if !linearity {
+        wanted.remove("invlin");
     }
     if recipe.active(|s| matches!(s, Step::Ipc(_)).then_some(s)).is_none() {
         wanted.remove("ipc");
@@ -203,7 +211,8 @@ fn from_ramp(
         Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
         _ => false,
     });
-    let integer = ramp.encoding != Encoding::F32 && !theirs;
+    let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
+    let integer = rounded && !theirs;
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
     let taken = |reftype: &&str| match *reftype {
         "invlin" => cal.inverse() > 0,
@@ -217,6 +226,9 @@ fn from_ramp(
             .filter(taken)
             .collect();
     cal.without(&recipe);
+    if linearity && let Some(nonlin) = wanted.get("nonlin") {
+        cal.check_zero_point(nonlin)?;
+    }
     let mut plan = Plan::new(&recipe, &cal);
     let stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
     record.warnings.extend(stream.calibration().warnings.iter().cloned());
@@ -251,6 +263,9 @@ fn from_ramp(
                 recipe.name
             )));
         };
+        if rounded {
+            header.set(ROUNDED, true, "reads were whole numbers");
+        }
         let about = About {
             input: &header,
             model: "RampModel",

@@ -120,6 +120,12 @@ impl<'a> Stream<'a> {
         if cal.average_dark().is_some() {
             params.stages |= stage::DARK;
         }
+        let done = ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE");
+        let ncoef = cal.polynomial().0;
+        if done && ncoef > 0 && params.stages & stage::LINEARITY == 0 {
+            params.stages |= stage::LINEARISED;
+            params.ncoef = ncoef as u32;
+        }
         let mut chain = plan.chain.clone();
         let mut facts = chain::Facts::default();
         if chain.needed() {

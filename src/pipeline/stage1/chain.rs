@@ -397,7 +397,8 @@ impl Stream<'_> {
 
     /// What the kernel must know of the noise of a ramp that is corrected already.
     fn noise(&self) -> u32 {
-        let linear = self.params.stages & stage::LINEARITY != 0 || self.chain.corrections.inverse > 0;
+        let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0
+            || self.chain.corrections.inverse > 0;
         let linearised = if linear { stage::LINEARISED } else { 0 };
         linearised | self.params.stages & stage::DARK
     }
