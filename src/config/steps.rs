@@ -243,6 +243,8 @@ steps! {
         /// Pixels around a saturated one that count as saturated from the same read on.
         n_pix_grow_sat: u32 = 1; Between(0.0, 100.0),
     }
+    /// Inter-pixel capacitance.
+    Ipc "ipc S_IPC" {}
     /// Subtraction of the bias image.
     Bias "bias S_BIAS" {}
     /// Reference-pixel correction.
@@ -264,7 +266,18 @@ steps! {
         sigreject: f64 = 4.0; Above(0.0),
     }
     /// Non-linearity polynomial.
-    Linearity "linearity S_NLCORR" {}
+    Linearity "linearity S_NLCORR" {
+        /// Correct averaged reads frame by frame, where the reference has the inverse
+        /// polynomial.
+        read_level: bool = true,
+    }
+    /// Subtraction of a dark ramp, read by read.
+    DarkRamp "dark_ramp S_DARKRP" {}
+    /// Reads in which charge has migrated to the neighbours.
+    ChargeMigration "charge_migration S_CHGMIG" {
+        /// Reads from the first above this level on are not used, DN.
+        signal_threshold: f64 = 25000.0; Above(0.0),
+    }
     /// Gain and read noise of the detector, from flat and dark ramps.
     PhotonTransfer "photon_transfer S_PHOTON" {
         /// Tiles across the readout channels; 0 for one a channel.
@@ -388,7 +401,7 @@ steps! {
         /// with the rate.
         pedestal: bool = false,
         /// What the pedestals are known to be, DN, where `pedestal_prior_err` says how well.
-        pedestal_prior: f64 = 0.0,
+        pedestal_prior: f64 = 0.0; Between(-1e9, 1e9),
         /// `likelihood`: 1 σ of that, DN: one more datum for the rate; null: nothing is known.
         pedestal_prior_err: Option<f64> = None; Above(0.0),
         /// `likely`: significance (σ) of its own jumps; null: 4.5 (gains in χ² of

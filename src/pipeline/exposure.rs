@@ -108,9 +108,12 @@ pub(super) fn is_stage1(step: &Step) -> bool {
         step,
         Step::DqInit(_)
             | Step::Saturation(_)
+            | Step::Ipc(_)
             | Step::Bias(_)
             | Step::Refpix(_)
             | Step::Linearity(_)
+            | Step::DarkRamp(_)
+            | Step::ChargeMigration(_)
             | Step::Persistence(_)
             | Step::Jump(_)
             | Step::RampFit(_)
@@ -198,7 +201,8 @@ fn from_ramp(
     leave_done(&mut recipe, &ramp, &mut record.warnings);
     let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
     let mut wanted = job.references.clone();
-    if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
+    // Where the reference pixels are, ipc asks the mask too.
+    if recipe.active(|s| matches!(s, Step::DqInit(_) | Step::Ipc(_)).then_some(s)).is_none() {
         wanted.remove("mask");
     }
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
@@ -213,6 +217,15 @@ fn from_ramp(
     if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
         wanted.remove("nonlin");
     }
+    if !linearity {
+        wanted.remove("invlin");
+    }
+    if recipe.active(|s| matches!(s, Step::Ipc(_)).then_some(s)).is_none() {
+        wanted.remove("ipc");
+    }
+    if recipe.active(|s| matches!(s, Step::DarkRamp(_)).then_some(s)).is_none() {
+        wanted.remove("dark");
+    }
     // Methods of other programs have their noise too: nothing for the rounding. They need
     // evenly spaced reads.
     let theirs = theirs(&recipe);
@@ -224,11 +237,18 @@ fn from_ramp(
     }
     let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
     let integer = rounded && !theirs;
-    let needed: Vec<&str> = ["mask", "bias", "saturation", "refpix", "gain", "readnoise", "nonlin"]
-        .into_iter()
-        .filter(|t| wanted.contains_key(*t))
-        .collect();
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
+    let taken = |reftype: &&str| match *reftype {
+        "invlin" => cal.inverse() > 0,
+        "dark" => cal.dark_ramp().is_some(),
+        _ => true,
+    };
+    let needed: Vec<&str> =
+        ["mask", "bias", "saturation", "ipc", "refpix", "gain", "readnoise", "nonlin", "invlin", "dark"]
+            .into_iter()
+            .filter(|t| wanted.contains_key(*t))
+            .filter(taken)
+            .collect();
     cal.without(&recipe);
     let windows = match &dq_init {
         Some(step) if step.mask_guide_windows => dq_init::mask_guide_windows(&ramp, &mut cal)?,

@@ -145,6 +145,10 @@ impl<'a> Stream<'a> {
             cal.add_read_variance(added, &ramp.nsample);
         }
         cal.warnings.append(&mut plan.warnings);
+        plan.chain.prepare(ramp, &mut cal, detector)?;
+        if cal.average_dark().is_some() {
+            params.stages |= stage::DARK;
+        }
         let done = ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE");
         let ncoef = cal.polynomial().0;
         if done && ncoef > 0 && params.stages & stage::LINEARITY == 0 {
@@ -207,7 +211,8 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Uploads the rows of a chunk and starts the kernel on them.
+    /// Uploads the rows of a chunk and starts the kernel on them; `store` stores the ramp
+    /// after those stages.
     fn start(
         &self,
         engine: &mut dyn Engine,
@@ -215,7 +220,7 @@ impl<'a> Stream<'a> {
         tables: Buffer,
         rows: Range<usize>,
         list: Option<&[u32]>,
-        store: bool,
+        store: Option<u32>,
     ) -> Result<()> {
         self.upload(engine, slot, rows.clone())?;
         if let Some(list) = list {
@@ -249,17 +254,17 @@ impl<'a> Stream<'a> {
         tables: Buffer,
         rows: Range<usize>,
         listed: Option<usize>,
-        store: bool,
+        store: Option<u32>,
     ) -> Result<()> {
         let (nx, n) = (self.ramp.nx, rows.len());
         let items = listed.unwrap_or(n * nx);
         let params = Params {
             items: items as u32,
             listed: u32::from(listed.is_some()),
-            grow: if listed.is_some() || store { self.grow } else { 0 },
+            grow: if listed.is_some() || store.is_some() { self.grow } else { 0 },
             stages: match store {
-                true => self.params.stages & !stage::FIT | stage::STORE,
-                false => self.params.stages | stage::FIT,
+                Some(stages) => stages & !stage::FIT | stage::STORE,
+                None => self.params.stages | stage::FIT,
             },
             ..self.grid(&rows)
         };
@@ -379,7 +384,7 @@ impl<'a> Stream<'a> {
         ];
         for i in 0..=chunks.len() {
             if let Some(rows) = chunks.get(i) {
-                self.start(engine, &slots[i % 2], tables, rows.clone(), None, false)?;
+                self.start(engine, &slots[i % 2], tables, rows.clone(), None, None)?;
             }
             if i > 0 {
                 let (rows, slot) = (chunks[i - 1].clone(), &slots[(i - 1) % 2]);
@@ -421,7 +426,7 @@ impl<'a> Stream<'a> {
             }
             let list: Vec<u32> = pixels.iter().map(|p| (p - grid.start * nx) as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), false)?;
-            self.start(engine, &slot, tables, grid.clone(), Some(&list), false)?;
+            self.start(engine, &slot, tables, grid.clone(), Some(&list), None)?;
             engine.download_with(slot.out, &mut |w| scatter(w, list.len(), rate, pixels.iter().copied()))?;
             if self.spread.is_some() {
                 let mut again = self.worth_seeing(rate, rows);
@@ -453,7 +458,7 @@ impl<'a> Stream<'a> {
             let list: Vec<u32> =
                 ((rows.start - grid.start) * nx..(rows.end - grid.start) * nx).map(|p| p as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), true)?;
-            self.start(engine, &slot, tables, grid, Some(&list), true)?;
+            self.start(engine, &slot, tables, grid, Some(&list), Some(self.params.stages))?;
             let (values, mut flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
             slot.free(engine);
             if let Some(marks) = marks {
@@ -572,7 +577,8 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let out = if rates { pedestals } else { total } * nx * 4;
     let planes = planes as u64 * nx * 4;
     let flags_out = if rates { 0 } else { total * nx * 4 };
-    let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
+    let widest = plan.chain.corrections.widest(total) * nx * 4;
+    let largest = [raw, flags, out, planes, flags_out, widest].into_iter().max().unwrap_or(1).max(1);
     let more = chain::row_bytes(plan, total, nx);
     let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
     let device = engine.device();

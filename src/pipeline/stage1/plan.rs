@@ -83,13 +83,24 @@ impl Plan {
                 }
                 Step::Bias(_) if cal.has_bias() => plan.stages |= stage::BIAS,
                 Step::Bias(_) => plan.left_out.push(("bias", "no bias reference".into())),
+                Step::Ipc(_) if cal.ipc().is_some() => plan.chain.corrections.ipc = true,
+                Step::Ipc(_) => plan.left_out.push(("ipc", "no ipc reference".into())),
                 Step::Refpix(s) => plan.refpix = Some(s.clone()),
-                Step::Linearity(_) if ncoef > 0 => {
-                    plan.stages |= stage::LINEARITY;
+                Step::Linearity(s) if ncoef > 0 => {
+                    if s.read_level && cal.inverse() > 0 {
+                        plan.chain.corrections.inverse = cal.inverse() as u32;
+                    } else {
+                        plan.stages |= stage::LINEARITY;
+                    }
                     plan.params.ncoef = ncoef as u32;
                     plan.params.zero_point = zero_point;
                 }
                 Step::Linearity(_) => plan.left_out.push(("linearity", "no nonlin reference".into())),
+                Step::DarkRamp(_) if cal.dark_ramp().is_some() => plan.chain.corrections.dark = true,
+                Step::DarkRamp(_) => {
+                    plan.left_out.push(("dark_ramp", "no dark reference that is a ramp of reads".into()));
+                }
+                Step::ChargeMigration(s) => plan.chain.corrections.charge = Some(s.signal_threshold),
                 Step::Jump(s) if s.method == JumpMethod::TwoPoint => {
                     plan.chain.find_jumps(s);
                     // Its neighbours and reads after jumps are the method's own.
