@@ -148,6 +148,18 @@ pub enum Algorithm {
     Likely,
 }
 
+/// How the drift that the reference pixels show is taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefpixAlgorithm {
+    /// Patterns over channels and lines, shrunk to what stands out of their noise.
+    Optimal,
+    /// Clipped means of the ends and running median of the sides, as JWST has it.
+    Median,
+    /// Side pixels convolved with the kernels of a reference, channel by channel.
+    Sirs,
+}
+
 /// How jumps are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,8 +222,22 @@ pub enum Extraction {
 }
 
 steps! {
-    /// Pixel mask into the data-quality plane.
-    DqInit "dq_init S_DQINIT" {}
+    /// Pixel mask into the data-quality plane; reads and guide windows left out.
+    DqInit "dq_init S_DQINIT" {
+        /// Reads of every ramp to leave out, from 0; −1 is the last: [0, -1].
+        drop_reads: Vec<i64> = Vec::new(),
+        /// Reads to keep, the others are left out; empty for all.
+        keep_reads: Vec<i64> = Vec::new(),
+        /// What of each read the limits are about: a column of a table with a row a
+        /// read, as SEEING.
+        read_column: String = String::new(),
+        /// Reads with less of it are left out.
+        read_min: Option<f64> = None,
+        /// Reads with more of it are left out.
+        read_max: Option<f64> = None,
+        /// Pixels of on-detector guide windows (SARRMODE = ODGW) are DO_NOT_USE.
+        mask_guide_windows: bool = true,
+    }
     /// Reads at and after saturation.
     Saturation "saturation S_SATUR" {
         /// Pixels around a saturated one that count as saturated from the same read on.
@@ -223,10 +249,21 @@ steps! {
     Bias "bias S_BIAS" {}
     /// Reference-pixel correction.
     Refpix "refpix S_REFPIX" {
+        /// The method: optimal, median (JWST's) or sirs.
+        refpix_algorithm: RefpixAlgorithm = RefpixAlgorithm::Optimal,
+        /// Use the reference rows at the ends of the channels for their offsets.
+        use_top_bottom_ref_pixels: bool = true,
         /// Use the reference columns at the sides for row offsets.
         use_side_ref_pixels: bool = true,
         /// Separate offsets for odd and even columns.
         odd_even_columns: bool = true,
+        /// `median`: rows of the running median of the sides; an even number counts as
+        /// one more.
+        side_smoothing_length: u32 = 11; Between(1.0, 100_001.0),
+        /// `median`: factor on the sides' offsets.
+        side_gain: f64 = 1.0; Between(0.0, 10.0),
+        /// `sirs`: side pixels further than this (σ) from the others are left out.
+        sigreject: f64 = 4.0; Above(0.0),
     }
     /// Non-linearity polynomial.
     Linearity "linearity S_NLCORR" {
@@ -276,6 +313,13 @@ steps! {
         /// Pixels on a side of the tiles in which pixels share the polynomial's shape.
         tile: u32 = 64; AtLeast(1.0),
     }
+    /// Pixels that may glow after saturation in earlier exposures.
+    Persistence "persistence S_PERSIS" {
+        /// Seconds from the end of an earlier exposure to the start of this one, at most.
+        persistence_time: f64 = 1000.0; AtLeast(0.0),
+        /// Make them DO_NOT_USE, too.
+        persistence_dnu: bool = false,
+    }
     /// Jump detection.
     Jump "jump S_JUMP" {
         /// The method.
@@ -289,20 +333,48 @@ steps! {
         four_group_rejection_threshold: f64 = 5.0; Above(0.0),
         /// `two_point`: threshold (σ) with two usable differences.
         three_group_rejection_threshold: f64 = 6.0; Above(0.0),
-        /// `two_point`: flag the four neighbours of a jump too.
+        /// Flag the four neighbours of a jump too: with `two_point` those of jumps between
+        /// the two significances below, with `likelihood` where its leak matters.
         flag_4_neighbors: bool = true,
+        /// `likelihood`: part of a jump's charge that shows in each neighbour; null: as the
+        /// gain reference measured it (IPCX, IPCY), else 0.01; 0 after `ipc`.
+        neighbor_leak: Option<f64> = None; Between(0.0, 0.25),
         /// `two_point`: jumps of more σ than this leave their neighbours alone.
         max_jump_to_flag_neighbors: f64 = 1000.0; AtLeast(0.0),
         /// `two_point`: jumps of fewer σ than this leave their neighbours alone.
         min_jump_to_flag_neighbors: f64 = 10.0; AtLeast(0.0),
-        /// `two_point`: jumps from so many DN on flag the reads of the time after them.
+        /// Jumps from so many DN on flag the reads of the time after them.
         after_jump_flag_dn1: f64 = 0.0; AtLeast(0.0),
-        /// `two_point`: that time, s.
+        /// That time, s.
         after_jump_flag_time1: f64 = 0.0; AtLeast(0.0),
-        /// `two_point`: a second level, DN.
+        /// A second level, DN.
         after_jump_flag_dn2: f64 = 0.0; AtLeast(0.0),
-        /// `two_point`: its time, s.
+        /// Its time, s.
         after_jump_flag_time2: f64 = 0.0; AtLeast(0.0),
+        /// Flag the surroundings of snowballs and grow saturated cores.
+        expand_large_events: bool = false,
+        /// Snowballs: pixels of a jump, holes filled, from which on it is looked at.
+        min_jump_area: f64 = 5.0; AtLeast(0.0),
+        /// Snowballs: pixels that saturate at once, from which on they are a core.
+        min_sat_area: f64 = 1.0; AtLeast(0.0),
+        /// Snowballs: factor on the width of a jump.
+        expand_factor: f64 = 2.0; AtLeast(1.0),
+        /// Snowballs: only jumps around a core, unless near the edge.
+        sat_required_snowball: bool = true,
+        /// Snowballs: least width of a core that is grown, pixels.
+        min_sat_radius_extend: f64 = 2.5; AtLeast(0.0),
+        /// Snowballs: pixels that a core's width grows.
+        sat_expand: u32 = 2; Between(0.0, 1000.0),
+        /// Snowballs: within so many pixels of the edge no core is asked for.
+        edge_size: u32 = 25; AtLeast(0.0),
+        /// Snowballs: most pixels that a width grows to.
+        max_extended_radius: u32 = 200; Between(1.0, 10000.0),
+        /// Snowballs: flag cores in the next ramp, too.
+        mask_snowball_core_next_int: bool = true,
+        /// Snowballs: for so many seconds.
+        snowball_time_masked_next_int: f64 = 4000.0; AtLeast(0.0),
+        /// Write the list of jumps, jumps/..._jumps.fits beside the rate.
+        save_jumps: bool = true,
         /// `two_point`: fewer usable reads than this are not searched.
         minimum_groups: u32 = 3; AtLeast(0.0),
         /// `two_point`: ramps (or differences) from which jumps are clipped about
@@ -323,6 +395,8 @@ steps! {
         units: RateUnits = RateUnits::Electrons,
         /// `ols_c`: give up ramps with one good read.
         suppress_one_group: bool = true,
+        /// `ols_c` (without suppress_one_group), `likely`: take ZEROFRAME, where there is one.
+        use_zeroframe: bool = true,
         /// `likelihood`: write each ramp's pedestal with its variance and its covariance
         /// with the rate.
         pedestal: bool = false,

@@ -27,7 +27,7 @@ mod real;
 pub mod shrink;
 mod stored;
 #[cfg(test)]
-mod stored_tests;
+pub(crate) mod stored_tests;
 pub mod two_point;
 
 pub use layout::{Field, Layout};

@@ -5,7 +5,7 @@
 //! | mask, saturation, gain, readnoise, nonlin | the pipeline takes the instrument file's value, or skips, and warns |
 //! | bias, sky | a warning; its step is skipped |
 //! | dark | a set (flats, skies, scans): a warning, the step is skipped. One exposure: an error, unless a sky of the same EXPTIME and READMODE, which kept its dark too, takes it away, or the user skips the step |
-//! | flat, lenspx | an error for this exposure, unless the user skips the step |
+//! | flat, lenspx, refpix | an error for this exposure, unless the user skips the step |
 //!
 //! A sky frame that kept its dark current is never subtracted from an exposure
 //! that lost its own: [`assign`] is told which ones those are.
@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::config::{Overrides, Recipe, Step, Takes};
+use crate::config::{Overrides, Recipe, RefpixAlgorithm, Step, Takes};
 use crate::datamodel::Meta;
 use crate::refs::{Candidate, choose, why_none};
 
@@ -67,6 +67,7 @@ fn needs(step: &Step) -> &'static [&'static str] {
         Step::Saturation(_) => &["saturation"],
         Step::Bias(_) => &["bias"],
         Step::Ipc(_) => &["ipc"],
+        Step::Refpix(s) if s.refpix_algorithm == RefpixAlgorithm::Sirs => &["refpix"],
         Step::Linearity(_) => &["nonlin"],
         Step::Jump(_) | Step::RampFit(_) => &["gain", "readnoise"],
         Step::BadPixels(_) => &["gain"],

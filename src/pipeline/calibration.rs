@@ -36,14 +36,31 @@ pub struct Calibration<'a> {
     dark: Option<DarkRampFile>,
     /// (ny, nx): dark current that is in no read any more but for its noise, DN/s.
     average_dark: Option<Cow<'a, [f32]>>,
-    /// Variance that rounding to whole numbers adds to a read, DN².
+    /// Variance that a frame has beside its noise, DN²: see [`rounding`] and
+    /// [`Calibration::add_read_variance`].
     rounding: f32,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
+    /// The kernels of reference pixels, where there are any.
+    pub refpix: Option<PathBuf>,
+    /// Further bits of single pixels, ascending by pixel.
+    marked: Vec<(u32, u32)>,
     /// What was missing and what stands in for it, as sentences.
     pub warnings: Vec<String>,
     /// Defaults that stand in for references: name and value, for the header.
     pub defaults: Vec<(&'static str, f64)>,
+}
+
+/// Variance, DN², that rounding adds to a single frame: 1/12 by the converter and, where
+/// reads are averages that were rounded again, what becomes 1/12 when it is divided by
+/// the frames of a read, as a single frame's variance is (their mean, where they differ).
+fn rounding(frames: &[u16]) -> f32 {
+    let mean = mean_frames(frames);
+    if mean > 1.0 { (1.0 + mean) / 12.0 } else { 1.0 / 12.0 }
+}
+
+fn mean_frames(frames: &[u16]) -> f32 {
+    frames.iter().map(|n| f32::from(*n)).sum::<f32>() / frames.len().max(1) as f32
 }
 
 /// A plane, or the number that stands in for it.
@@ -145,11 +162,18 @@ impl<'a> Calibration<'a> {
             ipc,
             dark,
             average_dark: ramp.average_dark.as_deref().map(Cow::Borrowed),
-            rounding: if integer { 1.0 / 12.0 } else { 0.0 },
+            rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
             reference: Vec::new(),
+            refpix: references.get("refpix").cloned(),
+            marked: Vec::new(),
             warnings,
             defaults,
         })
+    }
+
+    /// Adds `variance`, DN², to that of every read; `frames` are averaged in each.
+    pub fn add_read_variance(&mut self, variance: f64, frames: &[u16]) {
+        self.rounding += variance as f32 * mean_frames(frames);
     }
 
     /// Whether there is a bias reference.
@@ -259,8 +283,7 @@ impl<'a> Calibration<'a> {
         }
         self.gain.read(rows.clone(), &[], gain, bits)?;
         self.noise.read(rows.clone(), gain, variance, bits)?;
-        let rounding = self.rounding;
-        variance.iter_mut().zip(&*gain).for_each(|(v, g)| *v = *v * *v + *g * *g * rounding);
+        self.to_variance(variance, gain);
         let (forward, rest) = coefficients.split_at_mut(self.polynomial().0);
         let (dark, inverse) = rest.split_at_mut(usize::from(self.average_dark.is_some()));
         if let (Some(to), Some(rate)) = (dark.first_mut(), &self.average_dark) {
@@ -282,6 +305,11 @@ impl<'a> Calibration<'a> {
         match self.own {
             Some(own) => to.copy_from_slice(&own[rows.start * self.nx..rows.end * self.nx]),
             None => to.fill(0),
+        }
+        let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
+        let from = self.marked.partition_point(|(p, _)| *p < pixels.start);
+        for (p, bits) in self.marked[from..].iter().take_while(|(p, _)| *p < pixels.end) {
+            to[(p - pixels.start) as usize] |= bits;
         }
         self.mask.as_ref().filter(|_| masked).map_or(Ok(()), |mask| mask.read(rows, to))
     }
@@ -323,6 +351,30 @@ impl<'a> Calibration<'a> {
         Ok(gain)
     }
 
+    /// Gain, e-/DN, and variance of a read, e-², of rows `rows` (rows × columns), as
+    /// [`Calibration::read`] has them.
+    pub fn noise(&self, rows: Range<usize>) -> Result<(Vec<f32>, Vec<f32>)> {
+        let n = rows.len() * self.nx;
+        let (mut gain, mut variance, mut bits) = (vec![0.0; n], vec![0.0; n], vec![0; n]);
+        self.gain.read(rows.clone(), &[], &mut gain, &mut bits)?;
+        self.noise.read(rows, &gain, &mut variance, &mut bits)?;
+        self.to_variance(&mut variance, &gain);
+        Ok((gain, variance))
+    }
+
+    /// Noise of a read, e-, to its variance with that of rounding, e-².
+    fn to_variance(&self, noise: &mut [f32], gain: &[f32]) {
+        noise.iter_mut().zip(gain).for_each(|(v, g)| *v = *v * *v + *g * *g * self.rounding);
+    }
+
+    /// The coupling to each neighbour along x and along y that was measured with the
+    /// gain (IPCX, IPCY), where the gain reference says it.
+    pub fn coupling(&self) -> Option<[f64; 2]> {
+        let Source::File(gain) = &self.gain else { return None };
+        let of = |key: &str| gain.header().number(key).filter(|v| (0.0..0.25).contains(v));
+        Some([of("IPCX")?, of("IPCY")?])
+    }
+
     /// Drops the warnings about references that no step of `recipe` would use, and the
     /// flags of the mask where dq_init does not run.
     pub fn without(&mut self, recipe: &Recipe) {
@@ -343,6 +395,20 @@ impl<'a> Calibration<'a> {
         }
     }
 
+    /// Adds `bits` to what is known of `pixels`.
+    pub fn mark(&mut self, pixels: impl IntoIterator<Item = u32>, bits: u32) {
+        self.marked.extend(pixels.into_iter().map(|p| (p, bits)));
+        self.marked.sort_unstable();
+    }
+
+    /// The saturation level of rows `rows`, raw DN; pixels never saturate above f32::MAX.
+    pub fn saturation(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        let n = rows.len() * self.nx;
+        let (mut level, mut bits) = (vec![0.0; n], vec![0; n]);
+        self.saturation.read(rows, &[], &mut level, &mut bits)?;
+        Ok(level)
+    }
+
     /// Names the reference pixels (ascending), to be flagged as such and as not
     /// usable.
     pub fn set_reference_pixels(&mut self, pixels: Vec<u32>) {
@@ -361,5 +427,17 @@ impl<'a> Calibration<'a> {
             Ok(())
         })?;
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_are_rounded_twice() {
+        assert_eq!(rounding(&[1; 5]), 1.0 / 12.0);
+        // Of 8 frames: 1/12 each over 8, and 1/12.
+        assert!((rounding(&[8; 5]) / 8.0 - (1.0 / 8.0 + 1.0) / 12.0).abs() < 1e-7);
     }
 }

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use super::calibration::Calibration;
 use super::job::Job;
+use super::jump_list::{self, JumpList};
+use super::persistence::{self, Saturated};
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
-use super::stage1::{Plan, Stream};
+use super::stage1::{Plan, Stream, theirs};
 use super::wcs::{self, Grid};
-use super::{ramp_file, ramp_rates};
-use crate::config::{Algorithm, JumpMethod, RateUnits, Recipe, Step};
+use super::{dq_init, ramp_file, ramp_rates};
+use crate::config::{RateUnits, Recipe, Refpix, RefpixAlgorithm, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
@@ -37,6 +39,8 @@ pub(super) struct Level1 {
     pub(super) common: Vec<f32>,
     /// The rates of its ramps, where they are to be written and not yet are.
     pub(super) ramps: Vec<Rate>,
+    /// Its jumps, where they are to be written and not yet are.
+    pub(super) jumps: Option<JumpList>,
 }
 
 /// What became of an exposure.
@@ -49,6 +53,16 @@ pub(super) enum Made {
 
 /// Checksums of references, remembered by path.
 pub(super) type Checksums = BTreeMap<PathBuf, String>;
+
+/// What jobs share.
+pub(super) struct Session<'a> {
+    /// What computes.
+    pub(super) engine: &'a mut dyn Engine,
+    /// Of references.
+    pub(super) checksums: &'a mut Checksums,
+    /// What saturated in earlier exposures.
+    pub(super) saturated: &'a mut Saturated,
+}
 
 /// Notes in `provenance` the references among `types` that the job has.
 pub(super) fn note_references(
@@ -100,6 +114,7 @@ pub(super) fn is_stage1(step: &Step) -> bool {
             | Step::Linearity(_)
             | Step::DarkRamp(_)
             | Step::ChargeMigration(_)
+            | Step::Persistence(_)
             | Step::Jump(_)
             | Step::RampFit(_)
     )
@@ -120,8 +135,7 @@ pub(super) fn level1(
     job: &Job,
     files: &[PathBuf],
     ramp_product: Option<&PathBuf>,
-    engine: &mut dyn Engine,
-    checksums: &mut Checksums,
+    session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
     let options = OpenOptions { read_time: job.read_time };
@@ -130,10 +144,12 @@ pub(super) fn level1(
         [one] => input::open(one, &job.instrument, &options)?,
         several => Raw::Ramp(input::open_reads(several, &options)?),
     };
-    let record = provenance(job, engine, files);
+    let record = provenance(job, session.engine, files);
     match opened {
-        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, engine, checksums, progress),
-        Raw::Level1(image) => from_image(job, &image, record, checksums).map(|l| Made::Rate(Box::new(l))),
+        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, session, progress),
+        Raw::Level1(image) => {
+            from_image(job, &image, record, session.checksums).map(|l| Made::Rate(Box::new(l)))
+        }
         Raw::Rate(file) => {
             let mut provenance = record;
             provenance.warnings = file.warnings;
@@ -146,6 +162,7 @@ pub(super) fn level1(
                 fresh: false,
                 common: file.common,
                 ramps: Vec::new(),
+                jumps: None,
             })))
         }
     }
@@ -172,13 +189,13 @@ fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> V
 
 fn from_ramp(
     job: &Job,
-    ramp: Ramp,
+    mut ramp: Ramp,
     mut record: Provenance,
     ramp_product: Option<&PathBuf>,
-    engine: &mut dyn Engine,
-    checksums: &mut Checksums,
+    session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
+    let engine = &mut *session.engine;
     let mut recipe = stage1_of(&job.recipe)?;
     record.warnings.clone_from(&ramp.warnings);
     leave_done(&mut recipe, &ramp, &mut record.warnings);
@@ -190,6 +207,10 @@ fn from_ramp(
     }
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
         wanted.remove("bias");
+    }
+    let sirs = |s: &Refpix| s.refpix_algorithm == RefpixAlgorithm::Sirs;
+    if recipe.active(|s| matches!(s, Step::Refpix(r) if sirs(r)).then_some(s)).is_none() {
+        wanted.remove("refpix");
     }
     let linearity = recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_some();
     // How it stretched the noise of the reads is wanted of a polynomial applied before.
@@ -205,12 +226,15 @@ fn from_ramp(
     if recipe.active(|s| matches!(s, Step::DarkRamp(_)).then_some(s)).is_none() {
         wanted.remove("dark");
     }
-    // Methods of other programs have their noise too: nothing for the rounding.
-    let theirs = recipe.steps.iter().any(|s| match s {
-        Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
-        Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
-        _ => false,
-    });
+    // Methods of other programs have their noise too: nothing for the rounding. They need
+    // evenly spaced reads.
+    let theirs = theirs(&recipe);
+    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None }).cloned();
+    if let Some(step) = &dq_init
+        && let Some(selected) = dq_init::select(&ramp, step, theirs)?
+    {
+        ramp = selected;
+    }
     let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
     let integer = rounded && !theirs;
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
@@ -220,31 +244,47 @@ fn from_ramp(
         _ => true,
     };
     let needed: Vec<&str> =
-        ["mask", "bias", "saturation", "ipc", "gain", "readnoise", "nonlin", "invlin", "dark"]
+        ["mask", "bias", "saturation", "ipc", "refpix", "gain", "readnoise", "nonlin", "invlin", "dark"]
             .into_iter()
             .filter(|t| wanted.contains_key(*t))
             .filter(taken)
             .collect();
     cal.without(&recipe);
+    let windows = match &dq_init {
+        Some(step) if step.mask_guide_windows => dq_init::mask_guide_windows(&ramp, &mut cal)?,
+        _ => None,
+    };
     if linearity && let Some(nonlin) = wanted.get("nonlin") {
         cal.check_zero_point(nonlin)?;
     }
     let mut plan = Plan::new(&recipe, &cal);
-    let stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
+    let mut glow = None;
+    if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
+        glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated);
+        match &glow {
+            Some(found) => record.warnings.extend(found.warnings.iter().cloned()),
+            None => plan.left_out.push(("persistence", persistence::UNKNOWN.into())),
+        }
+    }
+    let mut stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
+    stream.take_zeroframe(&wanted, &recipe, detector, engine)?;
     record.warnings.extend(stream.calibration().warnings.iter().cloned());
     for (name, value) in &stream.calibration().defaults {
         record.defaults.push(format!("{name} = {value}"));
     }
     for step in &recipe.steps {
         let left = plan.left_out.iter().find(|(name, _)| *name == step.name());
+        // Of one file alone, nobody expects to know what came before it.
+        let expected = recipe.steps.len() > 1 && step.name() == "persistence";
         if let Some((name, why)) = left
             && !step.skip()
+            && !expected
         {
             record.warnings.push(format!("{name} skipped: {why}"));
         }
         record.step(step, if step.skip() || left.is_some() { Status::Skipped } else { Status::Complete });
     }
-    note_references(&mut record, job, &needed, checksums)?;
+    note_references(&mut record, job, &needed, session.checksums)?;
     if plan.fits() && ramp.reads < 2 {
         return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
     }
@@ -252,9 +292,16 @@ fn from_ramp(
     // As the array has them, under our names: JWST's NGROUPS counts reads.
     header.set("NGROUPS", ramp.ramps, "ramps (reset to reset)");
     header.set("NREADS", ramp.reads, "reads a ramp");
-    if let Some((pixels, scatter)) = stream.offsets {
-        header.set("NREFPIX", pixels, "usable reference pixels");
-        header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");
+    if let Some(report) = stream.offsets {
+        report.describe(&mut header, &ramp);
+    }
+    if let Some(pixels) = windows {
+        header.set("NGUIDE", pixels, "pixels of guide windows, masked");
+    }
+    if let Some(found) = &glow {
+        header.set("NPERSIST", found.pixels, "pixels that saturated shortly before");
+        header.set("NPEREXP", found.history.len(), "earlier exposures looked at");
+        found.history.iter().for_each(|line| header.history(line));
     }
     if !plan.fits() {
         let Some(path) = ramp_product else {
@@ -279,7 +326,20 @@ fn from_ramp(
         return Ok(Made::Ramp(path, record.warnings.clone()));
     }
     let share = if job.save_ramps { 0.5 } else { 1.0 };
-    let rate = stream.rates(engine, &|f| progress(share * f))?;
+    let (rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
+    let step = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
+    let listed = step.is_some_and(|j| j.save_jumps);
+    let jumps = found.map(|found| JumpList::new(found, &ramp));
+    if let Some(jumps) = &jumps {
+        jumps.count(&mut header);
+    } else if stream.lists_jumps() {
+        record.warnings.push(
+            "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the read noise \
+             right?"
+                .into(),
+        );
+    }
+    let jumps = jumps.filter(|_| listed);
     let mut ramps = Vec::new();
     if job.save_ramps {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
@@ -297,6 +357,7 @@ fn from_ramp(
         counts,
         common: Vec::new(),
         ramps,
+        jumps,
     })))
 }
 
@@ -357,6 +418,7 @@ fn from_image(
         counts: false,
         common: Vec::new(),
         ramps: Vec::new(),
+        jumps: None,
     })
 }
 
@@ -414,6 +476,9 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Jo
         extra: None,
     };
     let mut written = Vec::new();
+    if let Some(jumps) = level1.jumps.take() {
+        written.push(jumps.write(&jump_list::path_for(path), &About { unit: "", wcs: None, ..about })?);
+    }
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);
     }

@@ -58,6 +58,15 @@ pub(super) fn write(
             })
         })
     })?;
+    if stream.has_zeroframe() {
+        w.image_in_parts("ZEROFRAME", &unit, &[ramp.ramps, ramp.ny, ramp.nx], Pixels::F32(&[]), |parts| {
+            stream.zeroframes(engine, &mut |rows, values| {
+                values.chunks(rows.len() * ramp.nx).enumerate().try_for_each(|(r, frame_of)| {
+                    parts.put(r * frame + rows.start * ramp.nx, Pixels::F32(frame_of))
+                })
+            })
+        })?;
+    }
     let mut bits = Header::new();
     dq::describe(&mut bits);
     if let Some(dark) = cal.average_dark() {

@@ -26,6 +26,7 @@ pub const REFTYPES: &[&str] = &[
     "saturation",
     "ipc",
     "bias",
+    "refpix",
     "nonlin",
     "invlin",
     "gain",

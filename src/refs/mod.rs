@@ -30,6 +30,7 @@ mod nonlin;
 mod open;
 mod plane;
 mod reftype;
+mod sirs;
 
 use std::path::PathBuf;
 
@@ -46,6 +47,7 @@ pub use nonlin::{NonlinFile, ZeroPoint};
 pub use open::Frame;
 pub use plane::{MaskFile, PlaneFile};
 pub use reftype::canonical_reftype;
+pub use sirs::SirsKernels;
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +55,7 @@ pub struct Candidate {
     /// Where it is (or, for a master still to be made, will be).
     pub path: PathBuf,
     /// Canonical reference type (`dark`, `flat`, `sky`, `bias`, `nonlin`,
-    /// `invlin`, `ipc`, `gain`, `readnoise`, `saturation`, `mask`, `lenspx`).
+    /// `invlin`, `ipc`, `refpix`, `gain`, `readnoise`, `saturation`, `mask`, `lenspx`).
     pub reftype: String,
     /// The facts it is selected by.
     pub meta: Meta,

@@ -16,6 +16,7 @@ pub fn canonical_reftype(text: &str) -> Option<&'static str> {
         "dark" => "dark",
         "flat" | "flatfield" => "flat",
         "sky" => "sky",
+        "refpix" | "sirskernel" => "refpix",
         "lenspx" | "len-spx" | "spx" | "rectmat" => "lenspx",
         "wavemap" => "wavemap",
         "telluric" => "telluric",

@@ -9,7 +9,9 @@ mod corrections;
 use std::ops::Range;
 
 use super::super::calibration::Calibration;
+use super::jumps::{Found, Noise, Seen};
 use super::plan::threshold_two;
+use super::touched::Marks;
 use super::{Plan, Slot, Stream, place};
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
@@ -19,7 +21,7 @@ use crate::input::Ramp;
 use crate::kernels::jump_spread::{self, JUMP_SPREAD};
 use crate::kernels::likely::{self, LIKELY};
 use crate::kernels::ols_c::{self, OLS_C};
-use crate::kernels::ramp::{Encoding, OUT_PLANES, Params, RAMP, flag, stage};
+use crate::kernels::ramp::{OUT_PLANES, Params, RAMP, Tables, flag, stage};
 use crate::kernels::two_point::{self, TWO_POINT, mode};
 use corrections::Corrections;
 
@@ -34,6 +36,7 @@ pub(super) struct Chain {
     pub(super) corrections: Corrections,
     jump: Option<Jump>,
     fit: Fit,
+    zeroframe: bool,
 }
 
 /// The fit after it.
@@ -75,6 +78,7 @@ impl Chain {
     /// Takes the fit, where it is one of its own. Says whether that finds its own jumps.
     pub(super) fn fit_with(&mut self, step: &RampFit) -> bool {
         let suppress = step.suppress_one_group;
+        self.zeroframe = step.use_zeroframe;
         match step.algorithm {
             Algorithm::OlsC => self.fit = Fit::OlsC { suppress },
             Algorithm::Likely => {
@@ -86,6 +90,16 @@ impl Chain {
             _ => {}
         }
         false
+    }
+
+    /// Whether the fit takes first frames of a `ramp` that has them.
+    pub(super) fn takes_zeroframe(&self, ramp: &Ramp) -> bool {
+        self.zeroframe
+            && match self.fit {
+                Fit::Ramp => false,
+                Fit::OlsC { suppress } => !suppress,
+                Fit::Likely { .. } => ramp.nsample.first().is_some_and(|n| *n > 1),
+            }
     }
 
     /// Rows around a chunk beside those of the growth of saturation.
@@ -109,6 +123,11 @@ impl Chain {
         if matches!(self.fit, Fit::OlsC { .. }) && even(ramp).is_none() {
             let message = "its reads are not evenly spaced averages of as many frames, which ols_c needs: \
                            take --steps.ramp_fit.algorithm=likelihood";
+            return Err(Error::input(&ramp.path, message));
+        }
+        if matches!(self.fit, Fit::OlsC { suppress: false }) && ramp.times.first() <= Some(&0.0) {
+            let message = "its first read is taken at the reset (0 s), so it alone gives no rate: take \
+                           --steps.ramp_fit.suppress_one_group=true";
             return Err(Error::input(&ramp.path, message));
         }
         let total = ramp.ramps * ramp.reads;
@@ -165,47 +184,87 @@ impl Chunk {
         self.slot.free(engine);
         self.more.into_iter().for_each(|b| engine.free(b));
     }
+
+    fn seen<'a>(&self, values: &'a [f32], flags: &'a [u32], nx: usize) -> Seen<'a> {
+        Seen { values, flags, width: self.grid.len() * nx }
+    }
 }
 
 impl Stream<'_> {
-    /// The rates of the whole frame through stored ramps.
-    pub(super) fn chained_rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
-        let nx = self.ramp.nx;
-        let mut rate = self.empty();
-        let tables = engine.buffer_of_f32(&self.tables)?;
+    /// The rates of the whole frame through stored ramps, and the jumps.
+    pub(super) fn chained_rates(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        progress: &dyn Fn(f64),
+        (rate, found): (&mut Rate, &mut Found),
+    ) -> Result<()> {
         let chunks = self.chunks();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let out = engine.allocate(self.params.out_planes() * rows.len() * nx)?;
-            self.fit_chunk(engine, tables, &chunk, out)?;
-            engine.download_with(out, &mut |w| place(w, &mut rate, rows.start * nx..rows.end * nx))?;
-            engine.free(out);
+            self.fit_chunk(engine, tables, &chunk, rate)?;
+            if self.spread.is_some() {
+                let (values, flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
+                let seen = chunk.seen(&values, &flags, self.ramp.nx);
+                self.see_stored(&seen, chunk.grid.start * self.ramp.nx, rows.clone(), (rate, found))?;
+            }
             chunk.free(engine);
-            progress((i + 1) as f64 / chunks.len() as f64);
+            progress((i + 1) as f64 / chunks.len() as f64 * 0.9);
         }
-        engine.free(tables);
-        Ok(rate)
+        Ok(())
+    }
+
+    /// Fits the chunks again in which jumps took something with them.
+    pub(super) fn chained_again(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        marks: &Marks,
+        (rate, found): (&mut Rate, &mut Found),
+    ) -> Result<()> {
+        let nx = self.ramp.nx;
+        for rows in self.chunks().into_iter().filter(|r| marks.any(r.start * nx..r.end * nx)) {
+            let chunk = self.chunk(engine, tables, rows.clone())?;
+            let (values, mut flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
+            let (width, first) = (chunk.grid.len() * nx, chunk.grid.start * nx);
+            let new = self.mark(marks, (&mut flags, width, first), rows.start * nx..rows.end * nx);
+            engine.upload(chunk.flags, &flags)?;
+            self.fit_chunk(engine, tables, &chunk, rate)?;
+            let noise = Noise::of(self, rows)?;
+            let seen = chunk.seen(&values, &flags, nx);
+            for (p, new) in new {
+                let jumps =
+                    new.into_iter().map(|(k, kind)| noise.jump(self, &seen, p - first, p, k, rate, kind));
+                found.jumps.extend(jumps);
+            }
+            chunk.free(engine);
+        }
+        Ok(())
     }
 
     /// The ramp after its jumps; see [`Stream::ramps`].
     pub(super) fn chained_ramps(
         &self,
         engine: &mut dyn Engine,
+        tables: Buffer,
+        marks: Option<&Marks>,
         sink: &mut dyn FnMut(Range<usize>, &[f32], &[u32]) -> Result<()>,
     ) -> Result<()> {
         let nx = self.ramp.nx;
-        let tables = engine.buffer_of_f32(&self.tables)?;
         for rows in self.chunks() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let (values, flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
+            let (values, mut flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
             let inner = (rows.start - chunk.grid.start) * nx..(rows.end - chunk.grid.start) * nx;
             let pixels = chunk.grid.len() * nx;
+            if let Some(marks) = marks {
+                let first = chunk.grid.start * nx;
+                self.mark(marks, (&mut flags, pixels, first), rows.start * nx..rows.end * nx);
+            }
             let values: Vec<f32> = values.chunks(pixels).flat_map(|r| &r[inner.clone()]).copied().collect();
             let flags: Vec<u32> = flags.chunks(pixels).flat_map(|r| &r[inner.clone()]).copied().collect();
             chunk.free(engine);
             sink(rows, &values, &flags)?;
         }
-        engine.free(tables);
         Ok(())
     }
 
@@ -317,22 +376,32 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Fits the chunk's own rows.
-    fn fit_chunk(&self, engine: &mut dyn Engine, tables: Buffer, chunk: &Chunk, out: Buffer) -> Result<()> {
+    /// Fits the chunk's own rows, into those of `rate`.
+    fn fit_chunk(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        chunk: &Chunk,
+        rate: &mut Rate,
+    ) -> Result<()> {
         let (ramp, nx) = (self.ramp, self.ramp.nx);
         let (items, pixels) = (chunk.rows.len() * nx, chunk.grid.len() * nx);
+        let out = engine.allocate(self.params.out_planes() * items)?;
         let skip = (chunk.rows.start - chunk.grid.start) * nx;
         let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
-        let mut extra = Vec::new();
+        let mut extra = vec![out];
         let mut buffers = vec![chunk.values, chunk.flags, chunk.slot.cal, tables];
         let mut constants = vec![("NREADS", self.nreads)];
         let plane = chunk.grid.start * nx..chunk.grid.end * nx;
         let dark = self.cal.average_dark().map(|d| &d[plane]);
-        let own = Params { items: items as u32, ..self.params };
+        let counts = self.params.counts;
+        let zero = self.zero_rows(engine, &chunk.grid)?;
         if self.chain.fit != Fit::Ramp {
-            let buffer = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
-            extra.push(buffer);
-            buffers.extend([buffer, out]);
+            let dark = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
+            let zero = engine.buffer_of_f32(zero.as_deref().unwrap_or(&[0.0]))?;
+            extra.extend([dark, zero]);
+            buffers.extend([dark, zero, out]);
+            constants.push(("NRAMPS", ramps.next_power_of_two()));
         }
         let common = (items as u32, pixels as u32, skip as u32);
         let (kernel, params) = match self.chain.fit {
@@ -347,11 +416,13 @@ impl Stream<'_> {
                     first,
                     last,
                     suppress_one_group: u32::from(suppress),
-                    counts: own.counts,
+                    counts,
                     dark: u32::from(dark.is_some()),
                     group_time: even(ramp).unwrap_or(1.0) as f32,
                     first_time: ramp.times[0] as f32,
                     frames: f32::from(ramp.nsample[0]),
+                    zero: u32::from(zero.is_some()),
+                    frame_time: ramp.zeroframe.as_ref().map_or(1.0, |z| z.times[0]) as f32,
                 };
                 (&OLS_C, bytemuck::cast_slice(&[params]).to_vec())
             }
@@ -361,42 +432,55 @@ impl Stream<'_> {
                     pixels: common.1,
                     skip: common.2,
                     ramps,
-                    reads,
-                    counts: own.counts,
+                    reads: reads + u32::from(zero.is_some()),
+                    counts,
                     dark: u32::from(dark.is_some()),
                     threshold_one: one as f32,
                     threshold_two: two as f32,
+                    zero: u32::from(zero.is_some()),
+                    frames: f32::from(ramp.nsample[0]),
                 };
-                constants.push(("NRAMPS", ramps.next_power_of_two()));
+                if zero.is_some() {
+                    let split = engine.buffer_of(&self.split_tables().to_words())?;
+                    extra.push(split);
+                    buffers[3] = split;
+                    constants[0].1 = (ramps * params.reads).next_power_of_two().max(4);
+                }
                 (&LIKELY, bytemuck::cast_slice(&[params]).to_vec())
             }
             Fit::Ramp => {
                 let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
-                extra.extend([engine.buffer_of(&list)?, engine.allocate(1)?]);
-                buffers.extend([extra[0], out, extra[1]]);
-                let params = Params {
-                    nx: nx as u32,
-                    rows: chunk.grid.len() as u32,
-                    row0: chunk.grid.start as u32,
-                    stride_ramp: reads * pixels as u32,
-                    stride_read: pixels as u32,
-                    stride_y: nx as u32,
-                    stride_x: 1,
-                    encoding: Encoding::Native as u32,
-                    listed: 1,
-                    stages: stage::FIT | stage::FLAGS_IN | self.noise(),
-                    ..own
-                };
+                let (list, none) = (engine.buffer_of(&list)?, engine.allocate(1)?);
+                extra.extend([list, none]);
+                buffers.extend([list, out, none]);
+                let params = Params { listed: 1, ..self.stored_params(items, pixels) };
                 (&RAMP, bytemuck::cast_slice(&[params]).to_vec())
             }
         };
         engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;
+        let own = chunk.rows.start * nx..chunk.rows.end * nx;
+        engine.download_with(out, &mut |w| place(w, rate, own.clone()))?;
         extra.into_iter().for_each(|b| engine.free(b));
         Ok(())
     }
 
+    /// The tables of ramps whose first average is its first frame and the rest.
+    fn split_tables(&self) -> Tables<f64> {
+        let ramp = self.ramp;
+        let (mut times, mut frames) = (Vec::new(), Vec::new());
+        for (r, (t, n)) in ramp.times.chunks(ramp.reads).zip(ramp.nsample.chunks(ramp.reads)).enumerate() {
+            let first = ramp.zeroframe.as_ref().map_or(t[0], |z| z.times[r]);
+            let all = f64::from(n[0]);
+            times.extend([first, (all * t[0] - first) / (all - 1.0)]);
+            times.extend(&t[1..]);
+            frames.extend([1, n[0] - 1]);
+            frames.extend(&n[1..]);
+        }
+        Tables::new(&times, &frames, ramp.frame_time, ramp.reads + 1)
+    }
+
     /// What the kernel must know of the noise of a ramp that is corrected already.
-    fn noise(&self) -> u32 {
+    pub(super) fn noise(&self) -> u32 {
         let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0
             || self.chain.corrections.inverse > 0;
         let linearised = if linear { stage::LINEARISED } else { 0 };
