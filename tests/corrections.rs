@@ -102,6 +102,40 @@ fn dark_ramps_are_stcals() {
     }
 }
 
+/// A dark whose reads lie otherwise in time is taken at the times of the frames.
+#[test]
+fn a_dark_sampled_otherwise_is_taken_at_the_frames_times() {
+    let (ny, nx) = (3usize, 5usize);
+    let n = ny * nx;
+    let signal = |p: usize, t: f64| 40.0 + (2.0 + p as f64) * t;
+    let dark_times: Vec<f64> = vec![0.7, 2.0, 5.5, 9.0];
+    let dark: Vec<f32> = dark_times.iter().flat_map(|t| (0..n).map(move |p| signal(p, *t) as f32)).collect();
+    // Averages of 1, 3 and 2 frames 0.5 s apart, the last beyond the dark.
+    let (means, counts) = ([1.0, 4.0, 10.0], [1i16, 3, 2]);
+    let data: Vec<f32> =
+        means.iter().flat_map(|t| (0..n).map(move |p| (7000.0 + signal(p, *t)) as f32)).collect();
+    for device in devices() {
+        let mut job = job(&device);
+        let planes = [
+            ("TIMES", &[4usize][..], Pixels::F64(&dark_times)),
+            ("DATA", &[4, ny, nx][..], Pixels::F32(&dark)),
+        ];
+        job.reference("dark", &[], &planes);
+        let (_dir, fits) = job.run(
+            "dark_ramp",
+            &[("TFRAME", Value::from(0.5))],
+            &[
+                ("DATA", &[1, 3, ny, nx], Pixels::F32(&data)),
+                ("TIMES", &[1, 3], Pixels::F64(&means)),
+                ("NSAMPLE", &[1, 3], Pixels::I16(&counts)),
+            ],
+        );
+        near(&numbers(&fits, "DATA"), &vec![7000.0; 3 * n], 0.0, 2e-3, "what is left");
+        let rate: Vec<f64> = (0..n).map(|p| 2.0 + p as f64).collect();
+        near(&numbers(&fits, "AVERAGE_DARK_CURRENT"), &rate, 1e-4, 0.0, "the dark current");
+    }
+}
+
 #[test]
 fn charge_migration_is_jwsts() {
     let cases = Case::all("charge_migration");

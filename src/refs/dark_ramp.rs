@@ -247,13 +247,9 @@ fn own_times(r: &Reference, (ramps, reads): (usize, usize), science: &Sampling<'
         let middle = science.times.iter().map(|t| vec![*t]).collect();
         return Ok(Clock { dark: (0..reads).map(line).collect(), science: middle });
     };
-    // Frames are counted where both ramps do, whatever a frame lasts.
-    let even = science.times.chunks(per_ramp).all(|t| {
-        let step = t[1.min(t.len() - 1)] - t[0];
-        t.windows(2).all(|w| (w[1] - w[0] - step).abs() <= 1e-3 * step)
-    });
-    let own = Pattern::of(science.header)
-        .filter(|p| even && science.frames.iter().all(|n| usize::from(*n) == p.frames));
+    // Frames are counted where both ramps do, unless theirs do not last alike.
+    let alike = |a: Option<f64>| a.zip(dark.frame).is_none_or(|(a, b)| (a - b).abs() <= 1e-3 * b);
+    let own = Pattern::of(science.header).filter(|p| alike(p.frame) && p.is_that_of(science));
     if let Some(own) = own {
         let frames = |k: usize| {
             let first = own.start(k % per_ramp);
@@ -262,7 +258,10 @@ fn own_times(r: &Reference, (ramps, reads): (usize, usize), science: &Sampling<'
         let science = (0..science.times.len()).map(frames).collect();
         return Ok(Clock { dark: (0..reads).map(|g| dark.mean(g)).collect(), science });
     }
-    let frame = dark.frame.or((science.frame_time > 0.0).then_some(science.frame_time)).ok_or_else(|| {
+    // A first read that is one frame was taken a frame after the reset.
+    let single = science.frames.iter().all(|n| *n <= 1).then_some(science.times[0]);
+    let theirs = science.header.number("TFRAME").or(Some(science.frame_time)).filter(|t| *t > 0.0);
+    let frame = dark.frame.or(theirs).or(single).ok_or_else(|| {
         r.error("says in NFRAMES how its reads were taken but not when: add TFRAME (s) or an HDU TIMES")
     })?;
     Ok(Clock { dark: (0..reads).map(|g| dark.mean(g) * frame).collect(), science: all() })
@@ -272,7 +271,10 @@ fn own_times(r: &Reference, (ramps, reads): (usize, usize), science: &Sampling<'
 struct Pattern {
     frames: usize,
     gap: usize,
+    /// Seconds from frame to frame.
     frame: Option<f64>,
+    /// Seconds from read to read.
+    group: Option<f64>,
 }
 
 impl Pattern {
@@ -282,7 +284,21 @@ impl Pattern {
             frames: whole("NFRAMES")?.max(1),
             gap: whole("GROUPGAP").unwrap_or(0),
             frame: h.number("TFRAME").filter(|t| *t > 0.0),
+            group: h.number("TGROUP").filter(|t| *t > 0.0),
         })
+    }
+
+    /// Whether all reads of a ramp are still there, as the header counts them.
+    fn is_that_of(&self, science: &Sampling<'_>) -> bool {
+        let near = |a: f64, b: f64| (a - b).abs() <= 1e-3 * b;
+        let reads = science.times.len() / science.ramps.max(1);
+        science.frames.iter().all(|n| usize::from(*n) == self.frames)
+            && science.times.chunks(reads).all(|t| {
+                let step = t.get(1).map(|second| second - t[0]);
+                let group = self.group.or(step);
+                self.frame.is_none_or(|f| near(t[0], self.mean(0) * f))
+                    && t.windows(2).all(|w| group.is_none_or(|g| near(w[1] - w[0], g)))
+            })
     }
 
     /// The number, from 1, of the first frame of read `k`.
