@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use super::calibration::Calibration;
 use super::job::Job;
+use super::jump_list::{self, JumpList};
 use super::persistence::{self, Saturated};
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
-use super::stage1::{Plan, Stream};
+use super::stage1::{Plan, Stream, theirs};
 use super::wcs::{self, Grid};
 use super::{dq_init, ramp_file, ramp_rates};
-use crate::config::{Algorithm, JumpMethod, RateUnits, Recipe, Step};
+use crate::config::{RateUnits, Recipe, Refpix, RefpixAlgorithm, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub(super) struct Level1 {
     pub(super) common: Vec<f32>,
     /// The rates of its ramps, where they are to be written and not yet are.
     pub(super) ramps: Vec<Rate>,
+    /// Its jumps, where they are to be written and not yet are.
+    pub(super) jumps: Option<JumpList>,
 }
 
 /// What became of an exposure.
@@ -105,9 +108,12 @@ pub(super) fn is_stage1(step: &Step) -> bool {
         step,
         Step::DqInit(_)
             | Step::Saturation(_)
+            | Step::Ipc(_)
             | Step::Bias(_)
             | Step::Refpix(_)
             | Step::Linearity(_)
+            | Step::DarkRamp(_)
+            | Step::ChargeMigration(_)
             | Step::Persistence(_)
             | Step::Jump(_)
             | Step::RampFit(_)
@@ -156,6 +162,7 @@ pub(super) fn level1(
                 fresh: false,
                 common: file.common,
                 ramps: Vec::new(),
+                jumps: None,
             })))
         }
     }
@@ -194,24 +201,34 @@ fn from_ramp(
     leave_done(&mut recipe, &ramp, &mut record.warnings);
     let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
     let mut wanted = job.references.clone();
-    if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
+    // Where the reference pixels are, ipc asks the mask too.
+    if recipe.active(|s| matches!(s, Step::DqInit(_) | Step::Ipc(_)).then_some(s)).is_none() {
         wanted.remove("mask");
     }
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
         wanted.remove("bias");
+    }
+    let sirs = |s: &Refpix| s.refpix_algorithm == RefpixAlgorithm::Sirs;
+    if recipe.active(|s| matches!(s, Step::Refpix(r) if sirs(r)).then_some(s)).is_none() {
+        wanted.remove("refpix");
     }
     let linearity = recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_some();
     // How it stretched the noise of the reads is wanted of a polynomial applied before.
     if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
         wanted.remove("nonlin");
     }
-    // Methods of other programs have their noise too: nothing for the rounding.
-    let theirs = recipe.steps.iter().any(|s| match s {
-        Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
-        Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
-        _ => false,
-    });
-    // Their methods need evenly spaced reads.
+    if !linearity {
+        wanted.remove("invlin");
+    }
+    if recipe.active(|s| matches!(s, Step::Ipc(_)).then_some(s)).is_none() {
+        wanted.remove("ipc");
+    }
+    if recipe.active(|s| matches!(s, Step::DarkRamp(_)).then_some(s)).is_none() {
+        wanted.remove("dark");
+    }
+    // Methods of other programs have their noise too: nothing for the rounding. They need
+    // evenly spaced reads.
+    let theirs = theirs(&recipe);
     let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None }).cloned();
     if let Some(step) = &dq_init
         && let Some(selected) = dq_init::select(&ramp, step, theirs)?
@@ -220,11 +237,18 @@ fn from_ramp(
     }
     let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
     let integer = rounded && !theirs;
-    let needed: Vec<&str> = ["mask", "bias", "saturation", "gain", "readnoise", "nonlin"]
-        .into_iter()
-        .filter(|t| wanted.contains_key(*t))
-        .collect();
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
+    let taken = |reftype: &&str| match *reftype {
+        "invlin" => cal.inverse() > 0,
+        "dark" => cal.dark_ramp().is_some(),
+        _ => true,
+    };
+    let needed: Vec<&str> =
+        ["mask", "bias", "saturation", "ipc", "refpix", "gain", "readnoise", "nonlin", "invlin", "dark"]
+            .into_iter()
+            .filter(|t| wanted.contains_key(*t))
+            .filter(taken)
+            .collect();
     cal.without(&recipe);
     let windows = match &dq_init {
         Some(step) if step.mask_guide_windows => {
@@ -271,9 +295,8 @@ fn from_ramp(
     // As the array has them, under our names: JWST's NGROUPS counts reads.
     header.set("NGROUPS", ramp.ramps, "ramps (reset to reset)");
     header.set("NREADS", ramp.reads, "reads a ramp");
-    if let Some((pixels, scatter)) = stream.offsets {
-        header.set("NREFPIX", pixels, "usable reference pixels");
-        header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");
+    if let Some(report) = stream.offsets {
+        report.describe(&mut header, &ramp);
     }
     if let Some(pixels) = windows {
         header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
@@ -306,7 +329,20 @@ fn from_ramp(
         return Ok(Made::Ramp(path, record.warnings.clone()));
     }
     let share = if job.save_ramps { 0.5 } else { 1.0 };
-    let rate = stream.rates(engine, &|f| progress(share * f))?;
+    let (rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
+    let step = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
+    let listed = step.is_some_and(|j| j.save_jumps);
+    let jumps = found.map(|found| JumpList::new(found, &ramp));
+    if let Some(jumps) = &jumps {
+        jumps.count(&mut header);
+    } else if stream.lists_jumps() {
+        record.warnings.push(
+            "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the read noise \
+             right?"
+                .into(),
+        );
+    }
+    let jumps = jumps.filter(|_| listed);
     let mut ramps = Vec::new();
     if job.save_ramps {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
@@ -324,6 +360,7 @@ fn from_ramp(
         counts,
         common: Vec::new(),
         ramps,
+        jumps,
     })))
 }
 
@@ -396,6 +433,7 @@ fn from_image(
         counts: false,
         common: Vec::new(),
         ramps: Vec::new(),
+        jumps: None,
     })
 }
 
@@ -453,6 +491,9 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Jo
         extra: None,
     };
     let mut written = Vec::new();
+    if let Some(jumps) = level1.jumps.take() {
+        written.push(jumps.write(&jump_list::path_for(path), &About { unit: "", wcs: None, ..about })?);
+    }
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);
     }

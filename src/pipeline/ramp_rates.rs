@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::calibration::Calibration;
 use super::product::{About, primary, variance_header};
-use super::stage1::{Plan, Stream};
+use super::stage1::{Plan, Stream, theirs};
 use crate::config::{Detector, Recipe};
 use crate::datamodel::{Rate, dq};
 use crate::engine::Engine;
@@ -33,7 +33,12 @@ pub(super) fn each(
     (0..ramps)
         .map(|k| {
             let one = ramp.alone(k)?;
-            let mut cal = Calibration::open(references, &one, detector, one.encoding != Encoding::F32)?;
+            let mut cal = Calibration::open(
+                references,
+                &one,
+                detector,
+                one.encoding != Encoding::F32 && !theirs(recipe),
+            )?;
             cal.without(recipe);
             cal.mark_as(whole);
             let mut plan = Plan::new(recipe, &cal);

@@ -21,6 +21,8 @@ pub(super) struct Corrected {
     /// Headers of the inputs as they came: the corrected ramps' own speak of
     /// references that a measurement does not use.
     headers: Vec<Header>,
+    /// Whether all inputs hold whole numbers, whose rounding is noise of its own.
+    pub(super) whole: bool,
     /// What the user should know, as sentences.
     pub(super) warnings: Vec<String>,
     /// Removed with all its ramps in the end.
@@ -72,6 +74,7 @@ impl Corrected {
         let groups = exposure::exposures(&job.inputs);
         let (mut ramps, mut names, mut warnings): (Vec<Ramp>, Vec<PathBuf>, Vec<String>) = Default::default();
         let mut headers = Vec::new();
+        let mut whole = true;
         for (i, files) in groups.iter().enumerate() {
             let name = files.first().cloned().unwrap_or_default();
             let path = folder.0.join(format!("{i}.fits"));
@@ -81,6 +84,7 @@ impl Corrected {
             let Raw::Ramp(raw) = input::open(&name, &job.instrument, &options)? else {
                 return Err(no_reads());
             };
+            whole &= raw.encoding != Encoding::F32;
             headers.push(raw.header);
             let Made::Ramp(path, said) = exposure::level1(job, files, Some(&path), session, &share)? else {
                 return Err(no_reads());
@@ -104,7 +108,7 @@ impl Corrected {
         if ramps.is_empty() {
             return Err(Error::NothingToReduce("no ramps to measure".into()));
         }
-        Ok(Corrected { ramps, names, headers, warnings, _folder: folder })
+        Ok(Corrected { ramps, names, headers, whole, warnings, _folder: folder })
     }
 
     /// Rows and columns.
