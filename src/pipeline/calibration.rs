@@ -401,6 +401,11 @@ impl<'a> Calibration<'a> {
         self.marked.sort_unstable();
     }
 
+    /// Marks the pixels that `other`, of the same frame, has marked.
+    pub fn mark_as(&mut self, other: &Calibration<'_>) {
+        self.marked.clone_from(&other.marked);
+    }
+
     /// The saturation level of rows `rows`, raw DN; pixels never saturate above f32::MAX.
     pub fn saturation(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let n = rows.len() * self.nx;

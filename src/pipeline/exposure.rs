@@ -251,9 +251,12 @@ fn from_ramp(
             .collect();
     cal.without(&recipe);
     let windows = match &dq_init {
-        Some(step) if step.mask_guide_windows => dq_init::mask_guide_windows(&ramp, &mut cal)?,
+        Some(step) if step.mask_guide_windows => {
+            dq_init::guide_windows(&ramp.path, &ramp.header, (ramp.ny, ramp.nx), &mut cal.warnings)?
+        }
         _ => None,
     };
+    cal.mark(windows.iter().flatten().copied(), dq_init::GUIDE_WINDOW);
     if linearity && let Some(nonlin) = wanted.get("nonlin") {
         cal.check_zero_point(nonlin)?;
     }
@@ -296,7 +299,7 @@ fn from_ramp(
         report.describe(&mut header, &ramp);
     }
     if let Some(pixels) = windows {
-        header.set("NGUIDE", pixels, "pixels of guide windows, masked");
+        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
     }
     if let Some(found) = &glow {
         header.set("NPERSIST", found.pixels, "pixels that saturated shortly before");
@@ -343,7 +346,7 @@ fn from_ramp(
     let mut ramps = Vec::new();
     if job.save_ramps {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
-        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, engine, &progress)?;
+        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, stream.calibration(), engine, &progress)?;
     }
     let counts = recipe
         .active(|s| if let Step::RampFit(f) = s { Some(f) } else { None })
@@ -394,6 +397,18 @@ fn from_image(
         flag(&mut rate, &mask);
         used.push("mask");
     }
+    let recipe = stage1_of(&job.recipe)?;
+    let mut header = image.header.clone();
+    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None });
+    if dq_init.is_some_and(|step| step.mask_guide_windows)
+        && let Some(pixels) =
+            dq_init::guide_windows(&image.path, &image.header, (image.ny, image.nx), &mut record.warnings)?
+    {
+        let mut bits = vec![0; image.ny * image.nx];
+        pixels.iter().for_each(|p| bits[*p as usize] = dq_init::GUIDE_WINDOW);
+        flag(&mut rate, &bits);
+        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
+    }
     record.warnings.extend(
         image
             .warnings
@@ -404,13 +419,13 @@ fn from_image(
             .cloned(),
     );
     // The readout did what it did of stage 1; only the mask is applied here.
-    for step in stage1_of(&job.recipe)?.steps {
-        let masked = matches!(step, Step::DqInit(_)) && used.contains(&"mask");
+    for step in recipe.steps {
+        let masked = matches!(step, Step::DqInit(_)) && (used.contains(&"mask") || header.has("NGUIDE"));
         record.step(&step, if masked { Status::Complete } else { Status::Skipped });
     }
     note_references(&mut record, job, &used, checksums)?;
     Ok(Level1 {
-        header: image.header.clone(),
+        header,
         meta: image.meta.clone(),
         rate,
         provenance: record,
