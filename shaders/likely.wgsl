@@ -90,13 +90,13 @@ fn jumps(n: u32, g: f32) -> f32 {
             break;
         }
         let best = omissions(n, s);
-        let single = best.one.gain > p.threshold_one && left > 1.5;
-        let pair = best.two.gain > p.threshold_two && left > 2.5;
+        let single = exceeds(best.one, p.threshold_one) && left > 1.5;
+        let pair = exceeds(best.two, p.threshold_two) && left > 2.5;
         if !single && !pair {
             break;
         }
-        let both = pair && !(single
-            && best.one.gain - p.threshold_one > best.two.gain - p.threshold_two);
+        let both = pair
+            && !(single && leads(best.one, best.two, p.threshold_one - p.threshold_two));
         var first = select(best.one.at, best.two.at, both);
         if left < 2.5 {
             first = larger(n);

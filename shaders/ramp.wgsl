@@ -266,9 +266,9 @@ fn jumps(n: u32, dark: f32) -> f32 {
         }
         let best = omissions(n, s);
         let left = count_used(n);
-        let single = best.one.gain > p.threshold_one && left > 2.5;
-        let double = best.two.gain > p.threshold_two && left > 3.5
-            && !(best.one.gain - p.threshold_one > best.two.gain - p.threshold_two);
+        let single = exceeds(best.one, p.threshold_one) && left > 2.5;
+        let double = exceeds(best.two, p.threshold_two) && left > 3.5
+            && !leads(best.one, best.two, p.threshold_one - p.threshold_two);
         if !single && !double {
             break;
         }

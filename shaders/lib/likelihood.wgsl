@@ -18,8 +18,9 @@ var<private> flink: array<f32, NREADS>;
 
 struct Sums { s0: f32, s1: f32, s2: f32 }
 
-// A best omission: gain in chi-squared, first difference dropped.
-struct Omission { gain: f32, at: u32 }
+// A best omission: gain in chi-squared of the better difference alone, what the
+// other of two adds to it, first difference dropped.
+struct Omission { gain: f32, extra: f32, at: u32 }
 struct Omissions { one: Omission, two: Omission }
 
 fn count_used(n: u32) -> f32 {
@@ -78,8 +79,15 @@ fn forward(n: u32, g: f32, a0: f32) -> Sums {
     return s;
 }
 
+fn exceeds(o: Omission, least: f32) -> bool { return o.gain + o.extra > least; }
+
+// Whether a's gain exceeds b's by more than `margin`.
+fn leads(a: Omission, b: Omission, margin: f32) -> bool {
+    return (a.gain - b.gain) + (a.extra - b.extra) > margin;
+}
+
 fn omissions(n: u32, s: Sums) -> Omissions {
-    var best = Omissions(Omission(0.0, 0u), Omission(0.0, 0u));
+    var best = Omissions(Omission(0.0, 0.0, 0u), Omission(0.0, 0.0, 0u));
     let inv_s0 = 1.0 / max(s.s0, TINY);
     let da = s.s1 * inv_s0;
     var gg = 0.0;
@@ -89,6 +97,7 @@ fn omissions(n: u32, s: Sums) -> Omissions {
     var v_next = 0.0;
     var p_next = 1.0;
     var used_next = 0.0;
+    var gain_next = 0.0;
     for (var j = n; j > 0u; j--) {
         let i = j - 1u;
         let off = -(link * q);
@@ -100,20 +109,26 @@ fn omissions(n: u32, s: Sums) -> Omissions {
         let p = max(q - h * h * inv_s0, TINY);
         let gain = v * v / p * used[i];
         if gain > best.one.gain {
-            best.one = Omission(gain, i);
+            best.one = Omission(gain, 0.0, i);
         }
         if t_pair(i) > 0.0 {
             let p12 = off - h * h_next * inv_s0;
-            let det = max(p * p_next - p12 * p12, TINY);
-            let both = (v * v * p_next - 2.0 * v * v_next * p12 + v_next * v_next * p) / det
-                * used[i] * used_next;
-            if both > best.two.gain {
-                best.two = Omission(both, i);
+            let first = gain > gain_next;
+            let one = select(vec2<f32>(v_next, p_next), vec2<f32>(v, p), first);
+            let two = select(vec2<f32>(v, p), vec2<f32>(v_next, p_next), first);
+            let share = p12 / one.y;
+            let rest = two.x - one.x * share;
+            let both = used[i] * used_next;
+            let extra = rest * rest / max(two.y - p12 * share, TINY) * both;
+            let pair = Omission(max(gain, gain_next) * both, extra, i);
+            if leads(pair, best.two, 0.0) {
+                best.two = pair;
             }
         }
         v_next = v;
         p_next = p;
         used_next = used[i];
+        gain_next = gain;
         link = flink[i];
     }
     return best;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ramps::{COLUMNS, Ramps};
 use crate::config::{Detector, Instrument, Overrides, Recipe};
@@ -43,7 +44,10 @@ impl Bench {
     pub(super) fn new(engine: Box<dyn Engine>) -> Result<Bench> {
         let off = BTreeMap::from([("skip".to_owned(), "true".to_owned())]);
         let recipe = Recipe::built_in("stage1")?.with(&Overrides::from([("refpix".to_owned(), off)]))?;
-        let folder = std::env::temp_dir().join(format!("irisgpu-bench-{}", std::process::id()));
+        // One process may hold several.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("irisgpu-bench-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         Ok(Bench { engine, instrument: Instrument::iris()?, recipe, folder })
     }

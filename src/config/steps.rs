@@ -243,6 +243,8 @@ steps! {
         /// Pixels around a saturated one that count as saturated from the same read on.
         n_pix_grow_sat: u32 = 1; Between(0.0, 100.0),
     }
+    /// Inter-pixel capacitance.
+    Ipc "ipc S_IPC" {}
     /// Subtraction of the bias image.
     Bias "bias S_BIAS" {}
     /// Reference-pixel correction.
@@ -264,7 +266,18 @@ steps! {
         sigreject: f64 = 4.0; Above(0.0),
     }
     /// Non-linearity polynomial.
-    Linearity "linearity S_NLCORR" {}
+    Linearity "linearity S_NLCORR" {
+        /// Correct averaged reads frame by frame, where the reference has the inverse
+        /// polynomial.
+        read_level: bool = true,
+    }
+    /// Subtraction of a dark ramp, read by read.
+    DarkRamp "dark_ramp S_DARKRP" {}
+    /// Reads in which charge has migrated to the neighbours.
+    ChargeMigration "charge_migration S_CHGMIG" {
+        /// Reads from the first above this level on are not used, DN.
+        signal_threshold: f64 = 25000.0; Above(0.0),
+    }
     /// Gain and read noise of the detector, from flat and dark ramps.
     PhotonTransfer "photon_transfer S_PHOTON" {
         /// Tiles across the readout channels; 0 for one a channel.
@@ -320,20 +333,48 @@ steps! {
         four_group_rejection_threshold: f64 = 5.0; Above(0.0),
         /// `two_point`: threshold (σ) with two usable differences.
         three_group_rejection_threshold: f64 = 6.0; Above(0.0),
-        /// `two_point`: flag the four neighbours of a jump too.
+        /// Flag the four neighbours of a jump too: with `two_point` those of jumps between
+        /// the two significances below, with `likelihood` where its leak matters.
         flag_4_neighbors: bool = true,
+        /// `likelihood`: part of a jump's charge that shows in each neighbour; null: as the
+        /// gain reference measured it (IPCX, IPCY), else 0.01; 0 after `ipc`.
+        neighbor_leak: Option<f64> = None; Between(0.0, 0.25),
         /// `two_point`: jumps of more σ than this leave their neighbours alone.
         max_jump_to_flag_neighbors: f64 = 1000.0; AtLeast(0.0),
         /// `two_point`: jumps of fewer σ than this leave their neighbours alone.
         min_jump_to_flag_neighbors: f64 = 10.0; AtLeast(0.0),
-        /// `two_point`: jumps from so many DN on flag the reads of the time after them.
+        /// Jumps from so many DN on flag the reads of the time after them.
         after_jump_flag_dn1: f64 = 0.0; AtLeast(0.0),
-        /// `two_point`: that time, s.
+        /// That time, s.
         after_jump_flag_time1: f64 = 0.0; AtLeast(0.0),
-        /// `two_point`: a second level, DN.
+        /// A second level, DN.
         after_jump_flag_dn2: f64 = 0.0; AtLeast(0.0),
-        /// `two_point`: its time, s.
+        /// Its time, s.
         after_jump_flag_time2: f64 = 0.0; AtLeast(0.0),
+        /// Flag the surroundings of snowballs and grow saturated cores.
+        expand_large_events: bool = false,
+        /// Snowballs: pixels of a jump, holes filled, from which on it is looked at.
+        min_jump_area: f64 = 5.0; AtLeast(0.0),
+        /// Snowballs: pixels that saturate at once, from which on they are a core.
+        min_sat_area: f64 = 1.0; AtLeast(0.0),
+        /// Snowballs: factor on the width of a jump.
+        expand_factor: f64 = 2.0; AtLeast(1.0),
+        /// Snowballs: only jumps around a core, unless near the edge.
+        sat_required_snowball: bool = true,
+        /// Snowballs: least width of a core that is grown, pixels.
+        min_sat_radius_extend: f64 = 2.5; AtLeast(0.0),
+        /// Snowballs: pixels that a core's width grows.
+        sat_expand: u32 = 2; Between(0.0, 1000.0),
+        /// Snowballs: within so many pixels of the edge no core is asked for.
+        edge_size: u32 = 25; AtLeast(0.0),
+        /// Snowballs: most pixels that a width grows to.
+        max_extended_radius: u32 = 200; Between(1.0, 10000.0),
+        /// Snowballs: flag cores in the next ramp, too.
+        mask_snowball_core_next_int: bool = true,
+        /// Snowballs: for so many seconds.
+        snowball_time_masked_next_int: f64 = 4000.0; AtLeast(0.0),
+        /// Write the list of jumps, jumps/..._jumps.fits beside the rate.
+        save_jumps: bool = true,
         /// `two_point`: fewer usable reads than this are not searched.
         minimum_groups: u32 = 3; AtLeast(0.0),
         /// `two_point`: ramps (or differences) from which jumps are clipped about
@@ -360,7 +401,7 @@ steps! {
         /// with the rate.
         pedestal: bool = false,
         /// What the pedestals are known to be, DN, where `pedestal_prior_err` says how well.
-        pedestal_prior: f64 = 0.0,
+        pedestal_prior: f64 = 0.0; Between(-1e9, 1e9),
         /// `likelihood`: 1 σ of that, DN: one more datum for the rate; null: nothing is known.
         pedestal_prior_err: Option<f64> = None; Above(0.0),
         /// `likely`: significance (σ) of its own jumps; null: 4.5 (gains in χ² of

@@ -25,7 +25,7 @@
 
 use super::layout::params;
 use super::ols_c::median;
-use super::ramp::likelihood::{Block, Omission};
+use super::ramp::likelihood::Block;
 use super::ramp::{Plane, Tables, flag};
 use super::real::Real;
 use super::stored::{Rate, Stored, fill, written};
@@ -235,14 +235,12 @@ impl<'a, T: Real> Source<'a, T> {
                 return Some(rate);
             }
             let (one, two) = w.block.omissions(t, &sums);
-            let pick = |o: &Omission<T, 1>, min: T, least: f32| {
-                if left >= T::of(least) && o.gain[0] > min { Some(o.gain[0] - min) } else { None }
-            };
-            let (single, pair) = (pick(&one, one_min, 2.0), pick(&two, two_min, 3.0));
+            let single = left >= T::of(2.0) && one.exceeds(0, one_min);
+            let pair = left >= T::of(3.0) && two.exceeds(0, two_min);
             let (at, width) = match (single, pair) {
-                (None, None) => return Some(rate),
-                (Some(a), Some(b)) if a > b => (one.at[0], 1),
-                (Some(_), None) => (one.at[0], 1),
+                (false, false) => return Some(rate),
+                (true, true) if one.leads(&two, 0, one_min - two_min) => (one.at[0], 1),
+                (true, false) => (one.at[0], 1),
                 _ => (two.at[0], 2),
             };
             let at = if left == T::of(2.0) { larger(&w.block) } else { at as usize };

@@ -167,3 +167,60 @@ fn fitramps_omissions_are_met_to_nine_digits() {
         }
     }
 }
+
+/// Ramps of `reads` averages of eight frames, 40 frames from read to read, each with
+/// one hit of 1e4 to 1e6 e- that falls between reads or inside one, which it splits.
+fn split_by_hits(pixels: usize, reads: usize) -> (Params, Vec<Vec<u32>>) {
+    let mut state = 17u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut normal = || (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+    let (frames, gap, noise, rate) = (8usize, 40usize, 12.0, 3.0);
+    let mut ramp = vec![0u32; reads * pixels];
+    for i in 0..pixels {
+        let charge = 10f64.powf(4.0 + 2.0 * (i % 97) as f64 / 97.0);
+        let hit = frames + (i * 7) % ((reads - 2) * gap);
+        let mut electrons = 0.0;
+        for k in 0..reads {
+            let mut mean = 0.0;
+            for frame in k * gap..k * gap + frames {
+                electrons += rate + rate.sqrt() * normal() * f64::from(u8::from(frame == k * gap));
+                let all = electrons + if frame >= hit { charge } else { 0.0 };
+                mean += (all + noise * normal()) / frames as f64;
+            }
+            ramp[k * pixels + i] = (mean as f32).to_bits();
+        }
+    }
+    let mut cal = vec![0; pixels];
+    for v in [1e30f32, 0.0, 1.0, (noise * noise) as f32] {
+        cal.extend(vec![v.to_bits(); pixels]);
+    }
+    let times: Vec<f64> = (0..reads).map(|k| (k * gap) as f64 + (frames + 1) as f64 / 2.0).collect();
+    let tables = Tables::new(&times, &vec![frames as u16; reads], 1.0, reads).to_words();
+    let flags = vec![0; reads * pixels];
+    let buffers = vec![ramp, flags, cal, tables, vec![0; pixels], vec![0; OUT_PLANES * pixels]];
+    (Params { counts: 0, ..params(1, reads, pixels) }, buffers)
+}
+
+/// The gains of one difference and of two are both so large that single precision
+/// loses what is between them: only what the second adds tells.
+#[test]
+fn single_precision_splits_large_hits_as_double_does() {
+    let (params, buffers) = split_by_hits(1600, 10);
+    let words: Vec<u32> = bytemuck::cast_slice(&[params]).to_vec();
+    let (double, single) = with_args(&words, &buffers, |a| (reference::<f64>(a), reference::<f32>(a)));
+    // The error follows from which differences are left.
+    let other = |a: &Rate, b: &Rate| (a.values[1] / b.values[1] - 1.0).abs() > 1e-3 || a.dq != b.dq;
+    let differing = |them: &[Rate]| (0..1600).filter(|&i| other(&them[i], &double[i])).collect::<Vec<_>>();
+    assert!(double.iter().all(|r| r.dq & flag::JUMP_DET != 0));
+    assert_eq!(differing(&single), Vec::<usize>::new());
+    let Some(mut gpu) = testing::gpu() else { return };
+    let constants = [("NREADS", 16), ("NRAMPS", 1)];
+    let out = dispatch(&LIKELY, &words, &buffers, 1600, &constants, gpu.as_mut());
+    let mut got = rates(&out[0], 1600);
+    assert_eq!(differing(&got), Vec::<usize>::new());
+    got[3].values[1] *= 1.01;
+    assert_eq!(differing(&got), [3]);
+}

@@ -1,12 +1,12 @@
 //! What `dq_init` does beside the mask: reads are left out, guide windows masked.
 
 use std::ops::Range;
+use std::path::Path;
 
-use super::calibration::Calibration;
 use crate::config::DqInit;
 use crate::datamodel::{dq, guide_window_mode};
 use crate::error::{Error, Result};
-use crate::fits::Fits;
+use crate::fits::{Fits, Header};
 use crate::input::Ramp;
 
 /// Leaves out the reads that the step names; `None` where it names none. `in_place`
@@ -65,42 +65,48 @@ fn index(k: i64, n: usize, parameter: &str, ramp: &Ramp) -> Result<usize> {
     })
 }
 
-/// Flags the pixels of on-detector guide windows, which were read and reset on their
-/// own while the exposure went on: NON_SCIENCE and DO_NOT_USE. How many there are;
-/// `None` where the exposure has no windows.
+/// The bits of the pixels of a guide window.
+pub(super) const GUIDE_WINDOW: u32 = dq::NON_SCIENCE | dq::DO_NOT_USE;
+
+/// The pixels (ascending) of on-detector guide windows, which were read and reset on
+/// their own while the exposure went on; `None` where it has no windows. What cannot
+/// be told is a warning.
 ///
 /// Windows are known by SARRMODE = ODGW, with XSTART, YSTART, XSIZE and YSIZE (or
 /// SUBSTRT1/2, SUBSIZE1/2) for the window, in detector pixels from 1; or, where
 /// several were merged, by an image SUBARR_MAP (ny, nx), not 0 in windows.
-pub(super) fn mask_guide_windows(ramp: &Ramp, cal: &mut Calibration<'_>) -> Result<Option<usize>> {
-    if !guide_window_mode(&ramp.header) {
+pub(super) fn guide_windows(
+    path: &Path,
+    header: &Header,
+    (ny, nx): (usize, usize),
+    warnings: &mut Vec<String>,
+) -> Result<Option<Vec<u32>>> {
+    if !guide_window_mode(header) {
         return Ok(None);
     }
-    let mut pixels = mapped(ramp)?;
+    let mut pixels = mapped(path, (ny, nx))?;
     if pixels.is_empty() {
-        match window(ramp) {
-            Some((rows, columns)) if rows.len() < ramp.ny || columns.len() < ramp.nx => {
-                pixels.extend(rows.flat_map(|y| columns.clone().map(move |x| (y * ramp.nx + x) as u32)));
+        match window(header, (ny, nx)) {
+            Some((rows, columns)) if rows.len() < ny || columns.len() < nx => {
+                pixels.extend(rows.flat_map(|y| columns.clone().map(move |x| (y * nx + x) as u32)));
             }
-            Some(_) => cal.warnings.push(
+            Some(_) => warnings.push(
                 "SARRMODE = ODGW, and the guide window is all of the frame: nothing of it is masked".into(),
             ),
-            None => cal.warnings.push(
+            None => warnings.push(
                 "SARRMODE = ODGW, but the guide window is nowhere described (XSTART, YSTART, XSIZE, YSIZE, or an \
                  image SUBARR_MAP): it is not masked"
                     .into(),
             ),
         }
     }
-    let n = pixels.len();
-    cal.mark(pixels, dq::NON_SCIENCE | dq::DO_NOT_USE);
-    Ok(Some(n))
+    Ok(Some(pixels))
 }
 
 /// Pixels that SUBARR_MAP says are in a window, ascending.
-fn mapped(ramp: &Ramp) -> Result<Vec<u32>> {
-    let fits = Fits::open(&ramp.path)?;
-    let Some(hdu) = fits.hdu("SUBARR_MAP").filter(|h| h.shape == [ramp.ny, ramp.nx]) else {
+fn mapped(path: &Path, (ny, nx): (usize, usize)) -> Result<Vec<u32>> {
+    let fits = Fits::open(path)?;
+    let Some(hdu) = fits.hdu("SUBARR_MAP").filter(|h| h.shape == [ny, nx]) else {
         return Ok(Vec::new());
     };
     let map = fits.u32(hdu)?;
@@ -108,15 +114,15 @@ fn mapped(ramp: &Ramp) -> Result<Vec<u32>> {
 }
 
 /// Rows and columns of the frame that are in the window.
-fn window(ramp: &Ramp) -> Option<(Range<usize>, Range<usize>)> {
-    let number = |names: [&str; 2]| names.iter().find_map(|n| ramp.header.integer(n));
+fn window(header: &Header, (ny, nx): (usize, usize)) -> Option<(Range<usize>, Range<usize>)> {
+    let number = |names: [&str; 2]| names.iter().find_map(|n| header.integer(n));
     let range = |start: [&str; 2], size: [&str; 2], most: usize| {
-        let first = number(start)? - 1;
+        let first = number(start)?.checked_sub(1)?;
         let last = first.checked_add(number(size)?.max(0))?;
         let inside = |at: i64| at.clamp(0, most as i64) as usize;
         Some(inside(first)..inside(last))
     };
-    let rows = range(["YSTART", "SUBSTRT2"], ["YSIZE", "SUBSIZE2"], ramp.ny)?;
-    let columns = range(["XSTART", "SUBSTRT1"], ["XSIZE", "SUBSIZE1"], ramp.nx)?;
+    let rows = range(["YSTART", "SUBSTRT2"], ["YSIZE", "SUBSIZE2"], ny)?;
+    let columns = range(["XSTART", "SUBSTRT1"], ["XSIZE", "SUBSIZE1"], nx)?;
     (!rows.is_empty() && !columns.is_empty()).then_some((rows, columns))
 }

@@ -53,6 +53,7 @@ impl Pipeline {
 
     /// Does the job, telling `progress` the fraction done.
     pub fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
+        let job = &one_dark(job)?;
         // Masters of an earlier run may have been replaced since.
         self.checksums.retain(|path, _| !job.references.values().any(|p| p == path));
         let has = |f: fn(&Step) -> bool| job.recipe.steps.iter().any(|s| !s.skip() && f(s));
@@ -181,6 +182,25 @@ impl Pipeline {
         }
         note_references(record, job, types, &mut self.checksums)
     }
+}
+
+/// The job without dark_sub where dark_ramp takes the same dark from the ramp. Rates
+/// that were made without it keep the step, which then says what is wrong.
+fn one_dark(job: &Job) -> Result<Job> {
+    let mut job = job.clone();
+    let (Some(_), Some(dark)) = (step!(job, DarkRamp), job.references.get("dark")) else { return Ok(job) };
+    let kept = |path: &PathBuf| {
+        Fits::open(path).is_ok_and(|f| {
+            let h = f.primary();
+            h.has("DRSVER")
+                && h.integer("DATALVL") >= Some(1)
+                && h.text("S_DARK").as_deref() != Some("COMPLETE")
+        })
+    };
+    if refs::is_ramp(dark)? && !job.inputs.first().is_some_and(kept) {
+        job.recipe.steps.retain(|s| !matches!(s, Step::DarkSub(_)));
+    }
+    Ok(job)
 }
 
 /// A product's path where the caller gave none.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::calibration::Calibration;
 use super::job::Job;
+use super::jump_list::{self, JumpList};
 use super::persistence::{self, Saturated};
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
@@ -38,6 +39,8 @@ pub(super) struct Level1 {
     pub(super) common: Vec<f32>,
     /// The rates of its ramps, where they are to be written and not yet are.
     pub(super) ramps: Vec<Rate>,
+    /// Its jumps, where they are to be written and not yet are.
+    pub(super) jumps: Option<JumpList>,
 }
 
 /// What became of an exposure.
@@ -105,9 +108,12 @@ pub(super) fn is_stage1(step: &Step) -> bool {
         step,
         Step::DqInit(_)
             | Step::Saturation(_)
+            | Step::Ipc(_)
             | Step::Bias(_)
             | Step::Refpix(_)
             | Step::Linearity(_)
+            | Step::DarkRamp(_)
+            | Step::ChargeMigration(_)
             | Step::Persistence(_)
             | Step::Jump(_)
             | Step::RampFit(_)
@@ -156,6 +162,7 @@ pub(super) fn level1(
                 fresh: false,
                 common: file.common,
                 ramps: Vec::new(),
+                jumps: None,
             })))
         }
     }
@@ -194,7 +201,8 @@ fn from_ramp(
     leave_done(&mut recipe, &ramp, &mut record.warnings);
     let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
     let mut wanted = job.references.clone();
-    if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
+    // Where the reference pixels are, ipc asks the mask too.
+    if recipe.active(|s| matches!(s, Step::DqInit(_) | Step::Ipc(_)).then_some(s)).is_none() {
         wanted.remove("mask");
     }
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
@@ -209,6 +217,15 @@ fn from_ramp(
     if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
         wanted.remove("nonlin");
     }
+    if !linearity {
+        wanted.remove("invlin");
+    }
+    if recipe.active(|s| matches!(s, Step::Ipc(_)).then_some(s)).is_none() {
+        wanted.remove("ipc");
+    }
+    if recipe.active(|s| matches!(s, Step::DarkRamp(_)).then_some(s)).is_none() {
+        wanted.remove("dark");
+    }
     // Methods of other programs have their noise too: nothing for the rounding. They need
     // evenly spaced reads.
     let theirs = theirs(&recipe);
@@ -220,16 +237,26 @@ fn from_ramp(
     }
     let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
     let integer = rounded && !theirs;
-    let needed: Vec<&str> = ["mask", "bias", "saturation", "refpix", "gain", "readnoise", "nonlin"]
-        .into_iter()
-        .filter(|t| wanted.contains_key(*t))
-        .collect();
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
+    let taken = |reftype: &&str| match *reftype {
+        "invlin" => cal.inverse() > 0,
+        "dark" => cal.dark_ramp().is_some(),
+        _ => true,
+    };
+    let needed: Vec<&str> =
+        ["mask", "bias", "saturation", "ipc", "refpix", "gain", "readnoise", "nonlin", "invlin", "dark"]
+            .into_iter()
+            .filter(|t| wanted.contains_key(*t))
+            .filter(taken)
+            .collect();
     cal.without(&recipe);
     let windows = match &dq_init {
-        Some(step) if step.mask_guide_windows => dq_init::mask_guide_windows(&ramp, &mut cal)?,
+        Some(step) if step.mask_guide_windows => {
+            dq_init::guide_windows(&ramp.path, &ramp.header, (ramp.ny, ramp.nx), &mut cal.warnings)?
+        }
         _ => None,
     };
+    cal.mark(windows.iter().flatten().copied(), dq_init::GUIDE_WINDOW);
     if linearity && let Some(nonlin) = wanted.get("nonlin") {
         cal.check_zero_point(nonlin)?;
     }
@@ -272,7 +299,7 @@ fn from_ramp(
         report.describe(&mut header, &ramp);
     }
     if let Some(pixels) = windows {
-        header.set("NGUIDE", pixels, "pixels of guide windows, masked");
+        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
     }
     if let Some(found) = &glow {
         header.set("NPERSIST", found.pixels, "pixels that saturated shortly before");
@@ -302,11 +329,24 @@ fn from_ramp(
         return Ok(Made::Ramp(path, record.warnings.clone()));
     }
     let share = if job.save_ramps { 0.5 } else { 1.0 };
-    let rate = stream.rates(engine, &|f| progress(share * f))?;
+    let (rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
+    let step = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
+    let listed = step.is_some_and(|j| j.save_jumps);
+    let jumps = found.map(|found| JumpList::new(found, &ramp));
+    if let Some(jumps) = &jumps {
+        jumps.count(&mut header);
+    } else if stream.lists_jumps() {
+        record.warnings.push(
+            "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the read noise \
+             right?"
+                .into(),
+        );
+    }
+    let jumps = jumps.filter(|_| listed);
     let mut ramps = Vec::new();
     if job.save_ramps {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
-        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, engine, &progress)?;
+        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, stream.calibration(), engine, &progress)?;
     }
     let counts = recipe
         .active(|s| if let Step::RampFit(f) = s { Some(f) } else { None })
@@ -320,6 +360,7 @@ fn from_ramp(
         counts,
         common: Vec::new(),
         ramps,
+        jumps,
     })))
 }
 
@@ -356,6 +397,18 @@ fn from_image(
         flag(&mut rate, &mask);
         used.push("mask");
     }
+    let recipe = stage1_of(&job.recipe)?;
+    let mut header = image.header.clone();
+    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None });
+    if dq_init.is_some_and(|step| step.mask_guide_windows)
+        && let Some(pixels) =
+            dq_init::guide_windows(&image.path, &image.header, (image.ny, image.nx), &mut record.warnings)?
+    {
+        let mut bits = vec![0; image.ny * image.nx];
+        pixels.iter().for_each(|p| bits[*p as usize] = dq_init::GUIDE_WINDOW);
+        flag(&mut rate, &bits);
+        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
+    }
     record.warnings.extend(
         image
             .warnings
@@ -366,13 +419,13 @@ fn from_image(
             .cloned(),
     );
     // The readout did what it did of stage 1; only the mask is applied here.
-    for step in stage1_of(&job.recipe)?.steps {
-        let masked = matches!(step, Step::DqInit(_)) && used.contains(&"mask");
+    for step in recipe.steps {
+        let masked = matches!(step, Step::DqInit(_)) && (used.contains(&"mask") || header.has("NGUIDE"));
         record.step(&step, if masked { Status::Complete } else { Status::Skipped });
     }
     note_references(&mut record, job, &used, checksums)?;
     Ok(Level1 {
-        header: image.header.clone(),
+        header,
         meta: image.meta.clone(),
         rate,
         provenance: record,
@@ -380,6 +433,7 @@ fn from_image(
         counts: false,
         common: Vec::new(),
         ramps: Vec::new(),
+        jumps: None,
     })
 }
 
@@ -437,6 +491,9 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Jo
         extra: None,
     };
     let mut written = Vec::new();
+    if let Some(jumps) = level1.jumps.take() {
+        written.push(jumps.write(&jump_list::path_for(path), &About { unit: "", wcs: None, ..about })?);
+    }
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);
     }

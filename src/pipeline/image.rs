@@ -282,5 +282,6 @@ pub(super) fn from_image(job: &Job, path: &Path, engine: &dyn Engine) -> Result<
         counts: false,
         common: image.var_common,
         ramps: Vec::new(),
+        jumps: None,
     })
 }

@@ -14,6 +14,7 @@ pub mod extract;
 mod frames;
 mod image;
 mod job;
+mod jump_list;
 mod lenslet;
 pub mod lenspx;
 pub mod masters;

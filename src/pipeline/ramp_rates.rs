@@ -19,12 +19,13 @@ use crate::fits::{FitsWriter, Header, Pixels};
 use crate::input::{Encoding, Ramp};
 
 /// The rates of the ramps of `ramp`, in order; none where there is only one, whose
-/// rate is the exposure's.
+/// rate is the exposure's. `whole` has what is known of single pixels.
 pub(super) fn each(
     ramp: &Ramp,
     recipe: &Recipe,
     references: &BTreeMap<String, PathBuf>,
     detector: &Detector,
+    whole: &Calibration<'_>,
     engine: &mut dyn Engine,
     progress: &dyn Fn(f64),
 ) -> Result<Vec<Rate>> {
@@ -39,6 +40,7 @@ pub(super) fn each(
                 one.encoding != Encoding::F32 && !theirs(recipe),
             )?;
             cal.without(recipe);
+            cal.mark_as(whole);
             let mut plan = Plan::new(recipe, &cal);
             let mut stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
             stream.take_zeroframe(references, recipe, detector, engine)?;

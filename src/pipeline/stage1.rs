@@ -2,27 +2,34 @@
 //!
 //! Passes: (P0) the reference pixels are read and become offset tables; (P1) row
 //! chunks go through the fused kernel; (P2) the saturated pixels are grown on the
-//! whole-frame data-quality plane; (P3) the pixels that this touches are refitted
-//! by the same kernel from a list, and patched. The answer does not depend on the
-//! size of the chunks.
+//! whole-frame data-quality plane, and what jumps take with them is found from their
+//! list; (P3) the pixels that this touches are refitted by the same kernel from a
+//! list, and patched. The answer does not depend on the size of the chunks.
 
 mod chain;
+mod jumps;
 mod plan;
+mod snowballs;
+mod touched;
 mod zero;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use crate::config::Detector;
 use crate::datamodel::{Rate, dq};
 use crate::engine::{Buffer, DeviceKind, Dispatch, Engine};
 use crate::error::{Error, Result};
 use crate::input::{Encoding, Ramp};
-use crate::kernels::ramp::{self, OUT_PLANES, Out, Params, RAMP, Tables, stage};
+use crate::kernels::ramp::{self, Amplitudes, OUT_PLANES, Out, Params, RAMP, Tables, stage};
 use crate::kernels::{Args, Bound};
 
 use super::calibration::Calibration;
 use super::refpix::{self, Zero};
+use jumps::{Found, Spread};
+pub use jumps::{Jump, Kind};
 pub use plan::{Plan, theirs};
+use touched::Marks;
 
 /// A ramp ready to be streamed: its tables and where its chunks end.
 pub struct Stream<'a> {
@@ -39,6 +46,10 @@ pub struct Stream<'a> {
     fits: bool,
     /// The ramp of first frames.
     zero: Option<Box<Stream<'a>>>,
+    spread: Option<Spread>,
+    amplitudes: Amplitudes,
+    /// What jumps flag beyond themselves, once that is known.
+    marks: OnceLock<Marks>,
     /// What the reference pixels gave.
     pub offsets: Option<refpix::Report>,
 }
@@ -134,6 +145,10 @@ impl<'a> Stream<'a> {
             cal.add_read_variance(added, &ramp.nsample);
         }
         cal.warnings.append(&mut plan.warnings);
+        plan.chain.prepare(ramp, &mut cal, detector)?;
+        if cal.average_dark().is_some() {
+            params.stages |= stage::DARK;
+        }
         let done = ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE");
         let ncoef = cal.polynomial().0;
         if done && ncoef > 0 && params.stages & stage::LINEARITY == 0 {
@@ -150,8 +165,25 @@ impl<'a> Stream<'a> {
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
         let nreads = (total as u32).next_power_of_two().max(4);
         let grow = plan.grow;
-        let (fits, offsets) = (plan.fits(), found);
-        Ok(Stream { ramp, cal, params, tables, grow, rows, nreads, chain, facts, fits, zero: None, offsets })
+        let spread = plan.spread.clone().filter(Spread::needed);
+        let amplitudes = Amplitudes::new(&ramp.times, &ramp.nsample, ramp.frame_time, ramp.reads);
+        Ok(Stream {
+            ramp,
+            cal,
+            params,
+            tables,
+            grow,
+            rows,
+            nreads,
+            chain,
+            facts,
+            spread,
+            amplitudes,
+            marks: OnceLock::new(),
+            fits: plan.fits(),
+            zero: None,
+            offsets: found,
+        })
     }
 
     /// The planes, with the reference pixels flagged.
@@ -179,7 +211,8 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Uploads the rows of a chunk and starts the kernel on them.
+    /// Uploads the rows of a chunk and starts the kernel on them; `store` stores the ramp
+    /// after those stages.
     fn start(
         &self,
         engine: &mut dyn Engine,
@@ -187,10 +220,19 @@ impl<'a> Stream<'a> {
         tables: Buffer,
         rows: Range<usize>,
         list: Option<&[u32]>,
-        store: bool,
+        store: Option<u32>,
     ) -> Result<()> {
-        let (ramp, nx) = (self.ramp, self.ramp.nx);
-        let bytes = ramp.chunk_bytes(rows.len());
+        self.upload(engine, slot, rows.clone())?;
+        if let Some(list) = list {
+            engine.upload(slot.list, list)?;
+        }
+        self.dispatch(engine, slot, tables, rows, list.map(<[u32]>::len), store)
+    }
+
+    /// Uploads the rows of a chunk.
+    fn upload(&self, engine: &mut dyn Engine, slot: &Slot, rows: Range<usize>) -> Result<()> {
+        let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
+        let bytes = ramp.chunk_bytes(n);
         engine.upload_with(slot.ramp, bytes.next_multiple_of(4), &mut |to| {
             ramp.read_rows(rows.clone(), &mut to[..bytes])
         })?;
@@ -201,16 +243,29 @@ impl<'a> Stream<'a> {
         let pixels = rows.start * nx..rows.end * nx;
         engine.upload_with(slot.cal, self.cal.planes() * pixels.len() * 4, &mut |to| {
             self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to))
-        })?;
-        if let Some(list) = list {
-            engine.upload(slot.list, list)?;
-        }
-        let items = list.map_or(pixels.len(), <[u32]>::len);
+        })
+    }
+
+    /// Starts the kernel on a chunk that was uploaded, or on so many `listed` pixels of it.
+    fn dispatch(
+        &self,
+        engine: &mut dyn Engine,
+        slot: &Slot,
+        tables: Buffer,
+        rows: Range<usize>,
+        listed: Option<usize>,
+        store: Option<u32>,
+    ) -> Result<()> {
+        let (nx, n) = (self.ramp.nx, rows.len());
+        let items = listed.unwrap_or(n * nx);
         let params = Params {
             items: items as u32,
-            listed: u32::from(list.is_some()),
-            grow: if list.is_some() || store { self.grow } else { 0 },
-            stages: if store { self.params.stages & !stage::FIT | stage::STORE } else { self.params.stages },
+            listed: u32::from(listed.is_some()),
+            grow: if listed.is_some() || store.is_some() { self.grow } else { 0 },
+            stages: match store {
+                Some(stages) => stages & !stage::FIT | stage::STORE,
+                None => self.params.stages | stage::FIT,
+            },
             ..self.grid(&rows)
         };
         engine.submit(&vec![Dispatch {
@@ -278,12 +333,49 @@ impl<'a> Stream<'a> {
 
     /// P1 to P3: the rates of the whole frame. `progress` hears the fraction done.
     pub fn rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
-        if self.chain.needed() {
-            return self.chained_rates(engine, progress);
-        }
-        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
-        let mut rate = self.empty();
+        Ok(self.rates_and_jumps(engine, progress)?.0)
+    }
+
+    /// [`Stream::rates`], and the differences that were left out, by read and pixel:
+    /// none where nobody asks for them, or where they are too many to be true.
+    pub fn rates_and_jumps(
+        &self,
+        engine: &mut dyn Engine,
+        progress: &dyn Fn(f64),
+    ) -> Result<(Rate, Option<Vec<Jump>>)> {
         let tables = engine.buffer_of_f32(&self.tables)?;
+        let (mut rate, mut found) = self.first_rates(engine, tables, progress)?;
+        let marks = self.marks(&rate, &mut found)?;
+        if self.chain.needed() {
+            self.chained_again(engine, tables, &marks, (&mut rate, &mut found))?;
+        } else {
+            self.refit_marked(engine, tables, &marks, (&mut rate, &mut found))?;
+        }
+        engine.free(tables);
+        found.sort();
+        progress(1.0);
+        Ok((rate, self.spread.is_some().then_some(found.jumps).filter(|_| !found.too_many)))
+    }
+
+    /// Whether jumps are listed.
+    pub fn lists_jumps(&self) -> bool {
+        self.spread.is_some()
+    }
+
+    /// The rates before jumps take anything with them, and the jumps.
+    fn first_rates(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        progress: &dyn Fn(f64),
+    ) -> Result<(Rate, Found)> {
+        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
+        let (mut rate, mut found) = (self.empty(), Found::new(self));
+        if self.chain.needed() {
+            self.chained_rates(engine, tables, progress, (&mut rate, &mut found))?;
+            found.sort();
+            return Ok((rate, found));
+        }
         let chunks = self.chunks();
         // Two slots: a GPU computes on one while the other is filled and read.
         let slots = [
@@ -292,33 +384,40 @@ impl<'a> Stream<'a> {
         ];
         for i in 0..=chunks.len() {
             if let Some(rows) = chunks.get(i) {
-                self.start(engine, &slots[i % 2], tables, rows.clone(), None, false)?;
+                self.start(engine, &slots[i % 2], tables, rows.clone(), None, None)?;
             }
             if i > 0 {
-                let rows = chunks[i - 1].clone();
+                let (rows, slot) = (chunks[i - 1].clone(), &slots[(i - 1) % 2]);
                 let pixels = rows.start * nx..rows.end * nx;
-                engine.download_with(slots[(i - 1) % 2].out, &mut |w| {
-                    place(w, &mut rate, pixels.clone());
-                })?;
-                progress(i as f64 / chunks.len() as f64 * 0.95);
+                engine.download_with(slot.out, &mut |w| place(w, &mut rate, pixels.clone()))?;
+                if self.spread.is_some() {
+                    let pixels = self.worth_seeing(&rate, rows.clone());
+                    self.see(engine, slot, tables, rows, &pixels, (&rate, &mut found))?;
+                }
+                progress(i as f64 / chunks.len() as f64 * 0.9);
             }
         }
         for slot in slots {
             slot.free(engine);
         }
         if self.grow > 0 && self.params.stages & stage::SATURATION != 0 {
-            self.refit(engine, tables, &mut rate)?;
+            self.refit(engine, tables, (&mut rate, &mut found))?;
         }
-        engine.free(tables);
-        progress(1.0);
-        Ok(rate)
+        found.sort();
+        Ok((rate, found))
     }
 
     /// P2 and P3: pixels near saturated ones, refitted with the saturation of their
     /// neighbourhood.
-    fn refit(&self, engine: &mut dyn Engine, tables: Buffer, rate: &mut Rate) -> Result<()> {
+    fn refit(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        (rate, found): (&mut Rate, &mut Found),
+    ) -> Result<()> {
         let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.reach());
         let touched = dilate(&rate.dq, ny, nx, grow);
+        found.forget(&touched);
         for rows in self.chunks() {
             let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
             let pixels: Vec<usize> = (rows.start * nx..rows.end * nx).filter(|&p| touched[p]).collect();
@@ -327,8 +426,13 @@ impl<'a> Stream<'a> {
             }
             let list: Vec<u32> = pixels.iter().map(|p| (p - grid.start * nx) as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), false)?;
-            self.start(engine, &slot, tables, grid, Some(&list), false)?;
+            self.start(engine, &slot, tables, grid.clone(), Some(&list), None)?;
             engine.download_with(slot.out, &mut |w| scatter(w, list.len(), rate, pixels.iter().copied()))?;
+            if self.spread.is_some() {
+                let mut again = self.worth_seeing(rate, rows);
+                again.retain(|p| touched[*p]);
+                self.see(engine, &slot, tables, grid, &again, (&*rate, found))?;
+            }
             slot.free(engine);
         }
         Ok(())
@@ -341,23 +445,43 @@ impl<'a> Stream<'a> {
         engine: &mut dyn Engine,
         sink: &mut dyn FnMut(Range<usize>, &[f32], &[u32]) -> Result<()>,
     ) -> Result<()> {
+        let tables = engine.buffer_of_f32(&self.tables)?;
+        let marks = self.known_marks(engine, tables)?;
         if self.chain.needed() {
-            return self.chained_ramps(engine, sink);
+            self.chained_ramps(engine, tables, marks, sink)?;
+            engine.free(tables);
+            return Ok(());
         }
         let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.reach());
-        let tables = engine.buffer_of_f32(&self.tables)?;
         for rows in self.chunks() {
             let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
             let list: Vec<u32> =
                 ((rows.start - grid.start) * nx..(rows.end - grid.start) * nx).map(|p| p as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), true)?;
-            self.start(engine, &slot, tables, grid, Some(&list), true)?;
-            let (values, flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
+            self.start(engine, &slot, tables, grid, Some(&list), Some(self.params.stages))?;
+            let (values, mut flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
             slot.free(engine);
+            if let Some(marks) = marks {
+                let pixels = rows.start * nx..rows.end * nx;
+                self.mark(marks, (&mut flags, pixels.len(), pixels.start), pixels);
+            }
             sink(rows, &values, &flags)?;
         }
         engine.free(tables);
         Ok(())
+    }
+
+    /// What jumps take with them, for ramps that are not fitted; found only once.
+    fn known_marks(&self, engine: &mut dyn Engine, tables: Buffer) -> Result<Option<&Marks>> {
+        if !self.spread.as_ref().is_some_and(Spread::marks) {
+            return Ok(None);
+        }
+        if self.marks.get().is_none() {
+            let (rate, mut found) = self.first_rates(engine, tables, &|_| {})?;
+            let marks = self.marks(&rate, &mut found)?;
+            let _ = self.marks.set(marks);
+        }
+        Ok(self.marks.get())
     }
 }
 
@@ -453,7 +577,8 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let out = if rates { pedestals } else { total } * nx * 4;
     let planes = planes as u64 * nx * 4;
     let flags_out = if rates { 0 } else { total * nx * 4 };
-    let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
+    let widest = plan.chain.corrections.widest(total) * nx * 4;
+    let largest = [raw, flags, out, planes, flags_out, widest].into_iter().max().unwrap_or(1).max(1);
     let more = chain::row_bytes(plan, total, nx);
     let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
     let device = engine.device();

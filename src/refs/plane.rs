@@ -7,7 +7,7 @@ use std::path::Path;
 use super::open::{Flags, Frame, Place, Reference};
 use crate::datamodel::{Unit, dq};
 use crate::error::Result;
-use crate::fits::Hdu;
+use crate::fits::{Hdu, Header};
 
 /// Which values can be used.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +140,11 @@ impl PlaneFile {
             }
         }
         Err(self.reference.error(format!("{} holds no positive value", self.hdu.name)))
+    }
+
+    /// The file's primary header.
+    pub fn header(&self) -> &Header {
+        self.reference.fits.primary()
     }
 
     /// Whether [`PlaneFile::read`] needs the gain.

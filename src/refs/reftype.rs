@@ -9,6 +9,8 @@ pub fn canonical_reftype(text: &str) -> Option<&'static str> {
         "bias" | "superbias" => "bias",
         "saturation" => "saturation",
         "nonlin" | "nonlincoeff" | "nonlinearity" | "linearity" => "nonlin",
+        "invlin" | "inverselinearity" => "invlin",
+        "ipc" => "ipc",
         "gain" => "gain",
         "readnoise" => "readnoise",
         "dark" => "dark",

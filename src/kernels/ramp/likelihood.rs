@@ -37,20 +37,38 @@ pub(in crate::kernels) struct Sums<T, const L: usize> {
 }
 
 /// The best omission of each pixel: gain in χ² and the first difference dropped.
+///
+/// The gain of two is that of the better one alone and what the other adds to it,
+/// kept apart: a large jump's gain is so large that its last digits are worth more
+/// than a threshold, but the same single's gain cancels exactly in comparisons.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::kernels) struct Omission<T, const L: usize> {
     pub(in crate::kernels) gain: [T; L],
+    pub(in crate::kernels) extra: [T; L],
     pub(in crate::kernels) at: [i32; L],
 }
 
 impl<T: Real, const L: usize> Omission<T, L> {
     #[inline(always)]
-    fn raise(&mut self, gain: &[T; L], at: usize) {
+    fn raise(&mut self, gain: &[T; L], extra: &[T; L], at: usize) {
         for l in 0..L {
-            let better = gain[l] > self.gain[l];
+            let better = (gain[l] - self.gain[l]) + (extra[l] - self.extra[l]) > T::ZERO;
             self.gain[l] = if better { gain[l] } else { self.gain[l] };
+            self.extra[l] = if better { extra[l] } else { self.extra[l] };
             self.at[l] = if better { at as i32 } else { self.at[l] };
         }
+    }
+
+    /// Whether the gain of pixel `l` exceeds `least`.
+    #[inline(always)]
+    pub(in crate::kernels) fn exceeds(&self, l: usize, least: T) -> bool {
+        self.gain[l] + self.extra[l] > least
+    }
+
+    /// Whether this gain exceeds `other`'s by more than `margin`.
+    #[inline(always)]
+    pub(in crate::kernels) fn leads(&self, other: &Self, l: usize, margin: T) -> bool {
+        (self.gain[l] - other.gain[l]) + (self.extra[l] - other.extra[l]) > margin
     }
 }
 
@@ -147,17 +165,21 @@ impl<T: Real, const L: usize> Block<T, L> {
         s
     }
 
-    /// The best single and double omission, from the last forward pass.
+    /// The best single and double omission, from the last forward pass. With v and
+    /// P of two neighbours, dropping the first gains v₁²/P₁, and the second besides it
+    /// (v₂ − v₁P₁₂/P₁)² / (P₂ − P₁₂²/P₁).
     #[inline(always)]
     pub(in crate::kernels) fn omissions(
         &self,
         t: &Tables<T>,
         s: &Sums<T, L>,
     ) -> (Omission<T, L>, Omission<T, L>) {
-        let none = Omission { gain: [T::ZERO; L], at: [-1; L] };
+        let none = Omission { gain: [T::ZERO; L], extra: [T::ZERO; L], at: [-1; L] };
+        let zero = [T::ZERO; L];
         let (mut one, mut two) = (none, none);
         let (mut gg, mut h, mut q) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
         let (mut v_next, mut p_next, mut used_next) = ([T::ZERO; L], [T::ONE; L], [T::ZERO; L]);
+        let mut gain_next = [T::ZERO; L];
         let mut link = [T::ZERO; L];
         let (mut da, mut inv_s0) = ([T::ZERO; L], [T::ZERO; L]);
         for l in 0..L {
@@ -181,18 +203,23 @@ impl<T: Real, const L: usize> Block<T, L> {
                 p[l] = (q[l] - h[l] * h[l] * inv_s0[l]).larger(T::ONE / T::HUGE);
                 gain[l] = v[l] * v[l] / p[l] * u[l];
             }
-            one.raise(&gain, i);
+            one.raise(&gain, &zero, i);
             if pairs[i] > T::ZERO {
+                let (mut better, mut extra) = ([T::ZERO; L], [T::ZERO; L]);
                 for l in 0..L {
                     let p12 = -(link[l] * q_next[l]) - h[l] * h_next[l] * inv_s0[l];
-                    let det = (p[l] * p_next[l] - p12 * p12).larger(T::ONE / T::HUGE);
-                    let (a, b) = (v[l], v_next[l]);
-                    let both = (a * a * p_next[l] - T::of(2.0) * a * b * p12 + b * b * p[l]) / det;
-                    gain[l] = both * u[l] * used_next[l];
+                    let first = gain[l] > gain_next[l];
+                    let (v1, p1) = if first { (v[l], p[l]) } else { (v_next[l], p_next[l]) };
+                    let (v2, p2) = if first { (v_next[l], p_next[l]) } else { (v[l], p[l]) };
+                    let share = p12 / p1;
+                    let rest = v2 - v1 * share;
+                    let both = u[l] * used_next[l];
+                    better[l] = gain[l].larger(gain_next[l]) * both;
+                    extra[l] = rest * rest / (p2 - p12 * share).larger(T::ONE / T::HUGE) * both;
                 }
-                two.raise(&gain, i);
+                two.raise(&better, &extra, i);
             }
-            (v_next, p_next, used_next) = (v, p, u);
+            (v_next, p_next, used_next, gain_next) = (v, p, u, gain);
             link = links[i];
         }
         (one, two)

@@ -11,6 +11,7 @@
 //! A chunk is a grid of `rows` × `nx` pixels whose first row is detector row
 //! `row0`; items are all its pixels in order, or those in the list.
 
+mod amplitude;
 mod cpu;
 mod decode;
 pub(super) mod likelihood;
@@ -22,6 +23,7 @@ mod tables;
 
 use super::layout::params;
 use super::{Access, Kernel};
+pub use amplitude::Amplitudes;
 pub use cpu::reference;
 pub use decode::Encoding;
 pub use tables::Tables;

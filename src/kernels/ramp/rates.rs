@@ -51,9 +51,9 @@ impl<T: Real> Source<'_, T> {
             let left = w.block.count();
             let (mut pair, mut any) = ([0u32; L], 0);
             for l in 0..L {
-                let single = (one.gain[l] > one_min) & (left[l] > T::of(2.5));
-                let double = (two.gain[l] > two_min) & (left[l] > T::of(3.5));
-                let prefer = double & !(one.gain[l] - one_min > two.gain[l] - two_min);
+                let single = one.exceeds(l, one_min) & (left[l] > T::of(2.5));
+                let double = two.exceeds(l, two_min) & (left[l] > T::of(3.5));
+                let prefer = double & !one.leads(&two, l, one_min - two_min);
                 pair[l] = u32::from(prefer);
                 active[l] &= u32::from(single | prefer);
                 any |= active[l];

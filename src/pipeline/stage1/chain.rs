@@ -1,13 +1,17 @@
 //! Stage 1 step by step, for methods that the fused kernel does not have: each
-//! chunk's ramp is stored, jumps are found in it and spread, and it is fitted.
+//! chunk's ramp is stored, corrected, jumps are found in it and spread, and it is fitted.
 //!
-//! Chunks have a halo of rows, wide enough for the growth of saturation and one row
-//! more for the neighbours of jumps; the answer does not depend on their size.
+//! Chunks have a halo of rows, wide enough for the growth of saturation and for what
+//! each step takes from its neighbours; the answer does not depend on their size.
+
+mod corrections;
 
 use std::ops::Range;
 
 use super::super::calibration::Calibration;
+use super::jumps::{Found, Noise, Seen};
 use super::plan::threshold_two;
+use super::touched::Marks;
 use super::{Plan, Slot, Stream, place};
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
@@ -17,9 +21,9 @@ use crate::input::Ramp;
 use crate::kernels::jump_spread::{self, JUMP_SPREAD};
 use crate::kernels::likely::{self, LIKELY};
 use crate::kernels::ols_c::{self, OLS_C};
-use crate::kernels::ramp::Tables;
-use crate::kernels::ramp::{Encoding, OUT_PLANES, Params, RAMP, flag, stage};
+use crate::kernels::ramp::{OUT_PLANES, Params, RAMP, Tables, flag, stage};
 use crate::kernels::two_point::{self, TWO_POINT, mode};
+use corrections::Corrections;
 
 /// Gains in χ² of stcal's LIKELY where no threshold is given.
 const LIKELY_GAINS: (f64, f64) = (20.25, 23.8);
@@ -29,6 +33,7 @@ const LIKELY_READS: usize = 4;
 /// What of a recipe needs the ramp stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Chain {
+    pub(super) corrections: Corrections,
     jump: Option<Jump>,
     fit: Fit,
     zeroframe: bool,
@@ -62,7 +67,7 @@ pub(super) struct Facts {
 impl Chain {
     /// Whether there is anything for it to do.
     pub(super) fn needed(&self) -> bool {
-        self.jump.is_some() || self.fit != Fit::Ramp
+        self.corrections.any() || self.jump.is_some() || self.fit != Fit::Ramp
     }
 
     /// Takes the two-point method's parameters.
@@ -99,7 +104,7 @@ impl Chain {
 
     /// Rows around a chunk beside those of the growth of saturation.
     pub(super) fn halo(&self) -> usize {
-        usize::from(self.jump.as_ref().is_some_and(|j| j.flag_4_neighbors))
+        self.corrections.halo() + usize::from(self.jump.as_ref().is_some_and(|j| j.flag_4_neighbors))
     }
 
     /// Looks over the exposure: reads that no pixel can use, the typical gain.
@@ -164,6 +169,8 @@ fn even(ramp: &Ramp) -> Option<f64> {
 /// One chunk after its jumps: a grid of pixels with its halo.
 struct Chunk {
     slot: Slot,
+    /// The ramp `[read][pixel]` of the grid.
+    values: Buffer,
     /// Flags `[read][pixel]` of the grid.
     flags: Buffer,
     /// Other memory, to be freed.
@@ -177,47 +184,87 @@ impl Chunk {
         self.slot.free(engine);
         self.more.into_iter().for_each(|b| engine.free(b));
     }
+
+    fn seen<'a>(&self, values: &'a [f32], flags: &'a [u32], nx: usize) -> Seen<'a> {
+        Seen { values, flags, width: self.grid.len() * nx }
+    }
 }
 
 impl Stream<'_> {
-    /// The rates of the whole frame through stored ramps.
-    pub(super) fn chained_rates(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Rate> {
-        let nx = self.ramp.nx;
-        let mut rate = self.empty();
-        let tables = engine.buffer_of_f32(&self.tables)?;
+    /// The rates of the whole frame through stored ramps, and the jumps.
+    pub(super) fn chained_rates(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        progress: &dyn Fn(f64),
+        (rate, found): (&mut Rate, &mut Found),
+    ) -> Result<()> {
         let chunks = self.chunks();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let out = engine.allocate(self.params.out_planes() * rows.len() * nx)?;
-            self.fit_chunk(engine, tables, &chunk, out)?;
-            engine.download_with(out, &mut |w| place(w, &mut rate, rows.start * nx..rows.end * nx))?;
-            engine.free(out);
+            self.fit_chunk(engine, tables, &chunk, rate)?;
+            if self.spread.is_some() {
+                let (values, flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
+                let seen = chunk.seen(&values, &flags, self.ramp.nx);
+                self.see_stored(&seen, chunk.grid.start * self.ramp.nx, rows.clone(), (rate, found))?;
+            }
             chunk.free(engine);
-            progress((i + 1) as f64 / chunks.len() as f64);
+            progress((i + 1) as f64 / chunks.len() as f64 * 0.9);
         }
-        engine.free(tables);
-        Ok(rate)
+        Ok(())
+    }
+
+    /// Fits the chunks again in which jumps took something with them.
+    pub(super) fn chained_again(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        marks: &Marks,
+        (rate, found): (&mut Rate, &mut Found),
+    ) -> Result<()> {
+        let nx = self.ramp.nx;
+        for rows in self.chunks().into_iter().filter(|r| marks.any(r.start * nx..r.end * nx)) {
+            let chunk = self.chunk(engine, tables, rows.clone())?;
+            let (values, mut flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
+            let (width, first) = (chunk.grid.len() * nx, chunk.grid.start * nx);
+            let new = self.mark(marks, (&mut flags, width, first), rows.start * nx..rows.end * nx);
+            engine.upload(chunk.flags, &flags)?;
+            self.fit_chunk(engine, tables, &chunk, rate)?;
+            let noise = Noise::of(self, rows)?;
+            let seen = chunk.seen(&values, &flags, nx);
+            for (p, new) in new {
+                let jumps =
+                    new.into_iter().map(|(k, kind)| noise.jump(self, &seen, p - first, p, k, rate, kind));
+                found.jumps.extend(jumps);
+            }
+            chunk.free(engine);
+        }
+        Ok(())
     }
 
     /// The ramp after its jumps; see [`Stream::ramps`].
     pub(super) fn chained_ramps(
         &self,
         engine: &mut dyn Engine,
+        tables: Buffer,
+        marks: Option<&Marks>,
         sink: &mut dyn FnMut(Range<usize>, &[f32], &[u32]) -> Result<()>,
     ) -> Result<()> {
         let nx = self.ramp.nx;
-        let tables = engine.buffer_of_f32(&self.tables)?;
         for rows in self.chunks() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let (values, flags) = (engine.download_f32(chunk.slot.out)?, engine.download(chunk.flags)?);
+            let (values, mut flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
             let inner = (rows.start - chunk.grid.start) * nx..(rows.end - chunk.grid.start) * nx;
             let pixels = chunk.grid.len() * nx;
+            if let Some(marks) = marks {
+                let first = chunk.grid.start * nx;
+                self.mark(marks, (&mut flags, pixels, first), rows.start * nx..rows.end * nx);
+            }
             let values: Vec<f32> = values.chunks(pixels).flat_map(|r| &r[inner.clone()]).copied().collect();
             let flags: Vec<u32> = flags.chunks(pixels).flat_map(|r| &r[inner.clone()]).copied().collect();
             chunk.free(engine);
             sink(rows, &values, &flags)?;
         }
-        engine.free(tables);
         Ok(())
     }
 
@@ -227,8 +274,12 @@ impl Stream<'_> {
         let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(self.ramp.ny);
         let pixels = grid.len() * self.ramp.nx;
         let slot = self.slot(engine, grid.len(), pixels, true)?;
-        self.start(engine, &slot, tables, grid.clone(), None, true)?;
-        let mut chunk = Chunk { flags: slot.flags_out, slot, more: Vec::new(), grid, rows };
+        let whole = self.params.stages;
+        let first = self.chain.corrections.first(whole);
+        self.start(engine, &slot, tables, grid.clone(), None, Some(first))?;
+        let (values, flags) = (slot.out, slot.flags_out);
+        let mut chunk = Chunk { slot, values, flags, more: Vec::new(), grid, rows };
+        self.correct(engine, tables, &mut chunk)?;
         if let Some(step) = &self.chain.jump
             && let Some(mode) = self.jump_mode(step)
         {
@@ -303,7 +354,7 @@ impl Stream<'_> {
             after_electrons_2: (step.after_jump_flag_dn2 * self.facts.gain) as f32,
             after_reads_2: after(step.after_jump_flag_time2),
         };
-        let (values, cal) = (chunk.slot.out, chunk.slot.cal);
+        let (values, cal) = (chunk.values, chunk.slot.cal);
         engine.submit(&vec![
             Dispatch {
                 kernel: &TWO_POINT,
@@ -325,23 +376,31 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Fits the chunk's own rows.
-    fn fit_chunk(&self, engine: &mut dyn Engine, tables: Buffer, chunk: &Chunk, out: Buffer) -> Result<()> {
+    /// Fits the chunk's own rows, into those of `rate`.
+    fn fit_chunk(
+        &self,
+        engine: &mut dyn Engine,
+        tables: Buffer,
+        chunk: &Chunk,
+        rate: &mut Rate,
+    ) -> Result<()> {
         let (ramp, nx) = (self.ramp, self.ramp.nx);
         let (items, pixels) = (chunk.rows.len() * nx, chunk.grid.len() * nx);
+        let out = engine.allocate(self.params.out_planes() * items)?;
         let skip = (chunk.rows.start - chunk.grid.start) * nx;
         let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
-        let mut extra = Vec::new();
-        let mut buffers = vec![chunk.slot.out, chunk.flags, chunk.slot.cal, tables];
+        let mut extra = vec![out];
+        let mut buffers = vec![chunk.values, chunk.flags, chunk.slot.cal, tables];
         let mut constants = vec![("NREADS", self.nreads)];
         let plane = chunk.grid.start * nx..chunk.grid.end * nx;
-        let dark = ramp.average_dark.as_ref().map(|d| &d[plane]);
-        let own = Params { items: items as u32, ..self.params };
+        let dark = self.cal.average_dark().map(|d| &d[plane]);
+        let counts = self.params.counts;
         let zero = self.zero_rows(engine, &chunk.grid)?;
         if self.chain.fit != Fit::Ramp {
-            extra.push(engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?);
-            extra.push(engine.buffer_of_f32(zero.as_deref().unwrap_or(&[0.0]))?);
-            buffers.extend([extra[0], extra[1], out]);
+            let dark = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
+            let zero = engine.buffer_of_f32(zero.as_deref().unwrap_or(&[0.0]))?;
+            extra.extend([dark, zero]);
+            buffers.extend([dark, zero, out]);
             constants.push(("NRAMPS", ramps.next_power_of_two()));
         }
         let common = (items as u32, pixels as u32, skip as u32);
@@ -357,7 +416,7 @@ impl Stream<'_> {
                     first,
                     last,
                     suppress_one_group: u32::from(suppress),
-                    counts: own.counts,
+                    counts,
                     dark: u32::from(dark.is_some()),
                     group_time: even(ramp).unwrap_or(1.0) as f32,
                     first_time: ramp.times[0] as f32,
@@ -374,7 +433,7 @@ impl Stream<'_> {
                     skip: common.2,
                     ramps,
                     reads: reads + u32::from(zero.is_some()),
-                    counts: own.counts,
+                    counts,
                     dark: u32::from(dark.is_some()),
                     threshold_one: one as f32,
                     threshold_two: two as f32,
@@ -382,35 +441,25 @@ impl Stream<'_> {
                     frames: f32::from(ramp.nsample[0]),
                 };
                 if zero.is_some() {
-                    extra.push(engine.buffer_of(&self.split_tables().to_words())?);
-                    buffers[3] = extra[2];
+                    let split = engine.buffer_of(&self.split_tables().to_words())?;
+                    extra.push(split);
+                    buffers[3] = split;
                     constants[0].1 = (ramps * params.reads).next_power_of_two().max(4);
                 }
                 (&LIKELY, bytemuck::cast_slice(&[params]).to_vec())
             }
             Fit::Ramp => {
                 let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
-                extra.extend([engine.buffer_of(&list)?, engine.allocate(1)?]);
-                buffers.extend([extra[0], out, extra[1]]);
-                let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0;
-                let linearised = if linear { stage::LINEARISED } else { 0 };
-                let params = Params {
-                    nx: nx as u32,
-                    rows: chunk.grid.len() as u32,
-                    row0: chunk.grid.start as u32,
-                    stride_ramp: reads * pixels as u32,
-                    stride_read: pixels as u32,
-                    stride_y: nx as u32,
-                    stride_x: 1,
-                    encoding: Encoding::Native as u32,
-                    listed: 1,
-                    stages: stage::FIT | stage::FLAGS_IN | linearised | self.params.stages & stage::DARK,
-                    ..own
-                };
+                let (list, none) = (engine.buffer_of(&list)?, engine.allocate(1)?);
+                extra.extend([list, none]);
+                buffers.extend([list, out, none]);
+                let params = Params { listed: 1, ..self.stored_params(items, pixels) };
                 (&RAMP, bytemuck::cast_slice(&[params]).to_vec())
             }
         };
         engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;
+        let own = chunk.rows.start * nx..chunk.rows.end * nx;
+        engine.download_with(out, &mut |w| place(w, rate, own.clone()))?;
         extra.into_iter().for_each(|b| engine.free(b));
         Ok(())
     }
@@ -430,6 +479,14 @@ impl Stream<'_> {
         Tables::new(&times, &frames, ramp.frame_time, ramp.reads + 1)
     }
 
+    /// What the kernel must know of the noise of a ramp that is corrected already.
+    pub(super) fn noise(&self) -> u32 {
+        let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0
+            || self.chain.corrections.inverse > 0;
+        let linearised = if linear { stage::LINEARISED } else { 0 };
+        linearised | self.params.stages & stage::DARK
+    }
+
     /// The reads that count: without those at the ends that no pixel of any ramp can
     /// use (all of them at the start, one at the end), unless fewer than two are left.
     fn live(&self) -> (u32, u32) {
@@ -443,5 +500,6 @@ impl Stream<'_> {
 
 /// Bytes a row that the chain holds beside what every stored ramp needs.
 pub(super) fn row_bytes(plan: &Plan, reads: u64, nx: u64) -> u64 {
-    if plan.chain.needed() { (2 * reads + OUT_PLANES as u64 + 2) * nx * 4 } else { 0 }
+    let corrections = plan.chain.corrections.planes(reads);
+    if plan.chain.needed() { (corrections + 2 * reads + OUT_PLANES as u64 + 2) * nx * 4 } else { 0 }
 }

@@ -2,7 +2,8 @@
 
 use super::super::calibration::Calibration;
 use super::chain::Chain;
-use crate::config::{Algorithm, JumpMethod, RampFit, RateUnits, Recipe, Refpix, Step};
+use super::jumps::Spread;
+use crate::config::{Algorithm, Jump, JumpMethod, RampFit, RateUnits, Recipe, Refpix, Step};
 use crate::kernels::ramp::{self, Params, stage};
 
 /// What a recipe asks of stage 1.
@@ -15,6 +16,7 @@ pub struct Plan {
     pub(super) theirs: bool,
     pub(super) params: Params,
     pub(super) chain: Chain,
+    pub(super) spread: Option<Spread>,
     /// Steps that were asked for but cannot run, with the reason.
     pub left_out: Vec<(&'static str, String)>,
     /// What was asked for in vain, as sentences.
@@ -45,6 +47,19 @@ pub fn theirs(recipe: &Recipe) -> bool {
     })
 }
 
+/// Part of a jump's charge that shows in each neighbour along x and y.
+fn leak(step: &Jump, recipe: &Recipe, cal: &Calibration<'_>) -> [f64; 2] {
+    /// Of Teledyne's H4RG, where nothing measured it.
+    const TYPICAL: f64 = 0.01;
+    let corrected = recipe.steps.iter().any(|s| s.name() == "ipc" && !s.skip());
+    match step.neighbor_leak {
+        _ if !step.flag_4_neighbors => [0.0; 2],
+        Some(leak) => [leak; 2],
+        None if corrected => [0.0; 2],
+        None => cal.coupling().unwrap_or([TYPICAL; 2]),
+    }
+}
+
 impl Plan {
     /// Reads the recipe's stage-1 steps.
     pub fn new(recipe: &Recipe, cal: &Calibration<'_>) -> Plan {
@@ -55,6 +70,7 @@ impl Plan {
             theirs: theirs(recipe),
             params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
             chain: Chain::default(),
+            spread: None,
             left_out: Vec::new(),
             warnings: Vec::new(),
         };
@@ -67,15 +83,35 @@ impl Plan {
                 }
                 Step::Bias(_) if cal.has_bias() => plan.stages |= stage::BIAS,
                 Step::Bias(_) => plan.left_out.push(("bias", "no bias reference".into())),
+                Step::Ipc(_) if cal.ipc().is_some() => plan.chain.corrections.ipc = true,
+                Step::Ipc(_) => plan.left_out.push(("ipc", "no ipc reference".into())),
                 Step::Refpix(s) => plan.refpix = Some(s.clone()),
-                Step::Linearity(_) if ncoef > 0 => {
-                    plan.stages |= stage::LINEARITY;
+                Step::Linearity(s) if ncoef > 0 => {
+                    if s.read_level && cal.inverse() > 0 {
+                        plan.chain.corrections.inverse = cal.inverse() as u32;
+                    } else {
+                        plan.stages |= stage::LINEARITY;
+                    }
                     plan.params.ncoef = ncoef as u32;
                     plan.params.zero_point = zero_point;
                 }
                 Step::Linearity(_) => plan.left_out.push(("linearity", "no nonlin reference".into())),
-                Step::Jump(s) if s.method == JumpMethod::TwoPoint => plan.chain.find_jumps(s),
+                Step::DarkRamp(_) if cal.dark_ramp().is_some() => plan.chain.corrections.dark = true,
+                Step::DarkRamp(_) => {
+                    plan.left_out.push(("dark_ramp", "no dark reference that is a ramp of reads".into()));
+                }
+                Step::ChargeMigration(s) => plan.chain.corrections.charge = Some(s.signal_threshold),
+                Step::Jump(s) if s.method == JumpMethod::TwoPoint => {
+                    plan.chain.find_jumps(s);
+                    // Its neighbours and reads after jumps are the method's own.
+                    plan.spread = Some(Spread { step: s.clone(), leak: [0.0; 2], after: false });
+                }
                 Step::Jump(s) => {
+                    plan.spread = Some(Spread {
+                        leak: leak(s, recipe, cal),
+                        after: s.after_jump_flag_time1 > 0.0 || s.after_jump_flag_time2 > 0.0,
+                        step: s.clone(),
+                    });
                     let threshold = s.rejection_threshold.unwrap_or(5.5);
                     plan.stages |= stage::JUMP;
                     plan.params.max_jumps = s.max_jumps;
@@ -86,6 +122,7 @@ impl Plan {
                     plan.stages |= stage::FIT;
                     if plan.chain.fit_with(s) {
                         plan.stages &= !stage::JUMP;
+                        plan.spread = None;
                         plan.left_out.push(("jump", "ramp_fit.algorithm = likely finds its own".into()));
                     }
                     plan.params.algorithm = match s.algorithm {
