@@ -86,7 +86,7 @@ impl Report {
             ("REFNOISE", self.scatter, "noise of a reference pixel in a read, DN"),
             ("REFCOMM", self.common, "rms drift of all pixels together, DN"),
             ("REFCHAN", self.channels, "rms drift of channels about that, DN"),
-            ("REFLINE", self.lines, "rms drift of lines, the same in all channels, DN"),
+            ("REFLINE", self.lines, "rms drift of lines, alike in all channels, DN"),
             ("REFADDED", self.added, "variance that refpix adds to a read, DN**2"),
             ("REFVAR", self.added * rate_variance(ramp), "the same of a rate, (DN/s)**2"),
         ] {
