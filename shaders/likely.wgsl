@@ -4,12 +4,13 @@
 struct Params {
     items: u32, pixels: u32, skip: u32, ramps: u32,
     reads: u32, counts: u32, dark: u32, threshold_one: f32,
-    threshold_two: f32,
+    threshold_two: f32, zero: u32, frames: f32,
 }
 
 @group(0) @binding(4) var<storage, read> dark: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<u32>;
-@group(0) @binding(6) var<uniform> p: Params;
+@group(0) @binding(5) var<storage, read> zero_frames: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out: array<u32>;
+@group(0) @binding(7) var<uniform> p: Params;
 
 fn grid() -> u32 { return p.pixels; }
 fn total_reads() -> u32 { return p.ramps * p.reads; }
@@ -25,6 +26,29 @@ fn t_pair(i: u32) -> f32 { return table(5u, base + i); }
 
 // Rate, photon variance, read variance of each ramp that has them.
 var<private> rates: array<vec3<f32>, NRAMPS>;
+
+// The reads of the pixel and their flags; how many can be used.
+fn load_all(pixel: u32) -> u32 {
+    let given = p.reads - p.zero;
+    var usable = 0u;
+    for (var r = 0u; r < p.ramps; r++) {
+        let first = r * p.reads;
+        for (var k = 0u; k < given; k++) {
+            let place = (r * given + k) * grid() + pixel;
+            let to = first + p.zero + k;
+            y[to] = ramp[place];
+            flags[to] = flags_in[place];
+            usable += select(0u, 1u, (flags[to] & LOST) == 0u);
+        }
+        if p.zero != 0u {
+            let z = zero_frames[r * grid() + pixel];
+            y[first] = z;
+            y[first + 1u] = (y[first + 1u] * p.frames - z) / (p.frames - 1.0);
+            flags[first] = flags[first + 1u];
+        }
+    }
+    return usable;
+}
 
 // Differences of the ramp, and the median of them all, at least 0.
 fn differences(n: u32, gain: f32) -> f32 {
@@ -123,11 +147,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         return;
     }
     let pixel = index + p.skip;
-    load(pixel);
-    var usable = 0u;
-    for (var k = 0u; k < total_reads(); k++) {
-        usable += select(0u, 1u, (flags[k] & LOST) == 0u);
-    }
+    let usable = load_all(pixel);
     let n = p.reads - 1u;
     let gain = cal_value(3u, pixel);
     let s2 = cal_value(4u, pixel);

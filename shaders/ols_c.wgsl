@@ -5,12 +5,13 @@ struct Params {
     items: u32, pixels: u32, skip: u32, ramps: u32,
     reads: u32, first: u32, last: u32, suppress_one_group: u32,
     counts: u32, dark: u32, group_time: f32, first_time: f32,
-    frames: f32,
+    frames: f32, zero: u32, frame_time: f32,
 }
 
 @group(0) @binding(4) var<storage, read> dark: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<u32>;
-@group(0) @binding(6) var<uniform> p: Params;
+@group(0) @binding(5) var<storage, read> zero_frames: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out: array<u32>;
+@group(0) @binding(7) var<uniform> p: Params;
 
 const LARGE: f32 = 1e6;
 
@@ -21,6 +22,8 @@ fn total_reads() -> u32 { return p.ramps * p.reads; }
 var<private> gain: f32;
 var<private> noise: f32;
 var<private> rate: f32;
+// 1 for ramps that have their first frame in place of their first read.
+var<private> zeros: array<u32, NRAMPS>;
 
 struct Sums { read: f32, photon: f32, slope: f32 }
 
@@ -42,6 +45,25 @@ fn settle(a: u32, b: u32) {
     }
 }
 
+// Puts the first frame of ramp r without a good read in place of its first read a.
+fn first_frame(r: u32, pixel: u32, a: u32, b: u32) {
+    zeros[r] = 0u;
+    if p.zero == 0u || p.suppress_one_group != 0u {
+        return;
+    }
+    for (var k = a; k < b; k++) {
+        if flags[k] == 0u {
+            return;
+        }
+    }
+    let value = zero_frames[r * grid() + pixel];
+    if value != 0.0 {
+        y[a] = value;
+        flags[a] = 0u;
+        zeros[r] = 1u;
+    }
+}
+
 fn only_first(a: u32, b: u32) -> bool {
     var count = 0u;
     for (var k = a; k < b; k++) {
@@ -50,11 +72,17 @@ fn only_first(a: u32, b: u32) -> bool {
     return p.suppress_one_group == 0u && flags[a] == 0u && count == 1u;
 }
 
-fn single_time(a: u32, b: u32) -> f32 {
+fn single_time(r: u32, a: u32, b: u32) -> f32 {
+    if zeros[r] != 0u {
+        return p.frame_time;
+    }
     return select(p.group_time, p.first_time, only_first(a, b));
 }
 
-fn median_rate(a: u32, b: u32) -> f32 {
+fn median_rate(r: u32, a: u32, b: u32) -> f32 {
+    if zeros[r] != 0u {
+        return y[a] / p.frame_time;
+    }
     if b - a == 1u || only_first(a, b) {
         return y[a] / p.first_time;
     }
@@ -187,7 +215,7 @@ fn uncharged(pixel: u32) -> f32 {
     for (var r = 0u; r < p.ramps; r++) {
         let a = r * p.reads + p.first;
         let b = r * p.reads + p.last;
-        let single = single_time(a, b);
+        let single = single_time(r, a, b);
         let saturated = (flags[a] & FLAG_SATURATED) != 0u;
         var charged = false;
         for (var k = a; k < b; k++) {
@@ -234,10 +262,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             loss |= flags[k] & FLAG_CHARGELOSS;
         }
         settle(a, b);
-        total += median_rate(a, b);
         for (var k = a; k < b; k++) {
             any |= flags[k];
         }
+        first_frame(r, pixel, a, b);
+        total += median_rate(r, a, b);
     }
     dq |= any & (FLAG_JUMP | FLAG_PERSISTENCE | FLAG_SATURATED);
     rate = max(total / f32(p.ramps), 0.0);
@@ -256,7 +285,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         }
         dead += select(0u, 1u, saturated || lost);
         if !saturated {
-            sums = add_segments(a, b, single_time(a, b), sums);
+            sums = add_segments(a, b, single_time(r, a, b), sums);
         }
     }
     if dead == p.ramps {

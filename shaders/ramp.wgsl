@@ -7,8 +7,9 @@ struct Params {
     stride_y: u32, stride_x: u32, encoding: u32, listed: u32,
     stages: u32, grow: u32, ncoef: u32, zero_point: u32,
     algorithm: u32, num_coadd: u32, across: u32, along_y: u32,
-    lines: u32, max_jumps: u32, threshold_one: f32, threshold_two: f32,
-    counts: u32, pedestal: u32, prior: f32, prior_variance: f32,
+    lines: u32, block_width: u32, max_jumps: u32, threshold_one: f32,
+    threshold_two: f32, counts: u32, pedestal: u32, prior: f32,
+    prior_variance: f32,
 }
 
 @group(0) @binding(0) var<storage, read> ramp: array<u32>;
@@ -181,11 +182,13 @@ fn offsets(pixel: u32) {
     let across = select(px, py, p.along_y != 0u);
     let line = select(py, px, p.along_y != 0u);
     let columns = total_reads() * 9u;
-    let rows = columns + total_reads() * p.across;
+    let width = max(p.block_width, 1u);
+    let blocks = (p.across + width - 1u) / width;
+    let rows = columns + total_reads() * p.across + across / width * p.lines + line;
     for (var k = 0u; k < total_reads(); k++) {
         y[k] -= bias;
         if on(REFPIX) {
-            y[k] -= tables[columns + k * p.across + across] + tables[rows + k * p.lines + line];
+            y[k] -= tables[columns + k * p.across + across] + tables[rows + k * blocks * p.lines];
         }
     }
 }

@@ -6,6 +6,7 @@
 //! [`datamodel`], [`fits`] and [`config`] as leaves; `docs/architecture.md` is
 //! the map.
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod datamodel;

@@ -2,114 +2,11 @@
 //! its references is written, reduced with `irisgpu run`, and compared.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+mod support;
 
-use irisgpu::fits::{Fits, FitsWriter, Header, Pixels};
+use irisgpu::fits::{Fits, Header, Pixels};
 use serde_json::Value;
-
-/// One case: its arrays as f64, NaN where null.
-struct Case(Value);
-
-impl Case {
-    fn all(kind: &str) -> Vec<Case> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/oracle").join(kind);
-        let text = std::fs::read_to_string(path.with_extension("json")).expect("cases");
-        serde_json::from_str::<Vec<Value>>(&text).expect("JSON").into_iter().map(Case).collect()
-    }
-
-    fn id(&self) -> &str {
-        self.0["id"].as_str().expect("id")
-    }
-
-    fn array(&self, name: &str) -> Vec<f64> {
-        let data = self.0["arrays"][name]["data"].as_array().expect(name);
-        data.iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect()
-    }
-
-    fn shape(&self, name: &str) -> Vec<usize> {
-        let shape = self.0["arrays"][name]["shape"].as_array().expect(name);
-        shape.iter().map(|n| n.as_u64().expect("size") as usize).collect()
-    }
-
-    fn f32(&self, name: &str) -> Vec<f32> {
-        self.array(name).into_iter().map(|v| v as f32).collect()
-    }
-
-    fn meta(&self, name: &str) -> &Value {
-        &self.0["meta"][name]
-    }
-
-    fn option(&self, step: &str, parameter: &str, name: &str) -> String {
-        format!("--steps.{step}.{parameter}={}", self.meta(name))
-    }
-}
-
-/// A folder with a ramp, its references and the options that name them.
-struct Job {
-    dir: tempfile::TempDir,
-    options: Vec<String>,
-    device: String,
-}
-
-impl Job {
-    fn new() -> Job {
-        Job { dir: tempfile::tempdir().expect("folder"), options: Vec::new(), device: "cpu".into() }
-    }
-
-    fn primary(cards: &[(&str, Value)]) -> Header {
-        let mut h = Header::new();
-        h.set("INSTRUME", "IRIS", "");
-        h.set("DETECTOR", "IMG1", "");
-        for (key, value) in cards {
-            match value {
-                Value::Number(n) if n.is_i64() => h.set(key, n.as_i64().unwrap(), ""),
-                Value::Number(n) => h.set(key, n.as_f64().unwrap(), ""),
-                Value::String(s) => h.set(key, s.as_str(), ""),
-                _ => {}
-            }
-        }
-        h
-    }
-
-    fn reference(&mut self, reftype: &str, cards: &[(&str, Value)], planes: &[(&str, &[usize], Pixels<'_>)]) {
-        let path = self.dir.path().join(format!("{reftype}.fits"));
-        let mut h = Self::primary(cards);
-        h.set("REFTYPE", reftype, "");
-        write(&path, &h, planes);
-        self.options.push(format!("--override_{reftype}={}", path.display()));
-    }
-
-    /// The product of `irisgpu run RECIPE` on a ramp with these HDUs.
-    fn run(
-        self,
-        recipe: &str,
-        cards: &[(&str, Value)],
-        planes: &[(&str, &[usize], Pixels<'_>)],
-    ) -> (tempfile::TempDir, Fits) {
-        let ramp = self.dir.path().join("ramp.fits");
-        write(&ramp, &Self::primary(cards), planes);
-        let out = self.dir.path().join("out");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
-        command.stdin(Stdio::null()).args(["run", recipe]).arg(&ramp).arg("-o").arg(&out);
-        command.args(["--device", &self.device]).args(&self.options);
-        let done = command.output().expect("run");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        let files = std::fs::read_dir(&out).expect("output").map(|f| f.expect("file").path());
-        let product: PathBuf =
-            files.into_iter().find(|p| p.extension().is_some_and(|e| e == "fits")).expect("product");
-        (self.dir, Fits::open(&product).expect("product"))
-    }
-}
-
-fn write(path: &Path, primary: &Header, planes: &[(&str, &[usize], Pixels<'_>)]) {
-    let mut w = FitsWriter::create(path).expect("create");
-    w.empty("PRIMARY", primary).expect("primary");
-    for (name, shape, pixels) in planes {
-        w.image(name, &Header::new(), shape, *pixels).expect("image");
-    }
-    w.finish().expect("finish");
-}
+use support::{Case, Job, write};
 
 /// A rate by `algorithm` against the case, relative (or in `sigma`); DQ and NaN exact.
 fn fitted(case: &Case, algorithm: &str, sigma: f64) {
@@ -134,16 +31,18 @@ fn fitted(case: &Case, algorithm: &str, sigma: f64) {
         ("GROUPGAP", "groupgap"),
     ];
     let cards = times.map(|(key, name)| (key, case.meta(name).clone()));
-    let (_dir, fits) = job.run(
-        "ramp_fit",
-        &cards,
-        &[
-            ("SCI", &shape, Pixels::F32(&data)),
-            ("PIXELDQ", &plane, Pixels::U32(&pixeldq)),
-            ("GROUPDQ", &shape, Pixels::U8(&flags)),
-            ("AVERAGE_DARK_CURRENT", &plane, Pixels::F32(&dark)),
-        ],
-    );
+    let frames = [shape[0], plane[0], plane[1]];
+    let zero = if case.0["arrays"].get("in_zeroframe").is_some() { case.f32("in_zeroframe") } else { vec![] };
+    let mut planes = vec![
+        ("SCI", &shape[..], Pixels::F32(&data)),
+        ("PIXELDQ", &plane[..], Pixels::U32(&pixeldq)),
+        ("GROUPDQ", &shape[..], Pixels::U8(&flags)),
+        ("AVERAGE_DARK_CURRENT", &plane[..], Pixels::F32(&dark)),
+    ];
+    if !zero.is_empty() {
+        planes.push(("ZEROFRAME", &frames[..], Pixels::F32(&zero)));
+    }
+    let (_dir, fits) = job.run("ramp_fit", &cards, &planes);
     let image = |name: &str| fits.f32(fits.hdu(name).expect(name)).expect(name);
     let (slope, err) = (image("DATA"), image("ERR"));
     let dq = fits.u32(fits.hdu("DQ").expect("DQ")).expect("DQ");
@@ -269,5 +168,128 @@ fn saturation_is_stcals() {
 fn saturation_is_stcals_on_a_gpu() {
     if let Some(gpu) = irisgpu::engine::testing::gpu() {
         saturated(&gpu.device().name);
+    }
+}
+
+/// The input of the REFPIX_NIR case by its formula: (2, 2048, 2048).
+fn nir_input() -> Vec<f32> {
+    let n = 2048u64;
+    let pixel = |g: u64, i: u64, j: u64| {
+        let mixed = i.wrapping_mul(73_856_093) ^ j.wrapping_mul(19_349_663) ^ ((g + 1) * 83_492_791);
+        let hash = mixed.wrapping_mul(2_654_435_761) & 0xffff_ffff;
+        let noise = ((hash >> 8) % 2001) as f64 / 50.0 - 20.0;
+        let row = 6.0 * (std::f64::consts::TAU * i as f64 / 333.0).sin() + 0.01 * i as f64;
+        let amplifier = [5.0, -3.0, 2.0, 7.0][(j / 512) as usize];
+        let odd = if j.is_multiple_of(2) { 1.5 } else { -1.5 };
+        let odd = odd * (g + 1) as f64;
+        let inner = |k: u64| (4..n - 4).contains(&k);
+        let signal = if inner(i) && inner(j) { 100.0 } else { 0.0 };
+        (noise + row + amplifier + odd + signal) as f32
+    };
+    (0..2).flat_map(|g| (0..n).flat_map(move |i| (0..n).map(move |j| pixel(g, i, j)))).collect()
+}
+
+/// One file of a ramp, with the options that `refpix` runs with.
+fn refpix(device: &str, shape: [usize; 4], data: &[f32], bits: &[u32], options: &[String]) -> Vec<f32> {
+    let mut job = Job { device: device.to_owned(), ..Job::new() };
+    job.options.extend_from_slice(options);
+    let one = Value::from(1.0);
+    let cards = [
+        ("TFRAME", one.clone()),
+        ("TGROUP", one),
+        ("NFRAMES", Value::from(1)),
+        ("GROUPGAP", Value::from(0)),
+        ("NOUTPUTS", Value::from(4)),
+    ];
+    let planes = [("SCI", &shape[..], Pixels::F32(data)), ("PIXELDQ", &shape[2..], Pixels::U32(bits))];
+    let (_dir, fits) = job.run("refpix", &cards, &planes);
+    fits.f32(fits.hdu("DATA").expect("DATA")).expect("DATA")
+}
+
+/// JWST's reference-pixel step, to 2e-4 DN.
+fn median_of_jwst(device: &str) {
+    const N: usize = 2048;
+    let data = nir_input();
+    let mut bits = vec![0; N * N];
+    (100..110).for_each(|y| bits[y * N + 1] = 1);
+    bits[2 * N + 600] = 1;
+    for case in Case::all("refpix_nir") {
+        let rows = case.f32("in_first_rows");
+        let at = |i: usize| data[i / 96 * N * N + i / 32 % 3 * N + i % 32 * 64];
+        assert!(rows.iter().enumerate().all(|(i, v)| at(i) == *v), "the input is not the case's");
+        for (variant, option) in [
+            ("full", "odd_even_columns=true"),
+            ("tb_only", "use_side_ref_pixels=false"),
+            ("no_oddeven", "odd_even_columns=false"),
+        ] {
+            let options = ["refpix_algorithm=median", option].map(|o| format!("--steps.refpix.{o}"));
+            let got = refpix(device, [1, 2, N, N], &data, &bits, &options);
+            let near = |k: usize, y: usize, x: usize, expected: f64| {
+                let got = f64::from(got[(k * N + y) * N + x]);
+                assert!((got - expected).abs() < 2e-4, "{variant} {k} {y} {x}: {got}, {expected}");
+            };
+            for (i, v) in case.array(&format!("out_{variant}_s16")).into_iter().enumerate() {
+                near(i / 256, i / 16 % 16 * 128, i % 16 * 128, v);
+            }
+            for (i, v) in case.array(&format!("out_{variant}_rows")).into_iter().enumerate() {
+                near(i / 160, i / 5 % 32 * 64, [0, 5, 600, 1300, 2046][i % 5], v);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_median_of_reference_pixels_is_jwst_s() {
+    median_of_jwst("cpu");
+}
+
+#[test]
+fn the_median_of_reference_pixels_is_jwst_s_on_a_gpu() {
+    if let Some(gpu) = irisgpu::engine::testing::gpu() {
+        median_of_jwst(&gpu.device().name);
+    }
+}
+
+/// SIRS in the time domain, to 1e-3 DN: only side columns are reference pixels.
+fn sirs_of_jwst(device: &str) {
+    for case in Case::all("refpix_sirs") {
+        let (data, shape) = (case.f32("in_data"), case.shape("in_data"));
+        let (ny, nx) = (shape[0], shape[1]);
+        let side = |i: usize| i % nx < 4 || i % nx >= nx - 4;
+        let bits: Vec<u32> = (0..ny * nx).map(|i| if side(i) { 1 << 31 } else { 0 }).collect();
+        let folder = tempfile::tempdir().expect("folder");
+        let kernels = folder.path().join("kernels.fits");
+        let mut primary = Header::new();
+        primary.set("REFTYPE", "refpix", "");
+        let (left, right) = (case.array("in_kernels_left"), case.array("in_kernels_right"));
+        let taps = case.shape("in_kernels_left");
+        write(
+            &kernels,
+            &primary,
+            &[("LEFT", &taps, Pixels::F64(&left)), ("RIGHT", &taps, Pixels::F64(&right))],
+        );
+        let options = [
+            "--steps.refpix.refpix_algorithm=sirs".to_owned(),
+            case.option("refpix", "sigreject", "sigreject"),
+            format!("--override_refpix={}", kernels.display()),
+        ];
+        let got = refpix(device, [1, 1, ny, nx], &data, &bits, &options);
+        for (i, expected) in case.array("out_data").into_iter().enumerate() {
+            let (y, x) = (i / 4, [0, 5, 10, 15][i % 4]);
+            let got = f64::from(got[y * nx + x]);
+            assert!((got - expected).abs() < 1e-3, "{y} {x}: {got}, {expected}");
+        }
+    }
+}
+
+#[test]
+fn sirs_is_jwst_s() {
+    sirs_of_jwst("cpu");
+}
+
+#[test]
+fn sirs_is_jwst_s_on_a_gpu() {
+    if let Some(gpu) = irisgpu::engine::testing::gpu() {
+        sirs_of_jwst(&gpu.device().name);
     }
 }

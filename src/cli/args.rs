@@ -37,6 +37,8 @@ pub(super) enum Verb {
     Devices(Devices),
     /// Recipes and parameters as they are in effect
     Config(Config),
+    /// The program measured against its own goals
+    Bench(Bench),
 }
 
 /// Options of every verb that reduces.
@@ -57,6 +59,9 @@ pub(super) struct Common {
     /// Seconds from read to read, for files that do not say
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(super) read_time: Option<f64>,
+    /// A raw exposure before the others, whose saturated pixels may glow in them (persistence); repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(super) earlier: Vec<PathBuf>,
     /// Write the rate of each ramp, too: ..._ramps.fits beside the rate of an exposure of several (what is up to date: with --force)
     #[arg(long)]
     pub(super) save_ramps: bool,
@@ -214,4 +219,39 @@ pub(super) enum ConfigVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    pub(super) verb: BenchVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchVerb {
+    /// Statistics of stage 1 on simulated ramps, as a markdown report with targets (exit code 1 where one is missed)
+    Accuracy(Accuracy),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Accuracy {
+    /// Ramps a point
+    #[arg(long, value_name = "N", default_value_t = 400_000)]
+    pub(super) ramps: usize,
+    /// Few ramps: 20000 a point
+    #[arg(long, conflicts_with = "ramps")]
+    pub(super) quick: bool,
+    /// Only sections with this in their name: grid, patterns, precision, false jumps, completeness, saturated, pedestal
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) only: Vec<String>,
+    /// Write the report to this file, too
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) engine: Engine,
+    #[command(flatten)]
+    pub(super) talk: Talk,
 }

@@ -5,6 +5,7 @@
 //! stdout that goes away is no error.
 
 mod args;
+mod bench;
 mod config;
 mod demo;
 mod devices;
@@ -52,5 +53,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Demo(a) => demo::demo(&a),
         Verb::Simulate(a) => simulate::simulate(&a),
         Verb::Devices(a) => devices::devices(&a),
+        Verb::Bench(a) => bench::bench(&a),
     }
 }

@@ -22,6 +22,9 @@ pub(super) fn settings(
             "--read-time {t}: give the seconds from read to read, more than 0"
         )));
     }
+    for file in common.earlier.iter().filter(|f| !f.is_file()) {
+        return Err(Error::Usage(format!("--earlier {}: there is no such file", file.display())));
+    }
     // Before anything is planned: a device that was asked for is required, even
     // where everything turns out to be up to date.
     if let Some(device) = engine(&common.engine)?.device {
@@ -35,6 +38,7 @@ pub(super) fn settings(
         suffix: common.suffix.clone(),
         read_time: common.read_time,
         save_ramps: common.save_ramps,
+        earlier: common.earlier.clone(),
         force: select.force,
         only: select.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect(),
     })

@@ -210,6 +210,10 @@ fn set_parameter(step: &Step, parameter: &str, text: &str) -> Result<Step> {
         (Value::String(_), _) => Value::String(text.to_owned()),
         (Value::Bool(_), yes @ Value::Bool(_)) => yes,
         (Value::Bool(_), _) => return Err(fail("it must be true or false".into())),
+        (Value::Array(_), list @ Value::Array(_)) => list,
+        (Value::Array(_), _) => numbers_of(text).ok_or_else(|| {
+            fail("it must be whole numbers with commas between them, as 0,5 or [0, 5]".into())
+        })?,
         (whole, Value::Number(n)) if !whole.is_u64() || n.is_u64() => Value::Number(n),
         (whole, _) if whole.is_u64() => return Err(fail(format!("it must be a whole number{numbers}"))),
         _ => return Err(fail(format!("it must be a number{numbers}"))),
@@ -220,6 +224,12 @@ fn set_parameter(step: &Step, parameter: &str, text: &str) -> Result<Step> {
         (Some(range), Err(_)) => Err(fail(format!("it must be {range}"))),
         _ => Ok(step),
     }
+}
+
+/// `0,5` as a list.
+fn numbers_of(text: &str) -> Option<serde_json::Value> {
+    let numbers = text.split(',').map(|n| n.trim().parse::<i64>().ok()).collect::<Option<Vec<_>>>()?;
+    Some(numbers.into())
 }
 
 #[cfg(test)]

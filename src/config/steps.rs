@@ -148,6 +148,18 @@ pub enum Algorithm {
     Likely,
 }
 
+/// How the drift that the reference pixels show is taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefpixAlgorithm {
+    /// Patterns over channels and lines, shrunk to what stands out of their noise.
+    Optimal,
+    /// Clipped means of the ends and running median of the sides, as JWST has it.
+    Median,
+    /// Side pixels convolved with the kernels of a reference, channel by channel.
+    Sirs,
+}
+
 /// How jumps are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,24 +222,62 @@ pub enum Extraction {
 }
 
 steps! {
-    /// Pixel mask into the data-quality plane.
-    DqInit "dq_init S_DQINIT" {}
+    /// Pixel mask into the data-quality plane; reads and guide windows left out.
+    DqInit "dq_init S_DQINIT" {
+        /// Reads of every ramp to leave out, from 0; −1 is the last: [0, -1].
+        drop_reads: Vec<i64> = Vec::new(),
+        /// Reads to keep, the others are left out; empty for all.
+        keep_reads: Vec<i64> = Vec::new(),
+        /// What of each read the limits are about: a column of a table with a row a
+        /// read, as SEEING.
+        read_column: String = String::new(),
+        /// Reads with less of it are left out.
+        read_min: Option<f64> = None,
+        /// Reads with more of it are left out.
+        read_max: Option<f64> = None,
+        /// Pixels of on-detector guide windows (SARRMODE = ODGW) are DO_NOT_USE.
+        mask_guide_windows: bool = true,
+    }
     /// Reads at and after saturation.
     Saturation "saturation S_SATUR" {
         /// Pixels around a saturated one that count as saturated from the same read on.
         n_pix_grow_sat: u32 = 1; Between(0.0, 100.0),
     }
+    /// Inter-pixel capacitance.
+    Ipc "ipc S_IPC" {}
     /// Subtraction of the bias image.
     Bias "bias S_BIAS" {}
     /// Reference-pixel correction.
     Refpix "refpix S_REFPIX" {
+        /// The method: optimal, median (JWST's) or sirs.
+        refpix_algorithm: RefpixAlgorithm = RefpixAlgorithm::Optimal,
+        /// Use the reference rows at the ends of the channels for their offsets.
+        use_top_bottom_ref_pixels: bool = true,
         /// Use the reference columns at the sides for row offsets.
         use_side_ref_pixels: bool = true,
         /// Separate offsets for odd and even columns.
         odd_even_columns: bool = true,
+        /// `median`: rows of the running median of the sides; an even number counts as
+        /// one more.
+        side_smoothing_length: u32 = 11; Between(1.0, 100_001.0),
+        /// `median`: factor on the sides' offsets.
+        side_gain: f64 = 1.0; Between(0.0, 10.0),
+        /// `sirs`: side pixels further than this (σ) from the others are left out.
+        sigreject: f64 = 4.0; Above(0.0),
     }
     /// Non-linearity polynomial.
-    Linearity "linearity S_NLCORR" {}
+    Linearity "linearity S_NLCORR" {
+        /// Correct averaged reads frame by frame, where the reference has the inverse
+        /// polynomial.
+        read_level: bool = true,
+    }
+    /// Subtraction of a dark ramp, read by read.
+    DarkRamp "dark_ramp S_DARKRP" {}
+    /// Reads in which charge has migrated to the neighbours.
+    ChargeMigration "charge_migration S_CHGMIG" {
+        /// Reads from the first above this level on are not used, DN.
+        signal_threshold: f64 = 25000.0; Above(0.0),
+    }
     /// Gain and read noise of the detector, from flat and dark ramps.
     PhotonTransfer "photon_transfer S_PHOTON" {
         /// Tiles across the readout channels; 0 for one a channel.
@@ -262,6 +312,13 @@ steps! {
         degree: u32 = 3; Between(2.0, 10.0),
         /// Pixels on a side of the tiles in which pixels share the polynomial's shape.
         tile: u32 = 64; AtLeast(1.0),
+    }
+    /// Pixels that may glow after saturation in earlier exposures.
+    Persistence "persistence S_PERSIS" {
+        /// Seconds from the end of an earlier exposure to the start of this one, at most.
+        persistence_time: f64 = 1000.0; AtLeast(0.0),
+        /// Make them DO_NOT_USE, too.
+        persistence_dnu: bool = false,
     }
     /// Jump detection.
     Jump "jump S_JUMP" {
@@ -338,11 +395,13 @@ steps! {
         units: RateUnits = RateUnits::Electrons,
         /// `ols_c`: give up ramps with one good read.
         suppress_one_group: bool = true,
+        /// `ols_c` (without suppress_one_group), `likely`: take ZEROFRAME, where there is one.
+        use_zeroframe: bool = true,
         /// `likelihood`: write each ramp's pedestal with its variance and its covariance
         /// with the rate.
         pedestal: bool = false,
         /// What the pedestals are known to be, DN, where `pedestal_prior_err` says how well.
-        pedestal_prior: f64 = 0.0,
+        pedestal_prior: f64 = 0.0; Between(-1e9, 1e9),
         /// `likelihood`: 1 σ of that, DN: one more datum for the rate; null: nothing is known.
         pedestal_prior_err: Option<f64> = None; Above(0.0),
         /// `likely`: significance (σ) of its own jumps; null: 4.5 (gains in χ² of

@@ -107,6 +107,8 @@ pub struct Meta {
     pub object: String,
     /// Julian date of the start.
     pub jd: Option<f64>,
+    /// Julian date of the end.
+    pub jd_end: Option<f64>,
     /// EXPDTST, `YYYYMMDDHHMMSS`.
     pub expdtst: String,
     /// DATALVL.
@@ -142,6 +144,11 @@ impl Meta {
         let jd = number(&["EXPJDST", "EXPJDMID", "JD"])
             .or_else(|| number(&["MJD-BEG", "MJD-OBS", "MJD"]).map(|m| m + 2_400_000.5))
             .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
+        let jd_end = number(&["EXPJDEND"])
+            .or_else(|| number(&["MJD-END"]).map(|m| m + 2_400_000.5))
+            .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
+        // The keywords of the subarray are then those of a window in a full frame.
+        let windows = guide_window_mode(h);
         let or = |value: String, default: &str| if value.is_empty() { default.to_owned() } else { value };
         Meta {
             semid: or(text(&["SEMID"]), &semester(&expdtst)),
@@ -161,12 +168,22 @@ impl Meta {
             exptime: number(&["EXPTIME"]),
             object: text(&["OBJECT"]),
             jd,
+            jd_end,
             expdtst,
             level: h.integer("DATALVL"),
-            subarray: upper(&["SUBARRAY"]),
-            substart: (h.integer("SUBSTRT1").unwrap_or(1), h.integer("SUBSTRT2").unwrap_or(1)),
+            subarray: if windows { String::new() } else { upper(&["SUBARRAY"]) },
+            substart: match windows {
+                true => (1, 1),
+                false => (h.integer("SUBSTRT1").unwrap_or(1), h.integer("SUBSTRT2").unwrap_or(1)),
+            },
         }
     }
+}
+
+/// Whether parts of the detector were on-detector guide windows: SARRMODE (or
+/// SUBARRAY, which stands for it) is ODGW.
+pub fn guide_window_mode(h: &Header) -> bool {
+    ["SARRMODE", "SUBARRAY"].iter().any(|key| h.text(key).is_some_and(|t| t.eq_ignore_ascii_case("ODGW")))
 }
 
 /// `2024B` from a date string; `0000A` without one (liger_iris_pipeline's rule:

@@ -8,7 +8,7 @@ mod models;
 mod names;
 mod unit;
 
-pub use meta::{EXPOSURE_NUMBER, Kind, Meta, ObsName};
+pub use meta::{EXPOSURE_NUMBER, Kind, Meta, ObsName, guide_window_mode};
 pub use models::{Cube, Image, Rate};
 pub use names::{distinct_name, master_name, own_part, product_name};
 pub use unit::Unit;

@@ -27,6 +27,7 @@ mod pixels;
 mod product;
 mod ramp;
 mod reads;
+mod select;
 mod times;
 
 use std::path::Path;

@@ -25,6 +25,18 @@ impl Encoding {
             Encoding::I32 | Encoding::F32 => 4,
         }
     }
+
+    /// The values that big-endian `bytes` stand for.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        let two = bytes.as_chunks::<2>().0.iter();
+        let four = bytes.as_chunks::<4>().0.iter();
+        match self {
+            Encoding::U16 => two.map(|b| f32::from(u16::from_be_bytes(*b) ^ 0x8000)).collect(),
+            Encoding::I16 => two.map(|b| f32::from(i16::from_be_bytes(*b))).collect(),
+            Encoding::I32 => four.map(|b| i32::from_be_bytes(*b) as f32).collect(),
+            Encoding::F32 => four.map(|b| f32::from_be_bytes(*b)).collect(),
+        }
+    }
 }
 
 /// How an HDU's pixels come: their encoding, and whether the bytes on disk are

@@ -9,7 +9,7 @@ use super::headers::{complete, merged};
 use super::layout::{Family, Layout, recognise, squeezed};
 use super::pixels::{Encoding, Stored};
 use super::{OpenOptions, by, label, reads, times};
-use crate::datamodel::Meta;
+use crate::datamodel::{Meta, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, HduKind, Header};
 
@@ -50,8 +50,12 @@ pub struct Ramp {
     pub average_dark: Option<Vec<f32>>,
     /// Whether [`Ramp::groupdq_rows`] gives flags of single reads.
     pub has_groupdq: bool,
+    /// A first frame a ramp, as a ramp of one read each (JWST's ZEROFRAME).
+    pub zeroframe: Option<Box<Ramp>>,
     /// What was mended, as sentences.
     pub warnings: Vec<String>,
+    /// (ramps, reads): reads that no pixel may use; empty where there are none.
+    pub(super) unused: Vec<bool>,
     pub(super) source: Source,
 }
 
@@ -67,14 +71,25 @@ pub(super) enum Source {
 /// A ramp in one HDU.
 #[derive(Debug)]
 pub(super) struct Array {
-    fits: Fits,
+    pub(super) fits: Fits,
     hdu: Hdu,
     stored: Stored,
     /// As the header has it, whether or not the file holds it all.
-    layout: Layout,
+    pub(super) layout: Layout,
     groupdq: Option<Hdu>,
-    /// The one ramp of the file that this is; `None` for all.
-    alone: Option<usize>,
+    /// (ramps, reads): which of the file's reads each one is.
+    pub(super) planes: Vec<usize>,
+}
+
+impl Array {
+    /// Whether the ramp is all reads of the file.
+    fn whole(&self) -> bool {
+        self.planes.len() == self.layout.ramps * self.layout.reads
+    }
+
+    fn liger(&self) -> bool {
+        self.layout.family == Family::Liger
+    }
 }
 
 /// Distances in pixels (not bytes) within a chunk buffer.
@@ -108,6 +123,7 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> 
     let stored = Stored::of(&hdu);
     let (pixeldq, groupdq) = flags(&fits, &hdu, &layout, &mut warnings)?;
     let average_dark = average_dark(&fits, &layout, &mut warnings)?;
+    let zeroframe = zeroframe(&fits, &header, &layout, ramps, &all, &mut warnings)?;
     Ok(Ramp {
         path: fits.path.clone(),
         meta: Meta::from_header(&header),
@@ -123,9 +139,67 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> 
         pixeldq,
         average_dark,
         has_groupdq: groupdq.is_some(),
+        zeroframe: zeroframe.map(Box::new),
         warnings,
-        source: Source::Array(Box::new(Array { fits, hdu, stored, layout, groupdq, alone: None })),
+        unused: Vec::new(),
+        source: Source::Array(Box::new(Array { fits, hdu, stored, layout, groupdq, planes: kept })),
     })
+}
+
+/// ZEROFRAME (ramps, ny, nx): the first frame of each ramp's first read, which JWST
+/// sends beside averages. A ramp of one read a ramp.
+fn zeroframe(
+    fits: &Fits,
+    header: &Header,
+    layout: &Layout,
+    ramps: usize,
+    times: &times::Times,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Ramp>> {
+    let Some(hdu) = fits.hdu("ZEROFRAME").filter(|h| h.is_image()) else { return Ok(None) };
+    let shape = [layout.ramps, layout.ny, layout.nx];
+    if squeezed(hdu) != shape && (layout.ramps, hdu.shape.as_slice()) != (1, &shape[1..]) {
+        let message = format!("is {} but must be {} (ramps x rows x columns): ", by(&hdu.shape), by(&shape));
+        return Err(fits.error("ZEROFRAME", message + "correct or remove it"));
+    }
+    if fits.available(hdu) < hdu.data_len {
+        warnings.push("ZEROFRAME is cut off by the end of the file: ignored".into());
+        return Ok(None);
+    }
+    let (stored, hdu) = (Stored::of(hdu), hdu.clone());
+    let first = |r: usize| {
+        // An average's first frame is taken half its frames before its middle.
+        let k = r * layout.reads;
+        times.times[k] - times.frame_time * (f64::from(times.nsample[k]) - 1.0) / 2.0
+    };
+    let layout = Layout { family: Family::Native, reads: 1, ..*layout };
+    Ok(Some(Ramp {
+        path: fits.path.clone(),
+        meta: Meta::from_header(header),
+        header: header.clone(),
+        ramps,
+        reads: 1,
+        ny: layout.ny,
+        nx: layout.nx,
+        times: (0..ramps).map(first).collect(),
+        nsample: vec![1; ramps],
+        frame_time: 0.0,
+        encoding: stored.encoding,
+        pixeldq: None,
+        average_dark: None,
+        has_groupdq: false,
+        zeroframe: None,
+        warnings: Vec::new(),
+        unused: Vec::new(),
+        source: Source::Array(Box::new(Array {
+            fits: Fits::open(&fits.path)?,
+            hdu,
+            stored,
+            layout,
+            groupdq: None,
+            planes: (0..ramps).collect(),
+        })),
+    }))
 }
 
 /// How many (ramps, reads a ramp) a file that may be cut short really holds:
@@ -242,32 +316,44 @@ fn flags(
 impl Ramp {
     /// Ramp number `ramp` of the exposure (from 0) as an exposure of its own.
     pub fn alone(&self, ramp: usize) -> Result<Ramp> {
-        let reads = ramp * self.reads..(ramp + 1) * self.reads;
         if ramp >= self.ramps {
             let message = format!("has {} ramps: there is no ramp {ramp} (from 0)", self.ramps);
             return Err(Error::input(&self.path, message));
         }
+        let zeroframe = self.zeroframe.as_ref().map(|z| z.alone(ramp)).transpose()?;
+        let reads: Vec<usize> = (ramp * self.reads..(ramp + 1) * self.reads).collect();
+        let mut one = self.pick(&reads, self.reads)?;
+        one.zeroframe = zeroframe.map(Box::new);
+        Ok(one)
+    }
+
+    /// The reads `at` (ramp × reads + read) alone, `reads` a ramp, without ZEROFRAME.
+    pub(super) fn pick(&self, at: &[usize], reads: usize) -> Result<Ramp> {
         let source = match &self.source {
-            Source::Reads(files) => Source::Reads(files[reads.clone()].to_vec()),
+            Source::Reads(files) => Source::Reads(at.iter().map(|&i| files[i].clone()).collect()),
             Source::Array(a) => Source::Array(Box::new(Array {
                 fits: Fits::open(&self.path)?,
                 hdu: a.hdu.clone(),
                 stored: a.stored,
                 layout: a.layout,
                 groupdq: a.groupdq.clone(),
-                alone: Some(a.alone.unwrap_or(0) + ramp),
+                planes: at.iter().map(|&i| a.planes[i]).collect(),
             })),
         };
+        let unused = at.iter().filter_map(|&i| self.unused.get(i).copied()).collect();
         Ok(Ramp {
             path: self.path.clone(),
             header: self.header.clone(),
             meta: self.meta.clone(),
-            ramps: 1,
-            times: self.times[reads.clone()].to_vec(),
-            nsample: self.nsample[reads].to_vec(),
+            ramps: at.len() / reads.max(1),
+            reads,
+            times: at.iter().map(|&i| self.times[i]).collect(),
+            nsample: at.iter().map(|&i| self.nsample[i]).collect(),
             pixeldq: self.pixeldq.clone(),
             average_dark: self.average_dark.clone(),
+            zeroframe: None,
             warnings: Vec::new(),
+            unused,
             source,
             ..*self
         })
@@ -277,7 +363,7 @@ impl Ramp {
     pub fn strides(&self, rows: usize) -> Strides {
         let (ramps, reads, nx) = (self.ramps, self.reads, self.nx);
         match &self.source {
-            Source::Array(a) if a.layout.family == Family::Liger && a.alone.is_none() => {
+            Source::Array(a) if a.liger() && a.whole() => {
                 Strides { ramp: reads, read: 1, y: nx * ramps * reads, x: ramps * reads }
             }
             _ => Strides { ramp: reads * rows * nx, read: rows * nx, y: nx, x: 1 },
@@ -307,16 +393,18 @@ impl Ramp {
                 .par_chunks_mut(plane)
                 .zip(files)
                 .try_for_each(|(part, file)| file.read(rows.start * self.nx, part)),
-            Source::Array(a) if a.layout.family == Family::Liger => {
+            Source::Array(a) if a.liger() => {
                 let planes = a.layout.ramps * a.layout.reads;
                 let first = rows.start * self.nx * planes;
-                let Some(ramp) = a.alone else { return a.stored.read(&a.fits, &a.hdu, first, into) };
-                // The ramps alternate pixel by pixel: this one is picked out.
+                if a.whole() {
+                    return a.stored.read(&a.fits, &a.hdu, first, into);
+                }
+                // The reads alternate pixel by pixel: these are picked out.
                 let bytes = self.encoding.bytes();
                 let mut all = vec![0; rows.len() * self.nx * planes * bytes];
                 a.stored.read(&a.fits, &a.hdu, first, &mut all)?;
                 into.par_chunks_mut(plane).enumerate().for_each(|(i, part)| {
-                    let from = all.chunks_exact(bytes).skip(ramp * self.reads + i).step_by(planes);
+                    let from = all.chunks_exact(bytes).skip(a.planes[i]).step_by(planes);
                     part.chunks_exact_mut(bytes).zip(from).for_each(|(to, from)| to.copy_from_slice(from));
                 });
                 Ok(())
@@ -331,33 +419,42 @@ impl Ramp {
     /// (ramps, reads, rows, nx) order; `None` where the file has none.
     pub fn groupdq_rows(&self, rows: Range<usize>) -> Result<Option<Vec<u8>>> {
         self.check_rows(&rows)?;
+        let pixels = rows.len() * self.nx;
+        let stored = self.stored_flags(rows, pixels)?;
+        if self.unused.is_empty() {
+            return Ok(stored);
+        }
+        let mut flags = stored.unwrap_or_else(|| vec![0; self.ramps * self.reads * pixels]);
+        for (read, _) in flags.chunks_mut(pixels.max(1)).zip(&self.unused).filter(|(_, u)| **u) {
+            read.iter_mut().for_each(|f| *f |= dq::DO_NOT_USE as u8);
+        }
+        Ok(Some(flags))
+    }
+
+    /// The file's own flags of single reads.
+    fn stored_flags(&self, rows: Range<usize>, pixels: usize) -> Result<Option<Vec<u8>>> {
         let Source::Array(array) = &self.source else { return Ok(None) };
-        let Array { fits, layout, groupdq: Some(hdu), .. } = &**array else { return Ok(None) };
-        let (planes, pixels) = (self.ramps * self.reads, rows.len() * self.nx);
-        if layout.family == Family::Liger {
+        let Array { fits, layout, groupdq: Some(hdu), planes, .. } = &**array else { return Ok(None) };
+        if array.liger() {
             let all = layout.ramps * layout.reads;
             let fast = fits.pixels_u32(hdu, rows.start * self.nx * all, pixels * all)?;
-            let first = array.alone.unwrap_or(0) * self.reads;
-            let mut out = vec![0; pixels * planes];
+            let mut out = vec![0; pixels * planes.len()];
             for (p, flags) in fast.chunks_exact(all).enumerate() {
-                let flags = flags.iter().skip(first).take(planes);
-                flags.enumerate().for_each(|(i, f)| out[i * pixels + p] = *f as u8);
+                planes.iter().enumerate().for_each(|(i, at)| out[i * pixels + p] = flags[*at] as u8);
             }
             return Ok(Some(out));
         }
-        let mut out = Vec::with_capacity(planes * pixels);
-        for i in 0..planes {
+        let mut out = Vec::with_capacity(planes.len() * pixels);
+        for i in 0..planes.len() {
             let flags = fits.pixels_u32(hdu, self.plane_start(array, i, rows.start), pixels)?;
             out.extend(flags.into_iter().map(|f| f as u8));
         }
         Ok(Some(out))
     }
 
-    /// The pixel in the file where row `row` of the `i`th kept read begins.
+    /// The pixel in the file where row `row` of the `i`th read begins.
     fn plane_start(&self, array: &Array, i: usize, row: usize) -> usize {
-        let ramp = array.alone.unwrap_or(0) + i / self.reads;
-        let read = ramp * array.layout.reads + i % self.reads;
-        (read * self.ny + row) * self.nx
+        (array.planes[i] * self.ny + row) * self.nx
     }
 
     fn check_rows(&self, rows: &Range<usize>) -> Result<()> {

@@ -40,10 +40,10 @@ pub fn read_group_key(header: &Header) -> Option<ReadKey> {
 /// of hundreds of reads does not hold hundreds of open files.
 #[derive(Debug, Clone)]
 pub(super) struct ReadFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     hdu: Hdu,
     stored: Stored,
-    header: Header,
+    pub(super) header: Header,
     key: ReadKey,
 }
 
@@ -133,7 +133,9 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions) -> Result<Ramp> {
         pixeldq: None,
         average_dark: None,
         has_groupdq: false,
+        zeroframe: None,
         warnings,
+        unused: Vec::new(),
         source: Source::Reads(files),
     })
 }

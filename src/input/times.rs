@@ -96,6 +96,11 @@ pub(super) fn check(times: &[f64], reads: usize) -> Result<(), String> {
         if let Some(k) = times.iter().position(|t| !t.is_finite()) {
             return Err(format!("TIMES[{ramp}, {k}] is {}: times must be finite seconds", times[k]));
         }
+        if let Some(t) = times.first().filter(|t| **t < 0.0) {
+            return Err(format!(
+                "TIMES[{ramp}, 0] = {t} s: times are seconds since the ramp's reset, not before it"
+            ));
+        }
         if let Some(k) = times.windows(2).position(|w| w[0] >= w[1]) {
             return Err(format!(
                 "TIMES[{ramp}, {}] = {} s does not come after {} s: times must increase strictly within a ramp \

@@ -2,12 +2,16 @@
 //! ramps to rates. `shaders/likely.wgsl` is its twin.
 //!
 //! Buffers 0–3 as `stored.rs` says; 4 average dark current, DN/s
-//! `[pixel]` (one word where there is none); 5 out ([`Out`](super::ramp::Out)
-//! planes `[plane][item]`).
+//! `[pixel]` (one word where there is none); 5 first frames, DN `[ramp][pixel]` (one
+//! word where there are none); 6 out ([`Out`](super::ramp::Out) planes
+//! `[plane][item]`). With first frames the tables are those of ramps that have one
+//! read more.
 //!
 //! The likelihood is that of [`ramp`](super::ramp) (Brandt 2024, PASP 136, 045004
 //! and 045005); the decisions are those of stcal 1.20.0 (`likely_fit.py`):
 //!
+//! * with first frames, the average y₀ of N frames that a ramp begins with becomes two
+//!   reads: its first frame z, with the flags of y₀, and (N y₀ − z)/(N − 1);
 //! * every flag of a read takes both differences that touch it;
 //! * the covariance while looking for jumps is that of the median of all
 //!   differences, flagged ones too, at least 0;
@@ -37,7 +41,15 @@ pub static LIKELY: Kernel = Kernel {
     ],
     constants: &[("NREADS", 16), ("NRAMPS", 4)],
     params: Params::LAYOUT,
-    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
+    access: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Write,
+    ],
     cpu: run,
 };
 
@@ -53,7 +65,7 @@ params! {
         pub skip: u32,
         /// Ramps.
         pub ramps: u32,
-        /// Reads a ramp.
+        /// Reads a ramp, with its first frame.
         pub reads: u32,
         /// 1 for rates in DN/s.
         pub counts: u32,
@@ -63,6 +75,10 @@ params! {
         pub threshold_one: f32,
         /// Gain in χ² from which two neighbours are dropped.
         pub threshold_two: f32,
+        /// 1 where buffer 5 holds first frames.
+        pub zero: u32,
+        /// Frames averaged in a ramp's first read.
+        pub frames: f32,
     }
 }
 
@@ -107,6 +123,7 @@ struct Source<'a, T> {
     stored: Stored<'a>,
     tables: Vec<Tables<T>>,
     dark: &'a [f32],
+    zero: &'a [f32],
 }
 
 impl<'a, T: Real> Source<'a, T> {
@@ -114,7 +131,7 @@ impl<'a, T: Real> Source<'a, T> {
         let stored = Stored::new(args, p.pixels, p.ramps * p.reads);
         let all = stored.tables();
         let tables = (0..p.ramps as usize).map(|r| all.of_ramp(r, p.reads as usize)).collect();
-        Source { p, tables, dark: args.buffers[4].floats(), stored }
+        Source { p, tables, dark: args.buffers[4].floats(), zero: args.buffers[5].floats(), stored }
     }
 
     fn work(&self) -> Work<T> {
@@ -128,15 +145,36 @@ impl<'a, T: Real> Source<'a, T> {
         }
     }
 
+    /// The reads of `pixel`, DN, and their flags; how many can be used.
+    fn load(&self, pixel: usize, y: &mut [T], flags: &mut [u32]) -> u32 {
+        const LOST: u32 = flag::SATURATED | flag::DO_NOT_USE;
+        let (reads, lead) = (self.p.reads as usize, self.p.zero as usize);
+        let given = reads - lead;
+        let mut usable = 0;
+        for r in 0..self.p.ramps as usize {
+            let (y, flags) = (&mut y[r * reads..][..reads], &mut flags[r * reads..][..reads]);
+            for k in 0..given {
+                y[k + lead] = self.stored.read(r * given + k, pixel);
+                flags[k + lead] = self.stored.flag(r * given + k, pixel);
+                usable += u32::from(flags[k + lead] & LOST == 0);
+            }
+            if lead == 1 {
+                let frames = T::of(self.p.frames);
+                y[0] = T::of(self.zero[r * self.p.pixels as usize + pixel]);
+                y[1] = (y[1] * frames - y[0]) / (frames - T::ONE);
+                flags[0] = flags[1];
+            }
+        }
+        usable
+    }
+
     fn fit(&self, item: usize, w: &mut Work<T>) -> Rate {
         let (p, reads) = (&self.p, self.p.reads as usize);
         let pixel = item + p.skip as usize;
-        self.stored.load(pixel, &mut w.y, &mut w.flags);
+        let usable = self.load(pixel, &mut w.y, &mut w.flags);
         let gain: T = self.stored.value(Plane::Gain, pixel);
         let s2: T = self.stored.value(Plane::ReadVariance, pixel);
         let dark = if p.dark != 0 { T::of(self.dark[pixel]) * gain } else { T::ZERO };
-        const LOST: u32 = flag::SATURATED | flag::DO_NOT_USE;
-        let usable = w.flags.iter().filter(|f| **f & LOST == 0).count() as u32;
         w.fits.clear();
         for ramp in 0..p.ramps as usize {
             let range = ramp * reads..(ramp + 1) * reads;

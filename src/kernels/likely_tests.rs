@@ -17,23 +17,47 @@ fn params(ramps: usize, reads: usize, pixels: usize) -> Params {
         dark: 1,
         threshold_one: 20.25,
         threshold_two: 23.8,
+        zero: 0,
+        frames: 1.0,
     }
 }
 
 fn of(case: &Case) -> Params {
     let (ramps, reads, pixels) = case.size();
-    params(ramps, reads, pixels)
+    let zero = usize::from(case.has_zeroframe());
+    let frames = f32::from(case.times().1[0]);
+    Params { zero: zero as u32, frames, ..params(ramps, reads + zero, pixels) }
+}
+
+/// The case's buffers; with first frames, the tables have them as reads.
+fn buffers(case: &Case) -> Vec<Vec<u32>> {
+    let mut buffers = case.fit();
+    if case.has_zeroframe() {
+        let (ramps, reads, _) = case.size();
+        let (times, frames, frame) = case.times();
+        let first = case.number("frame_time");
+        let n = f64::from(frames[0]);
+        let one = |k: usize| {
+            let (t, f) = (&times[k * reads..][..reads], &frames[k * reads..][..reads]);
+            let head = [first, (n * t[0] - first) / (n - 1.0)];
+            ([&head, &t[1..]].concat(), [&[1, frames[0] - 1], &f[1..]].concat())
+        };
+        let (times, frames): (Vec<Vec<f64>>, Vec<Vec<u16>>) = (0..ramps).map(one).unzip();
+        buffers[3] = Tables::new(&times.concat(), &frames.concat(), frame, reads + 1).to_words();
+    }
+    buffers
 }
 
 fn in_precision<T: Real>(case: &Case) -> Vec<Rate> {
-    with_args(bytemuck::cast_slice(&[of(case)]), &case.fit(), reference::<T>)
+    with_args(bytemuck::cast_slice(&[of(case)]), &buffers(case), reference::<T>)
 }
 
 fn on(case: &Case, engine: &mut dyn crate::engine::Engine) -> Vec<Rate> {
     let (ramps, reads, pixels) = case.size();
-    let reads = ((ramps * reads) as u32).next_power_of_two().max(4);
+    let reads = ((ramps * (reads + 1)) as u32).next_power_of_two().max(4);
     let constants = [("NREADS", reads), ("NRAMPS", (ramps as u32).next_power_of_two())];
-    let out = dispatch(&LIKELY, bytemuck::cast_slice(&[of(case)]), &case.fit(), pixels, &constants, engine);
+    let out =
+        dispatch(&LIKELY, bytemuck::cast_slice(&[of(case)]), &buffers(case), pixels, &constants, engine);
     rates(&out[0], pixels)
 }
 
@@ -73,8 +97,15 @@ fn fitramp(case: &Case) -> (Params, Vec<Vec<u32>>) {
     }
     let tables = Tables::new(&times, &vec![1; reads], 0.0, reads).to_words();
     let ramp = bits(&case.array("in_resultants"));
-    let buffers =
-        vec![ramp, vec![0; reads * pixels], cal, tables, vec![0; pixels], vec![0; OUT_PLANES * pixels]];
+    let buffers = vec![
+        ramp,
+        vec![0; reads * pixels],
+        cal,
+        tables,
+        vec![0; pixels],
+        vec![0],
+        vec![0; OUT_PLANES * pixels],
+    ];
     (Params { counts: 0, ..params(1, reads, pixels) }, buffers)
 }
 

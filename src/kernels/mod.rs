@@ -7,13 +7,17 @@
 //! small block of parameters. It knows nothing of files, keywords or devices.
 
 pub mod calibrate;
+pub mod charge_migration;
 pub mod combine;
 pub mod cosmic;
+pub mod dark_ramp;
 pub mod extract;
+pub mod ipc;
 pub mod jump_spread;
 pub mod laplacian;
 mod layout;
 pub mod likely;
+pub mod linearity_reads;
 pub mod median;
 #[cfg(test)]
 pub(crate) mod normal;
@@ -140,12 +144,16 @@ impl Args<'_> {
 pub fn all() -> Vec<&'static Kernel> {
     vec![
         &calibrate::CALIBRATE,
+        &charge_migration::CHARGE_MIGRATION,
         &combine::COMBINE,
         &cosmic::COSMIC,
+        &dark_ramp::DARK_RAMP,
         &extract::EXTRACT,
+        &ipc::IPC,
         &jump_spread::JUMP_SPREAD,
         &laplacian::LAPLACIAN,
         &likely::LIKELY,
+        &linearity_reads::LINEARITY_READS,
         &median::MEDIAN,
         &ols_c::OLS_C,
         &ramp::RAMP,

@@ -2,7 +2,8 @@
 //! stored ramps to rates. `shaders/ols_c.wgsl` is its twin.
 //!
 //! Buffers 0–3 as `stored.rs` says; 4 average dark current, DN/s
-//! `[pixel]` (one word where there is none); 5 out ([`Out`](super::ramp::Out)
+//! `[pixel]` (one word where there is none); 5 first frames, DN `[ramp][pixel]` (one
+//! word where there are none), 0 where unusable; 6 out ([`Out`](super::ramp::Out)
 //! planes `[plane][item]`; there is no χ²).
 //!
 //! Formulas and decisions are those of stcal 1.20.0 (`slope_fitter.c`, after Fixsen
@@ -19,6 +20,8 @@
 //! * var_r = 12 (R/t)²/((n³ − n) G²), with n = 2 for a single read, and
 //!   var_p = rate/(t G (n − 1)), where rate is the mean over ramps of the median
 //!   difference (at least 0) plus the average dark current;
+//! * a ramp without a good read has its first frame in place of its first read, where
+//!   there is one and ramps of one read count: y/t_frame;
 //! * segments of all ramps are averaged with weights 1/var_r; both variances are
 //!   those of the sum of their inverses; the error is √(var_p + var_r).
 
@@ -33,9 +36,17 @@ use super::{Access, Args, Kernel};
 pub static OLS_C: Kernel = Kernel {
     stem: "ols_c",
     wgsl: &[include_str!("../../shaders/lib/stored.wgsl"), include_str!("../../shaders/ols_c.wgsl")],
-    constants: &[("NREADS", 16)],
+    constants: &[("NREADS", 16), ("NRAMPS", 4)],
     params: Params::LAYOUT,
-    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write],
+    access: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Write,
+    ],
     cpu: run,
 };
 
@@ -69,6 +80,10 @@ params! {
         pub first_time: f32,
         /// Frames averaged in a read.
         pub frames: f32,
+        /// 1 where buffer 5 holds first frames.
+        pub zero: u32,
+        /// Time of the first frame since the reset, s.
+        pub frame_time: f32,
     }
 }
 
@@ -113,22 +128,27 @@ struct Work<T> {
     y: Vec<T>,
     flags: Vec<u32>,
     sorted: Vec<T>,
+    /// Ramps that have their first frame in place of their first read.
+    zeros: Vec<bool>,
 }
 
 struct Source<'a> {
     p: Params,
     stored: Stored<'a>,
     dark: &'a [f32],
+    zero: &'a [f32],
 }
 
 impl<'a> Source<'a> {
     fn new(p: Params, args: &'a Args<'_>) -> Self {
-        Source { p, stored: Stored::new(args, p.pixels, p.ramps * p.reads), dark: args.buffers[4].floats() }
+        let stored = Stored::new(args, p.pixels, p.ramps * p.reads);
+        Source { p, stored, dark: args.buffers[4].floats(), zero: args.buffers[5].floats() }
     }
 
     fn work<T: Real>(&self) -> Work<T> {
         let n = self.stored.reads;
-        Work { y: vec![T::ZERO; n], flags: vec![0; n], sorted: Vec::with_capacity(n) }
+        let zeros = vec![false; self.p.ramps as usize];
+        Work { y: vec![T::ZERO; n], flags: vec![0; n], sorted: Vec::with_capacity(n), zeros }
     }
 
     fn fit<T: Real>(&self, item: usize, w: &mut Work<T>) -> Rate {
@@ -147,25 +167,27 @@ impl<'a> Source<'a> {
         let mut dq = px.bits;
         let mut rate = T::ZERO;
         let mut loss = 0;
-        for (y, flags) in w.y.chunks_mut(reads).zip(w.flags.chunks_mut(reads)) {
-            let (y, flags) = (&y[range.clone()], &mut flags[range.clone()]);
+        for (r, (y, flags)) in w.y.chunks_mut(reads).zip(w.flags.chunks_mut(reads)).enumerate() {
+            let (y, flags) = (&mut y[range.clone()], &mut flags[range.clone()]);
             loss |= flags.iter().fold(0, |all, f| all | f) & flag::CHARGELOSS;
             self.settle(flags);
-            rate += self.median_rate(y, flags, &mut w.sorted);
             dq |= flags.iter().fold(0, |all, f| all | f)
                 & (flag::JUMP_DET | flag::PERSISTENCE | flag::SATURATED);
+            w.zeros[r] = self.first_frame(r, pixel, y, flags);
+            rate += self.median_rate(y, flags, w.zeros[r], &mut w.sorted);
         }
         rate = (rate / T::of(p.ramps as f32)).larger(T::ZERO) + px.dark;
         let mut sums = Sums { read: T::ZERO, photon: T::ZERO, slope: T::ZERO };
         let mut dead = 0;
-        for (y, flags) in w.y.chunks(reads).zip(w.flags.chunks(reads)) {
+        for (r, (y, flags)) in w.y.chunks(reads).zip(w.flags.chunks(reads)).enumerate() {
             let (y, flags) = (&y[range.clone()], &flags[range.clone()]);
             let lost = |f: &u32| f & (flag::SATURATED | flag::DO_NOT_USE) != 0;
             if flags[0] & flag::SATURATED != 0 || flags.iter().all(lost) {
                 dead += 1;
             }
             if flags[0] & flag::SATURATED == 0 {
-                self.segments(y, flags, self.single_time(flags), rate, &px, &mut sums);
+                let single = self.single_time(flags, w.zeros[r]);
+                self.segments(y, flags, single, rate, &px, &mut sums);
             }
         }
         if dead == p.ramps {
@@ -199,20 +221,39 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// Puts the first frame of a ramp without a good read in place of its first read.
+    fn first_frame<T: Real>(&self, ramp: usize, pixel: usize, y: &mut [T], flags: &mut [u32]) -> bool {
+        if self.p.zero == 0 || self.p.suppress_one_group != 0 || flags.contains(&0) {
+            return false;
+        }
+        let value = self.zero[ramp * self.p.pixels as usize + pixel];
+        if value != 0.0 {
+            (y[0], flags[0]) = (T::of(value), 0);
+        }
+        value != 0.0
+    }
+
     /// Whether the first read alone is good.
     fn only_first(&self, flags: &[u32]) -> bool {
         self.p.suppress_one_group == 0 && flags[0] == 0 && flags.iter().filter(|f| **f == 0).count() == 1
     }
 
     /// Seconds that a segment of one read stands for.
-    fn single_time<T: Real>(&self, flags: &[u32]) -> T {
-        T::of(if self.only_first(flags) { self.p.first_time } else { self.p.group_time })
+    fn single_time<T: Real>(&self, flags: &[u32], zero: bool) -> T {
+        T::of(match zero {
+            true => self.p.frame_time,
+            false if self.only_first(flags) => self.p.first_time,
+            false => self.p.group_time,
+        })
     }
 
     /// Median of the usable differences of a ramp over time, DN/s.
-    fn median_rate<T: Real>(&self, y: &[T], flags: &[u32], sorted: &mut Vec<T>) -> T {
+    fn median_rate<T: Real>(&self, y: &[T], flags: &[u32], zero: bool, sorted: &mut Vec<T>) -> T {
         const LOST: u32 = flag::DO_NOT_USE | flag::SATURATED;
         let t = T::of(self.p.group_time);
+        if zero {
+            return y[0] / T::of(self.p.frame_time);
+        }
         if y.len() == 1 || self.only_first(flags) {
             return y[0] / T::of(self.p.first_time);
         }
@@ -294,7 +335,7 @@ impl<'a> Source<'a> {
         let mut total = T::ZERO;
         for ramp in 0..self.p.ramps as usize {
             let flags = &mut w.flags[ramp * reads..][range.clone()];
-            let single = self.single_time(flags);
+            let single = self.single_time(flags, w.zeros[ramp]);
             let saturated = flags[0] & flag::SATURATED != 0;
             let charged = flags.iter().any(|f| f & flag::CHARGELOSS != 0);
             if charged {

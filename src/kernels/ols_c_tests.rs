@@ -29,6 +29,8 @@ fn params(case: &Case) -> Params {
         group_time: case.number("group_time") as f32,
         first_time: times[0] as f32,
         frames: f32::from(frames[0]),
+        zero: u32::from(case.has_zeroframe()),
+        frame_time: case.number("frame_time") as f32,
     }
 }
 
@@ -38,7 +40,8 @@ fn in_precision<T: Real>(case: &Case) -> Vec<Rate> {
 
 fn on(case: &Case, engine: &mut dyn crate::engine::Engine) -> Vec<Rate> {
     let (ramps, reads, pixels) = case.size();
-    let constants = [("NREADS", ((ramps * reads) as u32).next_power_of_two().max(4))];
+    let reads = ((ramps * reads) as u32).next_power_of_two().max(4);
+    let constants = [("NREADS", reads), ("NRAMPS", (ramps as u32).next_power_of_two())];
     let out =
         dispatch(&OLS_C, bytemuck::cast_slice(&[params(case)]), &case.fit(), pixels, &constants, engine);
     rates(&out[0], pixels)

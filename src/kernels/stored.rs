@@ -46,6 +46,10 @@ impl<'a> Stored<'a> {
         }
     }
 
+    pub(super) fn read<T: Real>(&self, read: usize, pixel: usize) -> T {
+        T::of(self.ramp[read * self.pixels + pixel])
+    }
+
     pub(super) fn flag(&self, read: usize, pixel: usize) -> u32 {
         self.flags[read * self.pixels + pixel]
     }

@@ -96,11 +96,18 @@ impl Case {
         vec![bits(&self.array("in_data")), whole("in_groupdq"), cal, tables]
     }
 
-    /// Those, the average dark current and room for rates.
+    /// Whether there are first frames.
+    pub(crate) fn has_zeroframe(&self) -> bool {
+        self.arrays.get("in_zeroframe").is_some()
+    }
+
+    /// Those, the average dark current, first frames and room for rates.
     pub(crate) fn fit(&self) -> Vec<Vec<u32>> {
         let mut buffers = self.stored();
         let dark = self.array("in_average_dark_current");
         buffers.push(dark.iter().map(|v| (*v as f32).to_bits()).collect());
+        let zero = if self.has_zeroframe() { self.array("in_zeroframe") } else { vec![0.0] };
+        buffers.push(zero.iter().map(|v| (*v as f32).to_bits()).collect());
         buffers.push(vec![0; super::ramp::OUT_PLANES * self.size().2]);
         buffers
     }

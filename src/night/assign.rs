@@ -5,7 +5,7 @@
 //! | mask, saturation, gain, readnoise, nonlin | the pipeline takes the instrument file's value, or skips, and warns |
 //! | bias, sky | a warning; its step is skipped |
 //! | dark | a set (flats, skies, scans): a warning, the step is skipped. One exposure: an error, unless a sky of the same EXPTIME and READMODE, which kept its dark too, takes it away, or the user skips the step |
-//! | flat, lenspx | an error for this exposure, unless the user skips the step |
+//! | flat, lenspx, refpix | an error for this exposure, unless the user skips the step |
 //!
 //! A sky frame that kept its dark current is never subtracted from an exposure
 //! that lost its own: [`assign`] is told which ones those are.
@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::config::{Overrides, Recipe, Step, Takes};
+use crate::config::{Overrides, Recipe, RefpixAlgorithm, Step, Takes};
 use crate::datamodel::Meta;
 use crate::refs::{Candidate, choose, why_none};
 
@@ -58,7 +58,7 @@ impl Assigned {
 }
 
 /// What stage 1 uses.
-const STAGE1: [&str; 6] = ["mask", "saturation", "bias", "nonlin", "gain", "readnoise"];
+const STAGE1: [&str; 7] = ["mask", "saturation", "bias", "nonlin", "invlin", "gain", "readnoise"];
 
 /// The references that a step reads.
 fn needs(step: &Step) -> &'static [&'static str] {
@@ -66,10 +66,12 @@ fn needs(step: &Step) -> &'static [&'static str] {
         Step::DqInit(_) => &["mask"],
         Step::Saturation(_) => &["saturation"],
         Step::Bias(_) => &["bias"],
+        Step::Ipc(_) => &["ipc"],
+        Step::Refpix(s) if s.refpix_algorithm == RefpixAlgorithm::Sirs => &["refpix"],
         Step::Linearity(_) => &["nonlin"],
         Step::Jump(_) | Step::RampFit(_) => &["gain", "readnoise"],
         Step::BadPixels(_) => &["gain"],
-        Step::DarkSub(_) => &["dark"],
+        Step::DarkRamp(_) | Step::DarkSub(_) => &["dark"],
         Step::FlatField(_) => &["flat"],
         Step::Background(_) | Step::SkySub(_) => &["sky"],
         Step::Extract(_) | Step::CubeBuild(_) => &["lenspx"],
@@ -85,6 +87,7 @@ fn without(reftype: &str) -> Option<&'static str> {
         "nonlin" => Some("the detector is taken as linear"),
         "gain" | "readnoise" => Some("the instrument file's value is used"),
         "bias" => Some("the bias is not subtracted"),
+        "ipc" => Some("what pixels share of their signal stays shared"),
         "sky" => Some("no sky is subtracted"),
         _ => None,
     }
@@ -128,10 +131,10 @@ pub fn assign(
             };
             found.reason = format!("{}; {instead}", found.reason);
             // Of the others' stand-ins the pipeline warns, with their values.
-            if matches!(reftype, "dark" | "sky") || (reftype == "bias" && meta.level < Some(1)) {
+            if matches!(reftype, "dark" | "sky" | "ipc") || (reftype == "bias" && meta.level < Some(1)) {
                 warnings.push(found.sentence());
             }
-            if matches!(reftype, "dark" | "bias" | "sky") {
+            if matches!(reftype, "dark" | "bias" | "sky" | "ipc") {
                 let idle = recipe.steps.iter().filter(|s| needs(s) == [reftype]);
                 skipped.extend(idle.map(Step::name));
             }

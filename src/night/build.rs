@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::assign::{Assigned, assign};
 use super::group::Group;
 use super::state::reference_identity;
-use super::{Action, Exposure, References, Settings, Task, is_up_to_date, plan_hash};
+use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
 use crate::config::{Recipe, Step, Takes};
 use crate::datamodel::{Kind, Meta, distinct_name, master_name, own_part, product_name};
 use crate::error::Result;
@@ -29,6 +29,7 @@ pub(super) struct Builder<'a> {
     /// Which task makes a master.
     makers: BTreeMap<PathBuf, usize>,
     dark_kept: BTreeSet<PathBuf>,
+    before: before::Before<'a>,
     pub(super) tasks: Vec<Task>,
 }
 
@@ -42,7 +43,7 @@ struct Draft<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(references: &References, settings: &'a Settings) -> Self {
+    pub(super) fn new(references: &References, settings: &'a Settings, before: before::Before<'a>) -> Self {
         Builder {
             settings,
             candidates: references.candidates.clone(),
@@ -50,6 +51,7 @@ impl<'a> Builder<'a> {
             taken: BTreeSet::new(),
             makers: BTreeMap::new(),
             dark_kept: references.dark_kept.clone(),
+            before,
             tasks: Vec::new(),
         }
     }
@@ -223,7 +225,8 @@ impl<'a> Builder<'a> {
                 return false;
             }
         };
-        let hash = match self.hash(&assigned, &draft) {
+        let (earlier, identities) = self.before.of(&assigned.recipe, &draft.exposures);
+        let hash = match self.hash(&assigned, &draft, identities) {
             Ok(hash) => hash,
             Err(e) => {
                 self.refuse(&draft.name, &draft.obsname, &recipe.name, files, e.to_string());
@@ -253,6 +256,7 @@ impl<'a> Builder<'a> {
             inputs,
             rates,
             references,
+            earlier,
             output: self.settings.output.clone(),
             masters: self.settings.masters.clone(),
             product: Some(draft.product),
@@ -295,7 +299,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Everything that decides the product's bytes, except where it is made.
-    fn hash(&self, assigned: &Assigned, draft: &Draft<'_>) -> Result<String> {
+    fn hash(&self, assigned: &Assigned, draft: &Draft<'_>, earlier: Vec<String>) -> Result<String> {
         let s = self.settings;
         let json = |v: serde_json::Result<String>| v.unwrap_or_default();
         let mut parts = vec![
@@ -306,6 +310,7 @@ impl<'a> Builder<'a> {
             draft.product.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         ];
         parts.extend(draft.exposures.iter().map(|e| e.identity.clone()));
+        parts.extend(earlier);
         let references: Vec<(String, PathBuf)> = assigned.paths().into_iter().collect();
         let identities = references.par_iter().map(|(reftype, path)| match self.hashes.get(path) {
             Some(hash) => Ok([reftype.clone(), hash.clone()]),

@@ -7,6 +7,7 @@
 //! without any engine.
 
 mod assign;
+mod before;
 mod build;
 mod classify;
 mod gather;

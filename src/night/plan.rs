@@ -10,9 +10,10 @@
 use std::path::{Path, PathBuf};
 
 use super::assign::Picked;
+use super::before::Before;
 use super::build::Builder;
 use super::group::{Group, groups};
-use super::{Exposure, References, Scan, Settings};
+use super::{Exposure, References, Scan, Settings, read_files};
 use crate::config::{Recipe, Takes};
 use crate::datamodel::Kind;
 use crate::error::{Error, Result};
@@ -98,7 +99,9 @@ pub fn plan(scan: &Scan, references: &References, settings: &Settings) -> Result
         };
         return Err(Error::NothingToReduce(format!("there are no raw FITS files to reduce{passed}")));
     }
-    let mut builder = Builder::new(references, settings);
+    let asked = read_files(&settings.earlier);
+    let before = Before::of_night(&scan.exposures, &asked.exposures);
+    let mut builder = Builder::new(references, settings, before);
     let of = |kinds: &'static [Kind], channel: fn(&str) -> bool| {
         scan.exposures.iter().filter(move |e| {
             e.obsname.as_ref().is_some_and(|o| kinds.contains(&o.kind) && channel(&o.channel))
@@ -136,13 +139,16 @@ pub fn plan(scan: &Scan, references: &References, settings: &Settings) -> Result
     }
     let mut plan =
         Plan { output: settings.output.clone(), tasks: builder.tasks, warnings: references.warnings.clone() };
+    plan.warnings.extend(asked.problems.iter().map(|p| p.sentence.clone()));
     plan.keep_only(&settings.only)?;
     Ok(plan)
 }
 
 /// Plans one recipe on named files: one task a file, or one for the set.
 pub fn of_files(recipe: &Recipe, files: &Scan, references: &References, settings: &Settings) -> Result<Plan> {
-    let mut builder = Builder::new(references, settings);
+    let asked = read_files(&settings.earlier);
+    let before = Before::of_files(&files.exposures, &asked.exposures);
+    let mut builder = Builder::new(references, settings, before);
     let exposures: Vec<&Exposure> = files.exposures.iter().collect();
     match recipe.takes {
         Takes::One => builder.one_by_one(recipe, &exposures),
@@ -159,6 +165,7 @@ pub fn of_files(recipe: &Recipe, files: &Scan, references: &References, settings
         builder.refuse(&problem.name, "", &recipe.name, vec![problem.name.clone()], problem.sentence.clone());
     }
     let mut warnings = [files.warnings.as_slice(), &references.warnings].concat();
+    warnings.extend(asked.problems.iter().map(|p| p.sentence.clone()));
     if let (Takes::Set, [one], false) = (recipe.takes, files.exposures.as_slice(), files.warnings.is_empty())
     {
         warnings.push(format!("{} is all that the set holds then: give several exposures", one.name));

@@ -23,6 +23,8 @@ pub struct Settings {
     pub read_time: Option<f64>,
     /// Write the rates of single ramps, too.
     pub save_ramps: bool,
+    /// Raw files of exposures before those that are reduced (`--earlier`).
+    pub earlier: Vec<PathBuf>,
     /// Do again what is up to date.
     pub force: bool,
     /// Do only what matches one of these (a part of, or a `*` pattern for, a file

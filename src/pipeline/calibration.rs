@@ -1,6 +1,7 @@
 //! A detector's stage-1 references as the planes that the ramp kernel takes, read
 //! row chunk by row chunk.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use crate::datamodel::dq;
 use crate::error::{Error, Result};
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
-use crate::refs::{Frame, MaskFile, NonlinFile, PlaneFile, ZeroPoint};
+use crate::refs::{self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint};
 
 /// Open references of one frame, (ny, nx).
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Calibration<'a> {
     ny: usize,
     nx: usize,
     mask: Option<MaskFile>,
+    /// Whether the mask's flags count, beside what they say of reference pixels.
+    masked: bool,
     /// The ramp's own PIXELDQ.
     own: Option<&'a [u32]>,
     saturation: Source,
@@ -27,14 +30,37 @@ pub struct Calibration<'a> {
     gain: Source,
     noise: Source,
     nonlin: Option<NonlinFile>,
-    /// Variance that rounding to whole numbers adds to a read, DN².
+    /// The inverse of `nonlin`, where reads are averages.
+    inverse: Option<NonlinFile>,
+    ipc: Option<IpcFile>,
+    dark: Option<DarkRampFile>,
+    /// (ny, nx): dark current that is in no read any more but for its noise, DN/s.
+    average_dark: Option<Cow<'a, [f32]>>,
+    /// Variance that a frame has beside its noise, DN²: see [`rounding`] and
+    /// [`Calibration::add_read_variance`].
     rounding: f32,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
+    /// The kernels of reference pixels, where there are any.
+    pub refpix: Option<PathBuf>,
+    /// Further bits of single pixels, ascending by pixel.
+    marked: Vec<(u32, u32)>,
     /// What was missing and what stands in for it, as sentences.
     pub warnings: Vec<String>,
     /// Defaults that stand in for references: name and value, for the header.
     pub defaults: Vec<(&'static str, f64)>,
+}
+
+/// Variance, DN², that rounding adds to a single frame: 1/12 by the converter and, where
+/// reads are averages that were rounded again, what becomes 1/12 when it is divided by
+/// the frames of a read, as a single frame's variance is (their mean, where they differ).
+fn rounding(frames: &[u16]) -> f32 {
+    let mean = mean_frames(frames);
+    if mean > 1.0 { (1.0 + mean) / 12.0 } else { 1.0 / 12.0 }
+}
+
+fn mean_frames(frames: &[u16]) -> f32 {
+    frames.iter().map(|n| f32::from(*n)).sum::<f32>() / frames.len().max(1) as f32
 }
 
 /// A plane, or the number that stands in for it.
@@ -100,21 +126,54 @@ impl<'a> Calibration<'a> {
         if nonlin.is_none() {
             warnings.push("no nonlin reference: counts are taken to be linear".to_owned());
         }
+        let averaged = ramp.nsample.iter().any(|n| *n > 1);
+        let inverse = match path("nonlin").filter(|_| averaged) {
+            Some(nonlin) => NonlinFile::inverse(nonlin, path("invlin"), &frame)?,
+            None => None,
+        };
+        let ipc = path("ipc").map(|p| IpcFile::open(p, &frame)).transpose()?;
+        let sampling = Sampling {
+            ramps: ramp.ramps,
+            times: &ramp.times,
+            frames: &ramp.nsample,
+            frame_time: ramp.frame_time,
+            header: &ramp.header,
+        };
+        let dark = match path("dark") {
+            Some(p) if refs::is_ramp(p)? => Some(DarkRampFile::open(p, &frame, &sampling)?),
+            _ => None,
+        };
+        if let Some(beyond) = dark.as_ref().map(|d| d.extrapolated).filter(|n| *n > 0) {
+            warnings
+                .push(format!("the dark ramp is shorter than the exposure: {beyond} reads are extrapolated"));
+        }
         Ok(Calibration {
             ny: ramp.ny,
             nx: ramp.nx,
             mask,
+            masked: true,
             own: ramp.pixeldq.as_deref(),
             saturation,
             bias,
             gain,
             noise,
             nonlin,
-            rounding: if integer { 1.0 / 12.0 } else { 0.0 },
+            inverse,
+            ipc,
+            dark,
+            average_dark: ramp.average_dark.as_deref().map(Cow::Borrowed),
+            rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
             reference: Vec::new(),
+            refpix: references.get("refpix").cloned(),
+            marked: Vec::new(),
             warnings,
             defaults,
         })
+    }
+
+    /// Adds `variance`, DN², to that of every read; `frames` are averaged in each.
+    pub fn add_read_variance(&mut self, variance: f64, frames: &[u16]) {
+        self.rounding += variance as f32 * mean_frames(frames);
     }
 
     /// Whether there is a bias reference.
@@ -146,10 +205,42 @@ impl<'a> Calibration<'a> {
         })
     }
 
+    /// Coefficients of the inverse polynomial; 0 without it.
+    pub fn inverse(&self) -> usize {
+        self.inverse.as_ref().map_or(0, NonlinFile::ncoef)
+    }
+
+    /// The kernel that undoes inter-pixel capacitance.
+    pub fn ipc(&self) -> Option<&IpcFile> {
+        self.ipc.as_ref()
+    }
+
+    /// The dark of every read.
+    pub fn dark_ramp(&self) -> Option<&DarkRampFile> {
+        self.dark.as_ref()
+    }
+
+    /// The average dark current of which every read has its shot noise though its signal
+    /// was subtracted, (ny, nx), DN/s.
+    pub fn average_dark(&self) -> Option<&[f32]> {
+        self.average_dark.as_deref()
+    }
+
+    /// Sets it.
+    pub fn set_average_dark(&mut self, rate: Vec<f32>) {
+        self.average_dark = Some(Cow::Owned(rate));
+    }
+
+    /// The plane of the inverse's first coefficient.
+    pub fn inverse_plane(&self) -> usize {
+        Plane::Coefficients as usize + self.polynomial().0 + usize::from(self.average_dark.is_some())
+    }
+
     /// Number of planes that [`Calibration::read`] fills: [`Plane`]'s, then one a
-    /// coefficient.
+    /// coefficient of the polynomial, the average dark current (e-/s) where there is one,
+    /// one a coefficient of the inverse.
     pub fn planes(&self) -> usize {
-        Plane::Coefficients as usize + self.polynomial().0
+        self.inverse_plane() + self.inverse()
     }
 
     /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
@@ -179,7 +270,7 @@ impl<'a> Calibration<'a> {
         let (bits, saturation, bias, gain, variance) = (next(), next(), next(), next(), next());
         let mut coefficients: Vec<&mut [f32]> = planes.collect();
         let bits: &mut [u32] = bytemuck::cast_slice_mut(bits);
-        self.bits_of(rows.clone(), bits)?;
+        self.bits_of(rows.clone(), bits, self.masked)?;
         let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
         let from = self.reference.partition_point(|p| *p < pixels.start);
         for p in self.reference[from..].iter().take_while(|p| **p < pixels.end) {
@@ -193,19 +284,34 @@ impl<'a> Calibration<'a> {
         self.gain.read(rows.clone(), &[], gain, bits)?;
         self.noise.read(rows.clone(), gain, variance, bits)?;
         self.to_variance(variance, gain);
-        match &self.nonlin {
-            Some(file) => file.read(rows, &mut coefficients, bits),
-            None => Ok(()),
+        let (forward, rest) = coefficients.split_at_mut(self.polynomial().0);
+        let (dark, inverse) = rest.split_at_mut(usize::from(self.average_dark.is_some()));
+        if let (Some(to), Some(rate)) = (dark.first_mut(), &self.average_dark) {
+            let rate = &rate[rows.start * self.nx..rows.end * self.nx];
+            to.iter_mut().zip(rate).zip(&*gain).for_each(|((to, r), g)| *to = r.max(0.0) * g);
         }
+        if let Some(file) = &self.nonlin {
+            file.read(rows.clone(), forward, bits)?;
+        }
+        if let Some(file) = &self.inverse {
+            file.read(rows.clone(), inverse, bits)?;
+        }
+        self.dark.as_ref().map_or(Ok(()), |dark| dark.flags(rows, bits))
     }
 
-    /// The mask's and the ramp's own bits of rows `rows`, into `to` (rows × columns).
-    fn bits_of(&self, rows: Range<usize>, to: &mut [u32]) -> Result<()> {
+    /// The ramp's own bits of rows `rows`, and with `masked` the mask's, into `to` (rows ×
+    /// columns).
+    fn bits_of(&self, rows: Range<usize>, to: &mut [u32], masked: bool) -> Result<()> {
         match self.own {
             Some(own) => to.copy_from_slice(&own[rows.start * self.nx..rows.end * self.nx]),
             None => to.fill(0),
         }
-        self.mask.as_ref().map_or(Ok(()), |mask| mask.read(rows, to))
+        let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
+        let from = self.marked.partition_point(|(p, _)| *p < pixels.start);
+        for (p, bits) in self.marked[from..].iter().take_while(|(p, _)| *p < pixels.end) {
+            to[(p - pixels.start) as usize] |= bits;
+        }
+        self.mask.as_ref().filter(|_| masked).map_or(Ok(()), |mask| mask.read(rows, to))
     }
 
     /// The pixels of rows `rows`, ascending, that `wanted` picks by the mask's and the
@@ -220,7 +326,7 @@ impl<'a> Calibration<'a> {
             rows.clone().step_by(BLOCK).map(|r| r..(r + BLOCK).min(rows.end)).collect();
         let parts = bands.into_par_iter().map_init(Vec::new, |bits, rows| {
             bits.resize(rows.len() * nx, 0);
-            self.bits_of(rows.clone(), bits)?;
+            self.bits_of(rows.clone(), bits, true)?;
             let pixels = (rows.start * nx..).zip(bits.iter());
             Ok(pixels.filter(|(p, b)| wanted(*p, **b)).map(|(p, b)| (p as u32, *b)).collect())
         });
@@ -269,10 +375,12 @@ impl<'a> Calibration<'a> {
         Some([of("IPCX")?, of("IPCY")?])
     }
 
-    /// Drops the warnings about references that no step of `recipe` would use.
+    /// Drops the warnings about references that no step of `recipe` would use, and the
+    /// flags of the mask where dq_init does not run.
     pub fn without(&mut self, recipe: &Recipe) {
         let runs = |name: &str| recipe.steps.iter().any(|s| s.name() == name && !s.skip());
         let fits = runs("jump") || runs("ramp_fit");
+        self.masked = runs("dq_init");
         for (reftype, used) in [
             ("mask", runs("dq_init")),
             ("saturation", runs("saturation")),
@@ -285,6 +393,25 @@ impl<'a> Calibration<'a> {
                 self.defaults.retain(|(name, _)| *name != reftype);
             }
         }
+    }
+
+    /// Adds `bits` to what is known of `pixels`.
+    pub fn mark(&mut self, pixels: impl IntoIterator<Item = u32>, bits: u32) {
+        self.marked.extend(pixels.into_iter().map(|p| (p, bits)));
+        self.marked.sort_unstable();
+    }
+
+    /// Marks the pixels that `other`, of the same frame, has marked.
+    pub fn mark_as(&mut self, other: &Calibration<'_>) {
+        self.marked.clone_from(&other.marked);
+    }
+
+    /// The saturation level of rows `rows`, raw DN; pixels never saturate above f32::MAX.
+    pub fn saturation(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        let n = rows.len() * self.nx;
+        let (mut level, mut bits) = (vec![0.0; n], vec![0; n]);
+        self.saturation.read(rows, &[], &mut level, &mut bits)?;
+        Ok(level)
     }
 
     /// Names the reference pixels (ascending), to be flagged as such and as not
@@ -305,5 +432,17 @@ impl<'a> Calibration<'a> {
             Ok(())
         })?;
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn averages_are_rounded_twice() {
+        assert_eq!(rounding(&[1; 5]), 1.0 / 12.0);
+        // Of 8 frames: 1/12 each over 8, and 1/12.
+        assert!((rounding(&[8; 5]) / 8.0 - (1.0 / 8.0 + 1.0) / 12.0).abs() < 1e-7);
     }
 }

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::exposure::{self, Checksums, Level1, Made, exposures, is_stage1, note_references, write_level1};
+use super::exposure::{
+    self, Checksums, Level1, Made, Session, exposures, is_stage1, note_references, write_level1,
+};
 use super::job::{Done, Job};
+use super::persistence::Saturated;
 use super::provenance::{Provenance, Status};
 use super::stage2::{self, References};
 use crate::config::{Background, Step};
@@ -20,6 +23,7 @@ pub(super) const VERSION: &str = "0.0.1";
 pub struct Pipeline {
     pub(super) engine: Box<dyn Engine>,
     pub(super) checksums: Checksums,
+    saturated: Saturated,
 }
 
 /// The job's step of a kind, unless it is skipped.
@@ -33,7 +37,13 @@ pub(super) use step;
 impl Pipeline {
     /// A pipeline on `engine`.
     pub fn new(engine: Box<dyn Engine>) -> Pipeline {
-        Pipeline { engine, checksums: Checksums::new() }
+        Pipeline { engine, checksums: Checksums::new(), saturated: Saturated::new() }
+    }
+
+    /// What an exposure's reduction works with.
+    pub(super) fn session(&mut self) -> Session<'_> {
+        let Pipeline { engine, checksums, saturated } = self;
+        Session { engine: engine.as_mut(), checksums, saturated }
     }
 
     /// The device.
@@ -43,6 +53,7 @@ impl Pipeline {
 
     /// Does the job, telling `progress` the fraction done.
     pub fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
+        let job = &one_dark(job)?;
         // Masters of an earlier run may have been replaced since.
         self.checksums.retain(|path, _| !job.references.values().any(|p| p == path));
         let has = |f: fn(&Step) -> bool| job.recipe.steps.iter().any(|s| !s.skip() && f(s));
@@ -76,14 +87,9 @@ impl Pipeline {
     /// The one exposure of a job that takes one.
     pub(super) fn one(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Made> {
         let ramp_product = product_path(job, None, 0);
-        let made = exposure::level1(
-            job,
-            &job.inputs,
-            Some(&ramp_product),
-            self.engine.as_mut(),
-            &mut self.checksums,
-            &|f| progress(0.8 * f),
-        )?;
+        let made = exposure::level1(job, &job.inputs, Some(&ramp_product), &mut self.session(), &|f| {
+            progress(0.8 * f)
+        })?;
         match &made {
             Made::Rate(l) => {
                 if let Some(path) = job.inputs.first().filter(|_| !l.fresh) {
@@ -114,7 +120,7 @@ impl Pipeline {
         let mut out: Vec<Level1> = Vec::new();
         for (i, files) in groups.iter().enumerate() {
             let share = |f: f64| progress(0.9 * (i as f64 + f) / groups.len() as f64);
-            let made = exposure::level1(job, files, None, self.engine.as_mut(), &mut self.checksums, &share)?;
+            let made = exposure::level1(job, files, None, &mut self.session(), &share)?;
             let Made::Rate(mut level1) = made else { continue };
             let path = files.first().cloned().unwrap_or_default();
             if level1.counts {
@@ -176,6 +182,25 @@ impl Pipeline {
         }
         note_references(record, job, types, &mut self.checksums)
     }
+}
+
+/// The job without dark_sub where dark_ramp takes the same dark from the ramp. Rates
+/// that were made without it keep the step, which then says what is wrong.
+fn one_dark(job: &Job) -> Result<Job> {
+    let mut job = job.clone();
+    let (Some(_), Some(dark)) = (step!(job, DarkRamp), job.references.get("dark")) else { return Ok(job) };
+    let kept = |path: &PathBuf| {
+        Fits::open(path).is_ok_and(|f| {
+            let h = f.primary();
+            h.has("DRSVER")
+                && h.integer("DATALVL") >= Some(1)
+                && h.text("S_DARK").as_deref() != Some("COMPLETE")
+        })
+    };
+    if refs::is_ramp(dark)? && !job.inputs.first().is_some_and(kept) {
+        job.recipe.steps.retain(|s| !matches!(s, Step::DarkSub(_)));
+    }
+    Ok(job)
 }
 
 /// A product's path where the caller gave none.

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use super::calibration::Calibration;
 use super::job::Job;
 use super::jump_list::{self, JumpList};
+use super::persistence::{self, Saturated};
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
-use super::stage1::{Plan, Stream};
+use super::stage1::{Plan, Stream, theirs};
 use super::wcs::{self, Grid};
-use super::{ramp_file, ramp_rates};
-use crate::config::{Algorithm, JumpMethod, RateUnits, Recipe, Step};
+use super::{dq_init, ramp_file, ramp_rates};
+use crate::config::{RateUnits, Recipe, Refpix, RefpixAlgorithm, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
@@ -52,6 +53,16 @@ pub(super) enum Made {
 
 /// Checksums of references, remembered by path.
 pub(super) type Checksums = BTreeMap<PathBuf, String>;
+
+/// What jobs share.
+pub(super) struct Session<'a> {
+    /// What computes.
+    pub(super) engine: &'a mut dyn Engine,
+    /// Of references.
+    pub(super) checksums: &'a mut Checksums,
+    /// What saturated in earlier exposures.
+    pub(super) saturated: &'a mut Saturated,
+}
 
 /// Notes in `provenance` the references among `types` that the job has.
 pub(super) fn note_references(
@@ -97,9 +108,13 @@ pub(super) fn is_stage1(step: &Step) -> bool {
         step,
         Step::DqInit(_)
             | Step::Saturation(_)
+            | Step::Ipc(_)
             | Step::Bias(_)
             | Step::Refpix(_)
             | Step::Linearity(_)
+            | Step::DarkRamp(_)
+            | Step::ChargeMigration(_)
+            | Step::Persistence(_)
             | Step::Jump(_)
             | Step::RampFit(_)
     )
@@ -120,8 +135,7 @@ pub(super) fn level1(
     job: &Job,
     files: &[PathBuf],
     ramp_product: Option<&PathBuf>,
-    engine: &mut dyn Engine,
-    checksums: &mut Checksums,
+    session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
     let options = OpenOptions { read_time: job.read_time };
@@ -130,10 +144,12 @@ pub(super) fn level1(
         [one] => input::open(one, &job.instrument, &options)?,
         several => Raw::Ramp(input::open_reads(several, &options)?),
     };
-    let record = provenance(job, engine, files);
+    let record = provenance(job, session.engine, files);
     match opened {
-        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, engine, checksums, progress),
-        Raw::Level1(image) => from_image(job, &image, record, checksums).map(|l| Made::Rate(Box::new(l))),
+        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, session, progress),
+        Raw::Level1(image) => {
+            from_image(job, &image, record, session.checksums).map(|l| Made::Rate(Box::new(l)))
+        }
         Raw::Rate(file) => {
             let mut provenance = record;
             provenance.warnings = file.warnings;
@@ -173,62 +189,105 @@ fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> V
 
 fn from_ramp(
     job: &Job,
-    ramp: Ramp,
+    mut ramp: Ramp,
     mut record: Provenance,
     ramp_product: Option<&PathBuf>,
-    engine: &mut dyn Engine,
-    checksums: &mut Checksums,
+    session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
+    let engine = &mut *session.engine;
     let mut recipe = stage1_of(&job.recipe)?;
     record.warnings.clone_from(&ramp.warnings);
     leave_done(&mut recipe, &ramp, &mut record.warnings);
     let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
     let mut wanted = job.references.clone();
-    if recipe.active(|s| matches!(s, Step::DqInit(_)).then_some(s)).is_none() {
+    // Where the reference pixels are, ipc asks the mask too.
+    if recipe.active(|s| matches!(s, Step::DqInit(_) | Step::Ipc(_)).then_some(s)).is_none() {
         wanted.remove("mask");
     }
     if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
         wanted.remove("bias");
+    }
+    let sirs = |s: &Refpix| s.refpix_algorithm == RefpixAlgorithm::Sirs;
+    if recipe.active(|s| matches!(s, Step::Refpix(r) if sirs(r)).then_some(s)).is_none() {
+        wanted.remove("refpix");
     }
     let linearity = recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_some();
     // How it stretched the noise of the reads is wanted of a polynomial applied before.
     if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
         wanted.remove("nonlin");
     }
-    // Methods of other programs have their noise too: nothing for the rounding.
-    let theirs = recipe.steps.iter().any(|s| match s {
-        Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
-        Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
-        _ => false,
-    });
+    if !linearity {
+        wanted.remove("invlin");
+    }
+    if recipe.active(|s| matches!(s, Step::Ipc(_)).then_some(s)).is_none() {
+        wanted.remove("ipc");
+    }
+    if recipe.active(|s| matches!(s, Step::DarkRamp(_)).then_some(s)).is_none() {
+        wanted.remove("dark");
+    }
+    // Methods of other programs have their noise too: nothing for the rounding. They need
+    // evenly spaced reads.
+    let theirs = theirs(&recipe);
+    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None }).cloned();
+    if let Some(step) = &dq_init
+        && let Some(selected) = dq_init::select(&ramp, step, theirs)?
+    {
+        ramp = selected;
+    }
     let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
     let integer = rounded && !theirs;
-    let needed: Vec<&str> = ["mask", "bias", "saturation", "gain", "readnoise", "nonlin"]
-        .into_iter()
-        .filter(|t| wanted.contains_key(*t))
-        .collect();
     let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
+    let taken = |reftype: &&str| match *reftype {
+        "invlin" => cal.inverse() > 0,
+        "dark" => cal.dark_ramp().is_some(),
+        _ => true,
+    };
+    let needed: Vec<&str> =
+        ["mask", "bias", "saturation", "ipc", "refpix", "gain", "readnoise", "nonlin", "invlin", "dark"]
+            .into_iter()
+            .filter(|t| wanted.contains_key(*t))
+            .filter(taken)
+            .collect();
     cal.without(&recipe);
+    let windows = match &dq_init {
+        Some(step) if step.mask_guide_windows => {
+            dq_init::guide_windows(&ramp.path, &ramp.header, (ramp.ny, ramp.nx), &mut cal.warnings)?
+        }
+        _ => None,
+    };
+    cal.mark(windows.iter().flatten().copied(), dq_init::GUIDE_WINDOW);
     if linearity && let Some(nonlin) = wanted.get("nonlin") {
         cal.check_zero_point(nonlin)?;
     }
     let mut plan = Plan::new(&recipe, &cal);
-    let stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
+    let mut glow = None;
+    if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
+        glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated);
+        match &glow {
+            Some(found) => record.warnings.extend(found.warnings.iter().cloned()),
+            None => plan.left_out.push(("persistence", persistence::UNKNOWN.into())),
+        }
+    }
+    let mut stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
+    stream.take_zeroframe(&wanted, &recipe, detector, engine)?;
     record.warnings.extend(stream.calibration().warnings.iter().cloned());
     for (name, value) in &stream.calibration().defaults {
         record.defaults.push(format!("{name} = {value}"));
     }
     for step in &recipe.steps {
         let left = plan.left_out.iter().find(|(name, _)| *name == step.name());
+        // Of one file alone, nobody expects to know what came before it.
+        let expected = recipe.steps.len() > 1 && step.name() == "persistence";
         if let Some((name, why)) = left
             && !step.skip()
+            && !expected
         {
             record.warnings.push(format!("{name} skipped: {why}"));
         }
         record.step(step, if step.skip() || left.is_some() { Status::Skipped } else { Status::Complete });
     }
-    note_references(&mut record, job, &needed, checksums)?;
+    note_references(&mut record, job, &needed, session.checksums)?;
     if plan.fits() && ramp.reads < 2 {
         return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
     }
@@ -236,9 +295,16 @@ fn from_ramp(
     // As the array has them, under our names: JWST's NGROUPS counts reads.
     header.set("NGROUPS", ramp.ramps, "ramps (reset to reset)");
     header.set("NREADS", ramp.reads, "reads a ramp");
-    if let Some((pixels, scatter)) = stream.offsets {
-        header.set("NREFPIX", pixels, "usable reference pixels");
-        header.set("REFNOISE", (scatter * 1e4).round() / 1e4, "scatter of a reference pixel, DN");
+    if let Some(report) = stream.offsets {
+        report.describe(&mut header, &ramp);
+    }
+    if let Some(pixels) = windows {
+        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
+    }
+    if let Some(found) = &glow {
+        header.set("NPERSIST", found.pixels, "pixels that saturated shortly before");
+        header.set("NPEREXP", found.history.len(), "earlier exposures looked at");
+        found.history.iter().for_each(|line| header.history(line));
     }
     if !plan.fits() {
         let Some(path) = ramp_product else {
@@ -280,7 +346,7 @@ fn from_ramp(
     let mut ramps = Vec::new();
     if job.save_ramps {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
-        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, engine, &progress)?;
+        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, stream.calibration(), engine, &progress)?;
     }
     let counts = recipe
         .active(|s| if let Step::RampFit(f) = s { Some(f) } else { None })
@@ -331,6 +397,18 @@ fn from_image(
         flag(&mut rate, &mask);
         used.push("mask");
     }
+    let recipe = stage1_of(&job.recipe)?;
+    let mut header = image.header.clone();
+    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None });
+    if dq_init.is_some_and(|step| step.mask_guide_windows)
+        && let Some(pixels) =
+            dq_init::guide_windows(&image.path, &image.header, (image.ny, image.nx), &mut record.warnings)?
+    {
+        let mut bits = vec![0; image.ny * image.nx];
+        pixels.iter().for_each(|p| bits[*p as usize] = dq_init::GUIDE_WINDOW);
+        flag(&mut rate, &bits);
+        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
+    }
     record.warnings.extend(
         image
             .warnings
@@ -341,13 +419,13 @@ fn from_image(
             .cloned(),
     );
     // The readout did what it did of stage 1; only the mask is applied here.
-    for step in stage1_of(&job.recipe)?.steps {
-        let masked = matches!(step, Step::DqInit(_)) && used.contains(&"mask");
+    for step in recipe.steps {
+        let masked = matches!(step, Step::DqInit(_)) && (used.contains(&"mask") || header.has("NGUIDE"));
         record.step(&step, if masked { Status::Complete } else { Status::Skipped });
     }
     note_references(&mut record, job, &used, checksums)?;
     Ok(Level1 {
-        header: image.header.clone(),
+        header,
         meta: image.meta.clone(),
         rate,
         provenance: record,

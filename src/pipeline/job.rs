@@ -19,6 +19,9 @@ pub struct Job {
     pub rates: BTreeMap<PathBuf, PathBuf>,
     /// Chosen references by canonical type.
     pub references: BTreeMap<String, PathBuf>,
+    /// The exposures that ended before an exposure began, of the same detector, by its
+    /// first file; an exposure that is not in it may have had any.
+    pub earlier: BTreeMap<PathBuf, Vec<Earlier>>,
     /// Folder of science products.
     pub output: PathBuf,
     /// Folder of masters.
@@ -34,6 +37,15 @@ pub struct Job {
     pub save_ramps: bool,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.
     pub plan_hash: String,
+}
+
+/// An exposure before another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Earlier {
+    /// Its raw file, or the files of its reads.
+    pub files: Vec<PathBuf>,
+    /// Seconds from its end to the other's start, where both are known.
+    pub seconds: Option<f64>,
 }
 
 /// What a job made.

@@ -109,6 +109,10 @@ impl Provenance {
         for s in &self.steps {
             set(&s.keyword, s.status.text(), &format!("step {}", s.name));
         }
+        // The dark is gone, whichever step it was; dark_sub then does nothing more.
+        if self.steps.iter().any(|s| s.name == "dark_ramp" && s.status == Status::Complete) {
+            set("S_DARK", Status::Complete.text(), "by dark_ramp");
+        }
         for r in &self.references {
             let keyword = reference_keyword(&r.reftype);
             let comment = format!("reference: {}", r.reftype);

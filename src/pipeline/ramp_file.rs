@@ -12,7 +12,8 @@ use crate::fits::{FitsWriter, Header, Pixels};
 use crate::input::Ramp;
 
 /// Writes the ramp as `stream` leaves it: TIMES, DATA (ramps, reads, ny, nx) f4,
-/// GROUPDQ u1, PIXELDQ u4, and NSAMPLE where reads are averages.
+/// GROUPDQ u1, PIXELDQ u4, NSAMPLE where reads are averages, and AVERAGE_DARK_CURRENT
+/// where a dark ramp was subtracted.
 pub(super) fn write(
     path: &Path,
     about: &About<'_>,
@@ -57,8 +58,22 @@ pub(super) fn write(
             })
         })
     })?;
+    if stream.has_zeroframe() {
+        w.image_in_parts("ZEROFRAME", &unit, &[ramp.ramps, ramp.ny, ramp.nx], Pixels::F32(&[]), |parts| {
+            stream.zeroframes(engine, &mut |rows, values| {
+                values.chunks(rows.len() * ramp.nx).enumerate().try_for_each(|(r, frame_of)| {
+                    parts.put(r * frame + rows.start * ramp.nx, Pixels::F32(frame_of))
+                })
+            })
+        })?;
+    }
     let mut bits = Header::new();
     dq::describe(&mut bits);
+    if let Some(dark) = cal.average_dark() {
+        let mut unit = Header::new();
+        unit.set("BUNIT", "adu s-1", "");
+        w.image("AVERAGE_DARK_CURRENT", &unit, &[ramp.ny, ramp.nx], Pixels::F32(dark))?;
+    }
     w.image("PIXELDQ", &bits, &[ramp.ny, ramp.nx], Pixels::U32(&cal.bits()?))?;
     w.finish()
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::calibration::Calibration;
 use super::product::{About, primary, variance_header};
-use super::stage1::{Plan, Stream};
+use super::stage1::{Plan, Stream, theirs};
 use crate::config::{Detector, Recipe};
 use crate::datamodel::{Rate, dq};
 use crate::engine::Engine;
@@ -19,12 +19,13 @@ use crate::fits::{FitsWriter, Header, Pixels};
 use crate::input::{Encoding, Ramp};
 
 /// The rates of the ramps of `ramp`, in order; none where there is only one, whose
-/// rate is the exposure's.
+/// rate is the exposure's. `whole` has what is known of single pixels.
 pub(super) fn each(
     ramp: &Ramp,
     recipe: &Recipe,
     references: &BTreeMap<String, PathBuf>,
     detector: &Detector,
+    whole: &Calibration<'_>,
     engine: &mut dyn Engine,
     progress: &dyn Fn(f64),
 ) -> Result<Vec<Rate>> {
@@ -32,10 +33,17 @@ pub(super) fn each(
     (0..ramps)
         .map(|k| {
             let one = ramp.alone(k)?;
-            let mut cal = Calibration::open(references, &one, detector, one.encoding != Encoding::F32)?;
+            let mut cal = Calibration::open(
+                references,
+                &one,
+                detector,
+                one.encoding != Encoding::F32 && !theirs(recipe),
+            )?;
             cal.without(recipe);
+            cal.mark_as(whole);
             let mut plan = Plan::new(recipe, &cal);
-            let stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
+            let mut stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
+            stream.take_zeroframe(references, recipe, detector, engine)?;
             stream.rates(engine, &|f| progress((k as f64 + f) / ramps as f64))
         })
         .collect()

@@ -11,22 +11,24 @@ mod jumps;
 mod plan;
 mod snowballs;
 mod touched;
+mod zero;
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::config::Detector;
 use crate::datamodel::{Rate, dq};
-use crate::engine::{Buffer, Dispatch, Engine};
+use crate::engine::{Buffer, DeviceKind, Dispatch, Engine};
 use crate::error::{Error, Result};
 use crate::input::{Encoding, Ramp};
 use crate::kernels::ramp::{self, Amplitudes, OUT_PLANES, Out, Params, RAMP, Tables, stage};
+use crate::kernels::{Args, Bound};
 
 use super::calibration::Calibration;
 use super::refpix::{self, Zero};
 use jumps::{Found, Spread};
 pub use jumps::{Jump, Kind};
-pub use plan::Plan;
+pub use plan::{Plan, theirs};
 use touched::Marks;
 
 /// A ramp ready to be streamed: its tables and where its chunks end.
@@ -40,12 +42,16 @@ pub struct Stream<'a> {
     nreads: u32,
     chain: chain::Chain,
     facts: chain::Facts,
+    /// Whether it ends in rates.
+    fits: bool,
+    /// The ramp of first frames.
+    zero: Option<Box<Stream<'a>>>,
     spread: Option<Spread>,
     amplitudes: Amplitudes,
     /// What jumps flag beyond themselves, once that is known.
     marks: OnceLock<Marks>,
     /// What the reference pixels gave.
-    pub offsets: Option<(usize, f64)>,
+    pub offsets: Option<refpix::Report>,
 }
 
 /// One chunk's device memory.
@@ -90,6 +96,7 @@ impl<'a> Stream<'a> {
         );
         let mut found = None;
         if let Some(step) = &plan.refpix {
+            let kernels = refpix::kernels(step, cal.refpix.as_deref())?;
             let layout = refpix::Layout::find(ramp, &cal, detector)?;
             let zero = match plan.stages & stage::BIAS != 0 {
                 true => Zero::Bias(&cal),
@@ -98,9 +105,12 @@ impl<'a> Stream<'a> {
                 false => Zero::None,
             };
             let offsets = match &layout {
-                Some(l) => refpix::measure(ramp, l, zero, step.odd_even_columns, step.use_side_ref_pixels)?,
+                Some(l) => refpix::measure(ramp, l, zero, step, kernels.as_ref())?,
                 None => None,
             };
+            if let (Some(kernels), Some(layout)) = (&kernels, &layout) {
+                cal.warnings.extend(layout.disagrees(ramp, kernels.left.len()));
+            }
             let has_layout = layout.is_some();
             if let Some(layout) = layout {
                 params.along_y = u32::from(layout.along_y);
@@ -109,11 +119,15 @@ impl<'a> Stream<'a> {
             match offsets {
                 Some(o) => {
                     params.stages |= stage::REFPIX;
-                    params.across = (o.columns.len() / total) as u32;
-                    params.lines = (o.lines.len() / total) as u32;
-                    found = Some((o.pixels, o.scatter));
-                    tables.extend(o.columns);
-                    tables.extend(o.lines);
+                    params.across = (o.tables.columns.len() / total) as u32;
+                    params.lines = if params.along_y != 0 { ramp.nx } else { ramp.ny } as u32;
+                    params.block_width = o.tables.block_width as u32;
+                    found = Some(o.report);
+                    if !plan.theirs {
+                        cal.add_read_variance(o.report.added, &ramp.nsample);
+                    }
+                    tables.extend(o.tables.columns);
+                    tables.extend(o.tables.lines);
                 }
                 None => plan.left_out.push((
                     "refpix",
@@ -126,7 +140,15 @@ impl<'a> Stream<'a> {
                 )),
             }
         }
+        // What an earlier run's offsets added, they still do.
+        if let Some(added) = refpix::added_before(ramp).filter(|_| plan.refpix.is_none() && !plan.theirs) {
+            cal.add_read_variance(added, &ramp.nsample);
+        }
         cal.warnings.append(&mut plan.warnings);
+        plan.chain.prepare(ramp, &mut cal, detector)?;
+        if cal.average_dark().is_some() {
+            params.stages |= stage::DARK;
+        }
         let done = ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE");
         let ncoef = cal.polynomial().0;
         if done && ncoef > 0 && params.stages & stage::LINEARITY == 0 {
@@ -158,6 +180,8 @@ impl<'a> Stream<'a> {
             spread,
             amplitudes,
             marks: OnceLock::new(),
+            fits: plan.fits(),
+            zero: None,
             offsets: found,
         })
     }
@@ -187,7 +211,8 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Uploads the rows of a chunk and starts the kernel on them.
+    /// Uploads the rows of a chunk and starts the kernel on them; `store` stores the ramp
+    /// after those stages.
     fn start(
         &self,
         engine: &mut dyn Engine,
@@ -195,7 +220,7 @@ impl<'a> Stream<'a> {
         tables: Buffer,
         rows: Range<usize>,
         list: Option<&[u32]>,
-        store: bool,
+        store: Option<u32>,
     ) -> Result<()> {
         self.upload(engine, slot, rows.clone())?;
         if let Some(list) = list {
@@ -229,27 +254,19 @@ impl<'a> Stream<'a> {
         tables: Buffer,
         rows: Range<usize>,
         listed: Option<usize>,
-        store: bool,
+        store: Option<u32>,
     ) -> Result<()> {
         let (nx, n) = (self.ramp.nx, rows.len());
-        let strides = self.ramp.strides(n);
         let items = listed.unwrap_or(n * nx);
         let params = Params {
             items: items as u32,
-            nx: nx as u32,
-            rows: n as u32,
-            row0: rows.start as u32,
-            stride_ramp: strides.ramp as u32,
-            stride_read: strides.read as u32,
-            stride_y: strides.y as u32,
-            stride_x: strides.x as u32,
             listed: u32::from(listed.is_some()),
-            grow: if listed.is_some() || store { self.grow } else { 0 },
+            grow: if listed.is_some() || store.is_some() { self.grow } else { 0 },
             stages: match store {
-                true => self.params.stages & !stage::FIT | stage::STORE,
-                false => self.params.stages | stage::FIT,
+                Some(stages) => stages & !stage::FIT | stage::STORE,
+                None => self.params.stages | stage::FIT,
             },
-            ..self.params
+            ..self.grid(&rows)
         };
         engine.submit(&vec![Dispatch {
             kernel: &RAMP,
@@ -258,6 +275,46 @@ impl<'a> Stream<'a> {
             params: bytemuck::cast_slice(&[params]).to_vec(),
             constants: vec![("NREADS", self.nreads)],
         }])
+    }
+
+    /// The parameters of a chunk whose items are all its pixels.
+    fn grid(&self, rows: &Range<usize>) -> Params {
+        let strides = self.ramp.strides(rows.len());
+        Params {
+            items: (rows.len() * self.ramp.nx) as u32,
+            nx: self.ramp.nx as u32,
+            rows: rows.len() as u32,
+            row0: rows.start as u32,
+            stride_ramp: strides.ramp as u32,
+            stride_read: strides.read as u32,
+            stride_y: strides.y as u32,
+            stride_x: strides.x as u32,
+            ..self.params
+        }
+    }
+
+    /// Rate, error, photon and read variance and reduced χ² of the pixels of `rows`
+    /// by the fused kernel in double precision, on the CPU whatever the engine; NaN
+    /// where it has no value. Saturation is not grown.
+    pub fn exact(&self, rows: Range<usize>) -> Result<Vec<[f64; 5]>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut raw = vec![0u32; self.ramp.chunk_bytes(rows.len()).div_ceil(4)];
+        let bytes = self.ramp.chunk_bytes(rows.len());
+        self.ramp.read_rows(rows.clone(), &mut bytemuck::cast_slice_mut(&mut raw)[..bytes])?;
+        let flags = self.ramp.groupdq_rows(rows.clone())?.unwrap_or_default();
+        let flags: Vec<u32> = flags.into_iter().map(u32::from).collect();
+        let mut cal = vec![0f32; self.cal.planes() * rows.len() * self.ramp.nx];
+        self.cal.read(rows.clone(), &mut cal)?;
+        let params = self.grid(&rows);
+        let buffers =
+            [&raw, &flags, bytemuck::cast_slice(&cal), bytemuck::cast_slice(&self.tables), &[], &[], &[]];
+        Ok(ramp::reference(&Args {
+            items: params.items as usize,
+            params: bytemuck::cast_slice(&[params]),
+            buffers: buffers.map(Bound::Read).into(),
+        }))
     }
 
     fn chunks(&self) -> Vec<Range<usize>> {
@@ -329,7 +386,7 @@ impl<'a> Stream<'a> {
         ];
         for i in 0..=chunks.len() {
             if let Some(rows) = chunks.get(i) {
-                self.start(engine, &slots[i % 2], tables, rows.clone(), None, false)?;
+                self.start(engine, &slots[i % 2], tables, rows.clone(), None, None)?;
             }
             if i > 0 {
                 let (rows, slot) = (chunks[i - 1].clone(), &slots[(i - 1) % 2]);
@@ -371,7 +428,7 @@ impl<'a> Stream<'a> {
             }
             let list: Vec<u32> = pixels.iter().map(|p| (p - grid.start * nx) as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), false)?;
-            self.start(engine, &slot, tables, grid.clone(), Some(&list), false)?;
+            self.start(engine, &slot, tables, grid.clone(), Some(&list), None)?;
             engine.download_with(slot.out, &mut |w| scatter(w, list.len(), rate, pixels.iter().copied()))?;
             if self.spread.is_some() {
                 let mut again = self.worth_seeing(rate, rows);
@@ -403,7 +460,7 @@ impl<'a> Stream<'a> {
             let list: Vec<u32> =
                 ((rows.start - grid.start) * nx..(rows.end - grid.start) * nx).map(|p| p as u32).collect();
             let slot = self.slot(engine, grid.len(), list.len(), true)?;
-            self.start(engine, &slot, tables, grid, Some(&list), true)?;
+            self.start(engine, &slot, tables, grid, Some(&list), Some(self.params.stages))?;
             let (values, mut flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
             slot.free(engine);
             if let Some(marks) = marks {
@@ -522,10 +579,22 @@ fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> R
     let out = if rates { pedestals } else { total } * nx * 4;
     let planes = planes as u64 * nx * 4;
     let flags_out = if rates { 0 } else { total * nx * 4 };
-    let largest = [raw, flags, out, planes, flags_out].into_iter().max().unwrap_or(1).max(1);
+    let widest = plan.chain.corrections.widest(total) * nx * 4;
+    let largest = [raw, flags, out, planes, flags_out, widest].into_iter().max().unwrap_or(1).max(1);
     let more = chain::row_bytes(plan, total, nx);
     let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
     let device = engine.device();
+    /// Private arrays of a thread on a GPU are of this length at most: 128 KiB.
+    const MOST_READS: u64 = 4096;
+    if device.kind != DeviceKind::Cpu && total.next_power_of_two() > MOST_READS {
+        return Err(Error::Device {
+            device: device.name.clone(),
+            message: format!(
+                "{} ramps of {} reads are {total}, more than the {MOST_READS} that its kernel holds: use --device cpu",
+                ramp.ramps, ramp.reads
+            ),
+        });
+    }
     let rows = (device.max_binding / largest)
         .min(device.memory / 2 / together)
         .min((device.enough / largest).max(LEAST));

@@ -21,8 +21,21 @@ pub const BY_HAND: &str = "given by hand";
 pub const THIS_NIGHT: &str = "this night";
 
 /// The reference types that steps use, by their canonical names.
-pub const REFTYPES: &[&str] =
-    &["mask", "saturation", "bias", "nonlin", "gain", "readnoise", "dark", "flat", "sky", "lenspx"];
+pub const REFTYPES: &[&str] = &[
+    "mask",
+    "saturation",
+    "ipc",
+    "bias",
+    "refpix",
+    "nonlin",
+    "invlin",
+    "gain",
+    "readnoise",
+    "dark",
+    "flat",
+    "sky",
+    "lenspx",
+];
 
 /// The reference that applies.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::open::{Frame, Reference};
 use crate::datamodel::{Image, Unit, dq};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Replaces values that are not `good` by `value`, with `flags`.
 fn mend(data: &mut [f32], dq: &mut [u32], value: f32, flags: u32, good: impl Fn(f32, u32) -> bool) {
@@ -51,6 +51,11 @@ fn rate_image(path: &Path, reftype: &'static str, frame: &Frame, gain: Option<&[
 
 /// The dark rate, e-/s.
 pub fn load_dark(path: &Path, frame: &Frame, gain: Option<&[f32]>) -> Result<Image> {
+    if super::is_ramp(path)? {
+        let text = "is a ramp of reads, which dark_ramp subtracts (--steps.dark_ramp.skip=false): dark_sub takes \
+                    a dark rate";
+        return Err(Error::reference("dark", format!("{}: {text}", path.display())));
+    }
     let mut image = rate_image(path, "dark", frame, gain)?;
     mend(&mut image.data, &mut image.dq, 0.0, dq::UNRELIABLE_DARK | dq::DO_NOT_USE, |v, _| v.is_finite());
     Ok(image)

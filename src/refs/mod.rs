@@ -10,6 +10,9 @@
 //! | gain | NaN, ±∞, ≤ 0 | 1 | NO_GAIN_VALUE, DO_NOT_USE |
 //! | readnoise | NaN, ±∞, ≤ 0 | the median of 64 rows | UNRELIABLE_ERROR |
 //! | nonlin | NaN coefficient, c1 = 0, or NO_LIN_CORR | identity | NO_LIN_CORR |
+//! | invlin | NaN coefficient, or c1 = 0 | identity | NO_LIN_CORR |
+//! | ipc that varies | NaN tap | the pixel is left as it is | |
+//! | dark ramp | NaN read | 0 | |
 //! | dark | NaN, ±∞ | 0 | UNRELIABLE_DARK, DO_NOT_USE |
 //! | flat | NaN, ±∞, ≤ 0, or DO_NOT_USE | 1 | NO_FLAT_FIELD, DO_NOT_USE |
 //! | sky | NaN, ±∞ | 0 | DO_NOT_USE |
@@ -20,11 +23,14 @@
 
 mod checksum;
 mod choose;
+mod dark_ramp;
 mod image;
+mod ipc;
 mod nonlin;
 mod open;
 mod plane;
 mod reftype;
+mod sirs;
 
 use std::path::PathBuf;
 
@@ -34,19 +40,22 @@ pub use checksum::{checksum, fingerprint, keep, recall};
 pub use choose::{
     BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
 };
+pub use dark_ramp::{DarkRampFile, Sampling, is_ramp};
 pub use image::{load_dark, load_flat, load_sky};
+pub use ipc::IpcFile;
 pub use nonlin::{NonlinFile, ZeroPoint};
 pub use open::Frame;
 pub use plane::{MaskFile, PlaneFile};
 pub use reftype::canonical_reftype;
+pub use sirs::SirsKernels;
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// Where it is (or, for a master still to be made, will be).
     pub path: PathBuf,
-    /// Canonical reference type (`dark`, `flat`, `sky`, `bias`, `nonlin`, `gain`,
-    /// `readnoise`, `saturation`, `mask`, `lenspx`).
+    /// Canonical reference type (`dark`, `flat`, `sky`, `bias`, `nonlin`,
+    /// `invlin`, `ipc`, `refpix`, `gain`, `readnoise`, `saturation`, `mask`, `lenspx`).
     pub reftype: String,
     /// The facts it is selected by.
     pub meta: Meta,

@@ -47,6 +47,32 @@ struct Axes {
 const MOST: usize = 64;
 
 impl NonlinFile {
+    /// Opens the inverse polynomial, from true to shown DN: INVCOEFFS of the nonlin
+    /// reference at `nonlin`, or else COEFFS of the invlin reference. `None` without.
+    pub fn inverse(nonlin: &Path, invlin: Option<&Path>, frame: &Frame) -> Result<Option<NonlinFile>> {
+        let (r, hdu) = match invlin {
+            Some(path) => {
+                let r = Reference::open(path, "invlin", frame)?;
+                let hdu = r.main(&["COEFFS", "COEFF", "DATA", "SCI"])?.clone();
+                (r, hdu)
+            }
+            None => {
+                let r = Reference::open(nonlin, "nonlin", frame)?;
+                let Some(hdu) = r.image("INVCOEFFS").cloned() else { return Ok(None) };
+                (r, hdu)
+            }
+        };
+        let axes = axes(&r, &hdu, false)?;
+        if axes.stored < 2 {
+            let message =
+                format!("{} holds one coefficient a pixel: at least c0 and c1 are needed", hdu.name);
+            return Err(r.error(message));
+        }
+        r.fits.check(&hdu, 0, hdu.len())?;
+        let flags = Flags::of(&r, r.image("DQ"))?;
+        Ok(Some(NonlinFile { reference: r, hdu, axes, flags, irisrop: false, zero_point: ZeroPoint::Bias }))
+    }
+
     /// Opens COEFFS, (ncoef, ny, nx) or liger's (ny, nx, ncoef), in ascending powers;
     /// with COEFFORM = 'IRISROP' they are iris_readout's c of y = x (1 + c0 + c1 x + …).
     /// COEFFZP = BIAS (default), RAW (default of liger_iris_pipeline's own

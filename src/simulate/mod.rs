@@ -51,11 +51,11 @@ mod cosmic;
 mod header;
 mod imager;
 mod lenslet;
-mod philox;
+pub(crate) mod philox;
 mod physics;
 mod plan;
 mod ramp;
-mod random;
+pub(crate) mod random;
 mod references;
 mod spectra;
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 /// What a family of random numbers is for; families never share a counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// The noise of a pixel in a read.
     Pixel = 1,
     /// Reset noise of a pixel in a ramp.
@@ -35,25 +35,27 @@ pub(super) enum Purpose {
     Stars = 6,
     /// Lenslet positions and throughputs.
     Lenslet = 7,
+    /// Ramps of `bench`.
+    Bench = 8,
 }
 
 /// The generators of one exposure (or detector, or field): a key, and a family
 /// number that goes into every counter.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source {
+pub(crate) struct Source {
     key: [u32; 2],
     family: u32,
 }
 
 impl Source {
     /// Generators for `purpose`, number `which` (exposure, detector …; < 2²⁴).
-    pub(super) fn new(seed: u64, purpose: Purpose, which: usize) -> Source {
+    pub(crate) fn new(seed: u64, purpose: Purpose, which: usize) -> Source {
         let family = u32::from(purpose as u8) << 24 | (which as u32 & 0x00ff_ffff);
         Source { key: [seed as u32, (seed >> 32) as u32], family }
     }
 
     /// The block at (`x`, `y`, `z`): for pixels column, row, and read or draw.
-    pub(super) fn block(&self, x: u32, y: u32, z: u32) -> [u32; 4] {
+    pub(crate) fn block(&self, x: u32, y: u32, z: u32) -> [u32; 4] {
         philox([x, y, z, self.family], self.key)
     }
 

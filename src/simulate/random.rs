@@ -11,7 +11,7 @@ pub(super) fn unit(word: u32) -> f64 {
 
 /// Standard normal of one word (|z| < 6.4), good to 1e-7.
 #[inline]
-pub(super) fn normal(word: u32) -> f64 {
+pub(crate) fn normal(word: u32) -> f64 {
     let q = unit(word) - 0.5;
     if q.abs() <= 0.425 {
         let r = 0.180_625 - q * q;
@@ -36,7 +36,7 @@ pub(super) fn normal(word: u32) -> f64 {
 /// where a draw is rejected, further words of `source` at row `y`, draw `z`,
 /// columns 2³¹ up (which no detector has).
 #[inline]
-pub(super) fn poisson(mean: f64, words: [u32; 2], source: &Source, x: u32, y: u32, z: u32) -> f64 {
+pub(crate) fn poisson(mean: f64, words: [u32; 2], source: &Source, x: u32, y: u32, z: u32) -> f64 {
     if mean.is_nan() || mean <= 0.0 {
         return 0.0;
     }
@@ -111,7 +111,7 @@ fn ln_factorial(k: f64) -> f64 {
 
 /// The error function, to 1.5e-15: its series below 2.5, a continued fraction of
 /// the complement above.
-pub(super) fn erf(x: f64) -> f64 {
+pub(crate) fn erf(x: f64) -> f64 {
     let a = x.abs();
     if a > 6.0 {
         return 1f64.copysign(x);

@@ -1,7 +1,7 @@
 //! Reference files of a detector, as formats.md §2 says: the simulator's own maps.
 //!
 //! mask, bias, saturation, nonlin, gain and readnoise are exact (readnoise is in DN,
-//! RNFORM 'SINGLE', digitisation included). A dark or flat that is given carries
+//! RNFORM 'SINGLE', without digitisation). A dark or flat that is given carries
 //! noise, and says how much in ERR.
 
 use std::path::Path;
@@ -62,10 +62,7 @@ pub(super) fn write(
         f.dq(&none)
     })?;
     w.reference("gain", "electron/DN", |f, h| f.image("DATA", h, &maps.gain))?;
-    w.reference("readnoise", "DN", |f, h| {
-        let total: Vec<f32> = maps.noise.iter().map(|s| (s * s + 1.0 / 12.0).sqrt()).collect();
-        f.image("DATA", h, &total)
-    })?;
+    w.reference("readnoise", "DN", |f, h| f.image("DATA", h, &maps.noise))?;
     let source = Source::new(night.seed, Purpose::Map, which);
     for given in night.given.get(detector).into_iter().flatten() {
         let (name, unit, sigma, truth) = match given {

@@ -104,25 +104,27 @@ fn band(s: &Source<'_, f32>, first: usize, out: &mut [&mut [u32]], w: &mut Work<
 /// Stores the ramps and flags after the stages, `[read][item]`.
 fn store(source: &Source<'_, f32>, out: &mut [u32], flags: &mut [u32]) {
     let (items, reads) = (source.p.items as usize, source.reads());
-    let bands: Vec<(usize, Vec<Work<f32, LANES>>)> = (0..items.div_ceil(BAND))
+    // Of a block's state, only what is stored outlives it.
+    type Stored = (Vec<[f32; LANES]>, Vec<[u32; LANES]>);
+    let bands: Vec<(usize, Vec<Stored>)> = (0..items.div_ceil(BAND))
         .into_par_iter()
         .map(|band| {
             let first = band * BAND;
             let blocks = (first..(first + BAND).min(items)).step_by(LANES).map(|item| {
                 let mut work = Work::new(&source.p);
                 source.run(item, &mut work);
-                work
+                (work.y, work.flags)
             });
             (first, blocks.collect())
         })
         .collect();
     for (first, blocks) in bands {
-        for (b, work) in blocks.iter().enumerate() {
+        for (b, (y, f)) in blocks.iter().enumerate() {
             let item = first + b * LANES;
             for k in 0..reads {
                 for l in 0..LANES.min(items - item) {
-                    out[k * items + item + l] = work.y[k][l].to_bits();
-                    flags[k * items + item + l] = work.flags[k][l];
+                    out[k * items + item + l] = y[k][l].to_bits();
+                    flags[k * items + item + l] = f[k][l];
                 }
             }
         }

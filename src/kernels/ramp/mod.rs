@@ -4,7 +4,7 @@
 //! Buffers: 0 ramp (raw bytes in words, or f32), 1 flags in (a word a read and
 //! pixel, `[read][pixel]`; one word when there are none), 2 calibration planes
 //! `[plane][pixel]` (see [`Plane`]), 3 tables ([`Tables`], then reference-pixel
-//! offsets `[read][column]`, then `[read][line]`), 4 list of pixels,
+//! offsets `[read][column]`, then `[read][block][line]`), 4 list of pixels,
 //! 5 out (rates: [`Out`] planes `[plane][item]`; ramps: `[read][item]` f32),
 //! 6 flags out (`[read][item]`, when a ramp is stored).
 //!
@@ -95,8 +95,10 @@ params! {
         pub across: u32,
         /// 1 where that table runs along y (channels are blocks of rows).
         pub along_y: u32,
-        /// Entries of a read in the second offset table.
+        /// Lines of a block in the second offset table.
         pub lines: u32,
+        /// Entries of the first table that share a block of the second (≥ 1).
+        pub block_width: u32,
         /// Most omissions a pixel.
         pub max_jumps: u32,
         /// Gain in χ² from which a single difference is dropped.

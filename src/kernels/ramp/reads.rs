@@ -306,31 +306,36 @@ impl<'a, T: Real> Source<'a, T> {
         }
         if self.on(stage::REFPIX) {
             let (across_n, lines_n) = (self.p.across as usize, self.p.lines as usize);
-            let (mut across, mut line) = ([0usize; L], [0usize; L]);
-            let side_by_side = w.contiguous && self.p.along_y == 0;
+            let width = self.p.block_width.max(1) as usize;
+            let of_read = across_n.div_ceil(width) * lines_n;
             let place = |x: usize, y: usize| {
                 let y = y + self.p.row0 as usize;
                 if self.p.along_y != 0 { (y, x) } else { (x, y) }
             };
-            (across[0], line[0]) = place(w.first.0, w.first.1);
-            if !side_by_side {
+            let (first, line) = place(w.first.0, w.first.1);
+            let in_row = w.contiguous && self.p.along_y == 0;
+            // Whether all share one entry of the second table.
+            let shared = in_row && first / width == (first + L - 1) / width;
+            let (mut across, mut at) = ([first; L], [first / width * lines_n + line; L]);
+            if !shared {
                 let nx = self.p.nx as usize;
-                for l in 1..L {
-                    (across[l], line[l]) = place(w.pixel[l] % nx, w.pixel[l] / nx);
+                for l in 0..L {
+                    let (a, line) = place(w.pixel[l] % nx, w.pixel[l] / nx);
+                    (across[l], at[l]) = (a, a / width * lines_n + line);
                 }
             }
             for (k, row) in w.y.iter_mut().enumerate() {
                 let mut y = *row;
                 let columns = &self.columns[k * across_n..][..across_n];
-                let lines = &self.lines[k * lines_n..][..lines_n];
-                if side_by_side {
-                    let shared = T::of(lines[line[0]]);
-                    for (y, c) in y.iter_mut().zip(&columns[across[0]..][..L]) {
+                let lines = &self.lines[k * of_read..][..of_read];
+                if shared {
+                    let shared = T::of(lines[at[0]]);
+                    for (y, c) in y.iter_mut().zip(&columns[first..][..L]) {
                         *y -= T::of(*c) + shared;
                     }
                 } else {
                     for l in 0..L {
-                        y[l] -= T::of(columns[across[l]]) + T::of(lines[line[l]]);
+                        y[l] -= T::of(columns[across[l]]) + T::of(lines[at[l]]);
                     }
                 }
                 *row = y;

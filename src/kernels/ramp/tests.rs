@@ -437,6 +437,58 @@ proptest! {
     }
 }
 
+/// A case of `rows` rows whose reads are all 5000 DN, with offsets that say where
+/// they belong: columns 1000 read + across, lines 0.25 (block 100 + line).
+fn offset_case(nx: usize, rows: usize, along_y: bool, width: usize) -> Case {
+    let (pixels, reads, row0) = (nx * rows, 3, 2);
+    let mut c = case(pixels, 1, reads, 0.0, 0.0, 1);
+    let (across, lines) = if along_y { (rows + row0, nx) } else { (nx, rows + row0) };
+    c.params = Params {
+        nx: nx as u32,
+        rows: rows as u32,
+        row0: row0 as u32,
+        stride_y: nx as u32,
+        stages: stage::REFPIX | stage::STORE,
+        across: across as u32,
+        lines: lines as u32,
+        along_y: u32::from(along_y),
+        block_width: width as u32,
+        ..c.params
+    };
+    c.buffers[0] = words(&vec![5000.0; reads * pixels]);
+    let columns = (0..reads).flat_map(|k| (0..across).map(move |a| (1000 * k + a) as f32));
+    let blocks = across.div_ceil(width);
+    let of_read = (0..blocks).flat_map(|b| (0..lines).map(move |l| 0.25 * (100 * b + l) as f32));
+    let tables: Vec<f32> = columns.chain((0..reads).flat_map(|_| of_read.clone())).collect();
+    c.buffers[3].extend(words(&tables));
+    c.buffers[5] = vec![0; reads * pixels];
+    c.buffers[6] = vec![0; reads * pixels];
+    c
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn offsets_are_those_of_the_pixel_s_place(nx in 1usize..90, rows in 1usize..12, along_y: bool, width in 1usize..100) {
+        let c = offset_case(nx, rows, along_y, width);
+        let (cpu, _) = dispatch(&c, &mut CpuEngine::new(1 << 30));
+        let mut expected = Vec::new();
+        for (k, y, x) in (0..3).flat_map(|k| (0..rows).flat_map(move |y| (0..nx).map(move |x| (k, y + 2, x)))) {
+            let (across, line) = if along_y { (y, x) } else { (x, y) };
+            expected.push(5000.0 - ((1000 * k + across) as f32 + 0.25 * (100 * (across / width) + line) as f32));
+        }
+        prop_assert_eq!(&cpu, &words(&expected));
+        if let Some(mut gpu) = testing::gpu() {
+            prop_assert_eq!(&dispatch(&c, gpu.as_mut()).0, &cpu);
+            let other = offset_case(nx, rows, along_y, width + 100);
+            let twin = dispatch(&other, gpu.as_mut()).0;
+            let blocks = c.params.across as usize > width;
+            prop_assert!(!blocks || twin != cpu, "the comparison cannot fail");
+        }
+    }
+}
+
 #[test]
 fn storing_step_by_step_gives_the_fused_answer() {
     let n = 1003;

@@ -9,6 +9,7 @@ mod groups;
 mod nonlin;
 mod ramps;
 mod references;
+mod stretch;
 mod transfer;
 
 use std::ops::Range;

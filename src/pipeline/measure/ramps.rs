@@ -5,12 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::datamodel::dq;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::input::{self, Encoding, OpenOptions, Ramp, Raw};
 use crate::kernels::ramp::flag;
-use crate::pipeline::exposure::{self, Checksums, Made};
+use crate::pipeline::exposure::{self, Made, Session};
 use crate::pipeline::{Job, blend};
 
 /// The exposures of a job after the recipe's stage-1 steps.
@@ -22,6 +21,8 @@ pub(super) struct Corrected {
     /// Headers of the inputs as they came: the corrected ramps' own speak of
     /// references that a measurement does not use.
     headers: Vec<Header>,
+    /// Whether all inputs hold whole numbers, whose rounding is noise of its own.
+    pub(super) whole: bool,
     /// What the user should know, as sentences.
     pub(super) warnings: Vec<String>,
     /// Removed with all its ramps in the end.
@@ -68,16 +69,12 @@ impl Band {
 
 impl Corrected {
     /// Brings every exposure of `job` through the recipe's stage-1 steps.
-    pub(super) fn make(
-        job: &Job,
-        engine: &mut dyn Engine,
-        checksums: &mut Checksums,
-        progress: &dyn Fn(f64),
-    ) -> Result<Corrected> {
+    pub(super) fn make(job: &Job, session: &mut Session<'_>, progress: &dyn Fn(f64)) -> Result<Corrected> {
         let folder = Folder(job.output.join(format!(".{}-ramps", job.recipe.name)));
         let groups = exposure::exposures(&job.inputs);
         let (mut ramps, mut names, mut warnings): (Vec<Ramp>, Vec<PathBuf>, Vec<String>) = Default::default();
         let mut headers = Vec::new();
+        let mut whole = true;
         for (i, files) in groups.iter().enumerate() {
             let name = files.first().cloned().unwrap_or_default();
             let path = folder.0.join(format!("{i}.fits"));
@@ -87,10 +84,9 @@ impl Corrected {
             let Raw::Ramp(raw) = input::open(&name, &job.instrument, &options)? else {
                 return Err(no_reads());
             };
+            whole &= raw.encoding != Encoding::F32;
             headers.push(raw.header);
-            let Made::Ramp(path, said) =
-                exposure::level1(job, files, Some(&path), engine, checksums, &share)?
-            else {
+            let Made::Ramp(path, said) = exposure::level1(job, files, Some(&path), session, &share)? else {
                 return Err(no_reads());
             };
             warnings.extend(said.into_iter().filter(|w| !warnings.contains(w)).collect::<Vec<_>>());
@@ -112,7 +108,7 @@ impl Corrected {
         if ramps.is_empty() {
             return Err(Error::NothingToReduce("no ramps to measure".into()));
         }
-        Ok(Corrected { ramps, names, headers, warnings, _folder: folder })
+        Ok(Corrected { ramps, names, headers, whole, warnings, _folder: folder })
     }
 
     /// Rows and columns.

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::Tiles;
 use super::bad_pixels;
-use super::gain::{Measured, measure};
+use super::gain::{Drifts, Measured, measure};
 use super::nonlin::{self, Weights};
 use super::ramps::Corrected;
+use super::stretch::Stretch;
 use crate::config::{BadPixels, Detector, NonlinFit, PhotonTransfer};
 use crate::datamodel::{Image, Meta, dq, master_name};
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ impl Pipeline {
         job: &Job,
         progress: &dyn Fn(f64),
     ) -> Result<(Corrected, Provenance, Done)> {
-        let set = Corrected::make(job, self.engine.as_mut(), &mut self.checksums, &|f| progress(0.6 * f))?;
+        let set = Corrected::make(job, &mut self.session(), &|f| progress(0.6 * f))?;
         let mut record = exposure::provenance(job, self.engine.as_ref(), &job.inputs);
         for step in job.recipe.steps.iter().filter(|s| is_stage1(s)) {
             // What a ramp says became of each step; the first speaks for all.
@@ -53,7 +54,12 @@ impl Pipeline {
         let meta = Meta::from_header(&header);
         let detector = job.instrument.detector_of(&meta.detector, &set.names[0])?;
         let tiles = tiles(set.size(), detector, step);
-        let found = measure(&set, tiles, step, &|f| progress(0.6 + 0.4 * f))?;
+        let stretch = Stretch::open(job, &set)?;
+        let along_y = detector.amplifiers.along == 'y';
+        let across = if along_y { set.size().0 } else { set.size().1 };
+        // A detector read smaller than its full size keeps its number of channels.
+        let drifts = Drifts { channel: across / detector.amplifiers.count.max(1), along_y };
+        let found = measure(&set, tiles, step, (stretch.as_ref(), drifts), &|f| progress(0.6 + 0.4 * f))?;
         record.warnings.extend(found.warnings.iter().cloned());
         done.warnings.extend(found.warnings.iter().cloned());
         self.finish_record(job, &mut record, &[], &[])?;
@@ -63,7 +69,7 @@ impl Pipeline {
         for (reftype, path) in [("readnoise", beside), ("gain", path)] {
             let (image, extra, unit) = match reftype {
                 "gain" => gain_image(&found)?,
-                _ => noise_image(&found)?,
+                _ => noise_image(&found, set.whole)?,
             };
             let description = format!(
                 "{reftype} of {} tiles from {} lit and {} dark ramps (photon transfer)",
@@ -248,11 +254,13 @@ fn gain_image(found: &Measured) -> Result<(Image, Header, &'static str)> {
     Ok((image, h, "electron/DN"))
 }
 
-/// Noise of a single read σ, DN, its rounding to whole DN included.
-fn noise_image(found: &Measured) -> Result<(Image, Header, &'static str)> {
+/// Noise of a single read σ, DN, without that of its rounding to `whole` DN, which stage
+/// 1 adds to every read of whole numbers.
+fn noise_image(found: &Measured, whole: bool) -> Result<(Image, Header, &'static str)> {
+    let rounding = if whole { 1.0 / 12.0 } else { 0.0 };
     let image = tiled(found.tiles, dq::UNRELIABLE_ERROR, |t| {
-        let t = found.transfer[t].filter(|t| t.read_variance > 0.0)?;
-        let sigma = t.read_variance.sqrt();
+        let t = found.transfer[t].filter(|t| t.read_variance > rounding)?;
+        let sigma = (t.read_variance - rounding).sqrt();
         Some((sigma, t.covariance[1].sqrt() / (2.0 * sigma)))
     });
     let mut h = common(found);

@@ -13,7 +13,8 @@
 //! pixels in each mode is then fitted with v and σ² (maximum likelihood of χ²
 //! distributed powers: weighted least squares with weights ν/(2 model²), iterated),
 //! whose information matrix gives the errors. A flat alone has both, but hardly any
-//! information on σ where photons dominate; darks add it.
+//! information on σ where photons dominate; darks add it. Where linearity stretches the
+//! noise of read k by f_k, λ_m is Σ_k f_k² (s_m,k − s_m,k+1)², with s_m the mode.
 //!
 //! Inter-pixel capacitance shares each pixel's signal with its neighbours, which
 //! takes variance out of the pixel and puts it into the covariance with them
@@ -38,8 +39,8 @@ pub(super) struct Spectrum {
     pub(super) freedom: f64,
     /// What multiplies 1/gain: the signal of an interval, DN.
     pub(super) photons: f64,
-    /// What multiplies σ² λ.
-    pub(super) reads: f64,
+    /// What multiplies σ² in each mode: [`eigenvalues`], where all reads are alike.
+    pub(super) reads: Vec<f64>,
 }
 
 /// Photon variance per signal (1/gain, 1/(e-/DN), capacitance left in) and read
@@ -52,9 +53,18 @@ pub(super) struct Transfer {
     pub(super) covariance: [f64; 3],
 }
 
-/// λ_m, m = 1 … n − 1, of n reads.
-pub(super) fn eigenvalues(reads: usize) -> Vec<f64> {
-    (1..reads).map(|m| 2.0 - 2.0 * (PI * m as f64 / reads as f64).cos()).collect()
+/// What reads with the noise `factors`[k] · σ have in each mode, over σ²: λ_m where all
+/// factors are 1. With others, C is no longer diagonal in the modes; what is beside the
+/// diagonal is second order in their differences, and only weights hang on it.
+pub(super) fn eigenvalues(factors: &[f64]) -> Vec<f64> {
+    let sines = sines(factors.len());
+    let of_mode = |row: &Vec<f32>| {
+        let at = |i: Option<usize>| f64::from(i.and_then(|i| row.get(i)).copied().unwrap_or(0.0));
+        // Read k ends difference k − 1 and begins difference k.
+        let part = |(k, f): (usize, &f64)| f * f * (at(k.checked_sub(1)) - at(Some(k))).powi(2);
+        factors.iter().enumerate().map(part).sum()
+    };
+    sines.iter().map(of_mode).collect()
 }
 
 /// The sine transform of n − 1 differences: row m − 1 has √(2/n) sin(π m k/n).
@@ -70,11 +80,7 @@ pub(super) fn sines(reads: usize) -> Vec<Vec<f32>> {
 pub(super) fn fit(spectra: &[Spectrum]) -> Option<Transfer> {
     let modes: Vec<(f64, f64, f64, f64)> = spectra
         .iter()
-        .flat_map(|s| {
-            let lambda = eigenvalues(s.power.len() + 1);
-            let rows: Vec<_> = s.power.iter().zip(lambda).collect();
-            rows.into_iter().map(|(p, l)| (*p, s.freedom, s.photons, s.reads * l))
-        })
+        .flat_map(|s| s.power.iter().zip(&s.reads).map(|(p, r)| (*p, s.freedom, s.photons, *r)))
         .filter(|m| m.0 > 0.0 && m.1 > 0.0)
         .collect();
     let mut model: Vec<f64> = modes.iter().map(|m| m.0).collect();
@@ -171,7 +177,7 @@ mod tests {
                 *p += z * z / ramps as f64;
             }
         }
-        Spectrum { power, freedom: ramps as f64, photons: v, reads: 1.0 }
+        Spectrum { power, freedom: ramps as f64, photons: v, reads: eigenvalues(&vec![1.0; reads]) }
     }
 
     #[test]
@@ -196,12 +202,25 @@ mod tests {
     }
 
     #[test]
+    fn alike_reads_have_the_eigenvalues_of_their_differences() {
+        for n in [3usize, 12] {
+            for (m, l) in (1..n).zip(eigenvalues(&vec![1.0; n])) {
+                assert!((l - 2.0 + 2.0 * (PI * m as f64 / n as f64).cos()).abs() < 1e-6, "{n} {m}: {l}");
+            }
+        }
+        // The sum over the modes is the trace of the differences' covariance.
+        let f = [1.0f64, 1.1, 1.3, 1.2];
+        let trace: f64 = f.windows(2).map(|f| f[0] * f[0] + f[1] * f[1]).sum();
+        assert!((eigenvalues(&f).iter().sum::<f64>() - trace).abs() < 1e-6);
+    }
+
+    #[test]
     fn what_is_not_determined_is_not_made_up() {
         let mut random = Normal(4);
         let mut dark = spectrum(&mut random, 50, 6, 0.0, 3.0);
         dark.photons = 0.0;
         assert_eq!(fit(&[dark]), None);
-        let one = Spectrum { power: vec![5.0], freedom: 9.0, photons: 2.0, reads: 1.0 };
+        let one = Spectrum { power: vec![5.0], freedom: 9.0, photons: 2.0, reads: vec![2.0] };
         assert_eq!(fit(&[one]), None);
         assert_eq!(fit(&[]), None);
     }

@@ -1,8 +1,10 @@
 //! Stage 1 step by step, for methods that the fused kernel does not have: each
-//! chunk's ramp is stored, jumps are found in it and spread, and it is fitted.
+//! chunk's ramp is stored, corrected, jumps are found in it and spread, and it is fitted.
 //!
-//! Chunks have a halo of rows, wide enough for the growth of saturation and one row
-//! more for the neighbours of jumps; the answer does not depend on their size.
+//! Chunks have a halo of rows, wide enough for the growth of saturation and for what
+//! each step takes from its neighbours; the answer does not depend on their size.
+
+mod corrections;
 
 use std::ops::Range;
 
@@ -19,8 +21,9 @@ use crate::input::Ramp;
 use crate::kernels::jump_spread::{self, JUMP_SPREAD};
 use crate::kernels::likely::{self, LIKELY};
 use crate::kernels::ols_c::{self, OLS_C};
-use crate::kernels::ramp::{OUT_PLANES, Params, RAMP, flag};
+use crate::kernels::ramp::{OUT_PLANES, Params, RAMP, Tables, flag, stage};
 use crate::kernels::two_point::{self, TWO_POINT, mode};
+use corrections::Corrections;
 
 /// Gains in χ² of stcal's LIKELY where no threshold is given.
 const LIKELY_GAINS: (f64, f64) = (20.25, 23.8);
@@ -30,8 +33,10 @@ const LIKELY_READS: usize = 4;
 /// What of a recipe needs the ramp stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Chain {
+    pub(super) corrections: Corrections,
     jump: Option<Jump>,
     fit: Fit,
+    zeroframe: bool,
 }
 
 /// The fit after it.
@@ -62,7 +67,7 @@ pub(super) struct Facts {
 impl Chain {
     /// Whether there is anything for it to do.
     pub(super) fn needed(&self) -> bool {
-        self.jump.is_some() || self.fit != Fit::Ramp
+        self.corrections.any() || self.jump.is_some() || self.fit != Fit::Ramp
     }
 
     /// Takes the two-point method's parameters.
@@ -73,6 +78,7 @@ impl Chain {
     /// Takes the fit, where it is one of its own. Says whether that finds its own jumps.
     pub(super) fn fit_with(&mut self, step: &RampFit) -> bool {
         let suppress = step.suppress_one_group;
+        self.zeroframe = step.use_zeroframe;
         match step.algorithm {
             Algorithm::OlsC => self.fit = Fit::OlsC { suppress },
             Algorithm::Likely => {
@@ -86,9 +92,19 @@ impl Chain {
         false
     }
 
+    /// Whether the fit takes first frames of a `ramp` that has them.
+    pub(super) fn takes_zeroframe(&self, ramp: &Ramp) -> bool {
+        self.zeroframe
+            && match self.fit {
+                Fit::Ramp => false,
+                Fit::OlsC { suppress } => !suppress,
+                Fit::Likely { .. } => ramp.nsample.first().is_some_and(|n| *n > 1),
+            }
+    }
+
     /// Rows around a chunk beside those of the growth of saturation.
     pub(super) fn halo(&self) -> usize {
-        usize::from(self.jump.as_ref().is_some_and(|j| j.flag_4_neighbors))
+        self.corrections.halo() + usize::from(self.jump.as_ref().is_some_and(|j| j.flag_4_neighbors))
     }
 
     /// Looks over the exposure: reads that no pixel can use, the typical gain.
@@ -107,6 +123,11 @@ impl Chain {
         if matches!(self.fit, Fit::OlsC { .. }) && even(ramp).is_none() {
             let message = "its reads are not evenly spaced averages of as many frames, which ols_c needs: \
                            take --steps.ramp_fit.algorithm=likelihood";
+            return Err(Error::input(&ramp.path, message));
+        }
+        if matches!(self.fit, Fit::OlsC { suppress: false }) && ramp.times.first() <= Some(&0.0) {
+            let message = "its first read is taken at the reset (0 s), so it alone gives no rate: take \
+                           --steps.ramp_fit.suppress_one_group=true";
             return Err(Error::input(&ramp.path, message));
         }
         let total = ramp.ramps * ramp.reads;
@@ -148,6 +169,8 @@ fn even(ramp: &Ramp) -> Option<f64> {
 /// One chunk after its jumps: a grid of pixels with its halo.
 struct Chunk {
     slot: Slot,
+    /// The ramp `[read][pixel]` of the grid.
+    values: Buffer,
     /// Flags `[read][pixel]` of the grid.
     flags: Buffer,
     /// Other memory, to be freed.
@@ -181,7 +204,7 @@ impl Stream<'_> {
             let chunk = self.chunk(engine, tables, rows.clone())?;
             self.fit_chunk(engine, tables, &chunk, rate)?;
             if self.spread.is_some() {
-                let (values, flags) = (engine.download_f32(chunk.slot.out)?, engine.download(chunk.flags)?);
+                let (values, flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
                 let seen = chunk.seen(&values, &flags, self.ramp.nx);
                 self.see_stored(&seen, chunk.grid.start * self.ramp.nx, rows.clone(), (rate, found))?;
             }
@@ -202,7 +225,7 @@ impl Stream<'_> {
         let nx = self.ramp.nx;
         for rows in self.chunks().into_iter().filter(|r| marks.any(r.start * nx..r.end * nx)) {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let (values, mut flags) = (engine.download_f32(chunk.slot.out)?, engine.download(chunk.flags)?);
+            let (values, mut flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
             let (width, first) = (chunk.grid.len() * nx, chunk.grid.start * nx);
             let new = self.mark(marks, (&mut flags, width, first), rows.start * nx..rows.end * nx);
             engine.upload(chunk.flags, &flags)?;
@@ -230,7 +253,7 @@ impl Stream<'_> {
         let nx = self.ramp.nx;
         for rows in self.chunks() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            let (values, mut flags) = (engine.download_f32(chunk.slot.out)?, engine.download(chunk.flags)?);
+            let (values, mut flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
             let inner = (rows.start - chunk.grid.start) * nx..(rows.end - chunk.grid.start) * nx;
             let pixels = chunk.grid.len() * nx;
             if let Some(marks) = marks {
@@ -251,8 +274,12 @@ impl Stream<'_> {
         let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(self.ramp.ny);
         let pixels = grid.len() * self.ramp.nx;
         let slot = self.slot(engine, grid.len(), pixels, true)?;
-        self.start(engine, &slot, tables, grid.clone(), None, true)?;
-        let mut chunk = Chunk { flags: slot.flags_out, slot, more: Vec::new(), grid, rows };
+        let whole = self.params.stages;
+        let first = self.chain.corrections.first(whole);
+        self.start(engine, &slot, tables, grid.clone(), None, Some(first))?;
+        let (values, flags) = (slot.out, slot.flags_out);
+        let mut chunk = Chunk { slot, values, flags, more: Vec::new(), grid, rows };
+        self.correct(engine, tables, &mut chunk)?;
         if let Some(step) = &self.chain.jump
             && let Some(mode) = self.jump_mode(step)
         {
@@ -327,7 +354,7 @@ impl Stream<'_> {
             after_electrons_2: (step.after_jump_flag_dn2 * self.facts.gain) as f32,
             after_reads_2: after(step.after_jump_flag_time2),
         };
-        let (values, cal) = (chunk.slot.out, chunk.slot.cal);
+        let (values, cal) = (chunk.values, chunk.slot.cal);
         engine.submit(&vec![
             Dispatch {
                 kernel: &TWO_POINT,
@@ -363,15 +390,18 @@ impl Stream<'_> {
         let skip = (chunk.rows.start - chunk.grid.start) * nx;
         let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
         let mut extra = vec![out];
-        let mut buffers = vec![chunk.slot.out, chunk.flags, chunk.slot.cal, tables];
+        let mut buffers = vec![chunk.values, chunk.flags, chunk.slot.cal, tables];
         let mut constants = vec![("NREADS", self.nreads)];
         let plane = chunk.grid.start * nx..chunk.grid.end * nx;
-        let dark = ramp.average_dark.as_ref().map(|d| &d[plane]);
+        let dark = self.cal.average_dark().map(|d| &d[plane]);
         let counts = self.params.counts;
+        let zero = self.zero_rows(engine, &chunk.grid)?;
         if self.chain.fit != Fit::Ramp {
-            let buffer = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
-            extra.push(buffer);
-            buffers.extend([buffer, out]);
+            let dark = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
+            let zero = engine.buffer_of_f32(zero.as_deref().unwrap_or(&[0.0]))?;
+            extra.extend([dark, zero]);
+            buffers.extend([dark, zero, out]);
+            constants.push(("NRAMPS", ramps.next_power_of_two()));
         }
         let common = (items as u32, pixels as u32, skip as u32);
         let (kernel, params) = match self.chain.fit {
@@ -391,6 +421,8 @@ impl Stream<'_> {
                     group_time: even(ramp).unwrap_or(1.0) as f32,
                     first_time: ramp.times[0] as f32,
                     frames: f32::from(ramp.nsample[0]),
+                    zero: u32::from(zero.is_some()),
+                    frame_time: ramp.zeroframe.as_ref().map_or(1.0, |z| z.times[0]) as f32,
                 };
                 (&OLS_C, bytemuck::cast_slice(&[params]).to_vec())
             }
@@ -400,13 +432,20 @@ impl Stream<'_> {
                     pixels: common.1,
                     skip: common.2,
                     ramps,
-                    reads,
+                    reads: reads + u32::from(zero.is_some()),
                     counts,
                     dark: u32::from(dark.is_some()),
                     threshold_one: one as f32,
                     threshold_two: two as f32,
+                    zero: u32::from(zero.is_some()),
+                    frames: f32::from(ramp.nsample[0]),
                 };
-                constants.push(("NRAMPS", ramps.next_power_of_two()));
+                if zero.is_some() {
+                    let split = engine.buffer_of(&self.split_tables().to_words())?;
+                    extra.push(split);
+                    buffers[3] = split;
+                    constants[0].1 = (ramps * params.reads).next_power_of_two().max(4);
+                }
                 (&LIKELY, bytemuck::cast_slice(&[params]).to_vec())
             }
             Fit::Ramp => {
@@ -425,6 +464,29 @@ impl Stream<'_> {
         Ok(())
     }
 
+    /// The tables of ramps whose first average is its first frame and the rest.
+    fn split_tables(&self) -> Tables<f64> {
+        let ramp = self.ramp;
+        let (mut times, mut frames) = (Vec::new(), Vec::new());
+        for (r, (t, n)) in ramp.times.chunks(ramp.reads).zip(ramp.nsample.chunks(ramp.reads)).enumerate() {
+            let first = ramp.zeroframe.as_ref().map_or(t[0], |z| z.times[r]);
+            let all = f64::from(n[0]);
+            times.extend([first, (all * t[0] - first) / (all - 1.0)]);
+            times.extend(&t[1..]);
+            frames.extend([1, n[0] - 1]);
+            frames.extend(&n[1..]);
+        }
+        Tables::new(&times, &frames, ramp.frame_time, ramp.reads + 1)
+    }
+
+    /// What the kernel must know of the noise of a ramp that is corrected already.
+    pub(super) fn noise(&self) -> u32 {
+        let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0
+            || self.chain.corrections.inverse > 0;
+        let linearised = if linear { stage::LINEARISED } else { 0 };
+        linearised | self.params.stages & stage::DARK
+    }
+
     /// The reads that count: without those at the ends that no pixel of any ramp can
     /// use (all of them at the start, one at the end), unless fewer than two are left.
     fn live(&self) -> (u32, u32) {
@@ -438,5 +500,6 @@ impl Stream<'_> {
 
 /// Bytes a row that the chain holds beside what every stored ramp needs.
 pub(super) fn row_bytes(plan: &Plan, reads: u64, nx: u64) -> u64 {
-    if plan.chain.needed() { (2 * reads + OUT_PLANES as u64 + 2) * nx * 4 } else { 0 }
+    let corrections = plan.chain.corrections.planes(reads);
+    if plan.chain.needed() { (corrections + 2 * reads + OUT_PLANES as u64 + 2) * nx * 4 } else { 0 }
 }

@@ -269,7 +269,7 @@ impl Stream<'_> {
         let flags = engine.allocate(total * pixels.len())?;
         let listed =
             Slot { ramp: slot.ramp, flags: slot.flags, cal: slot.cal, list, out: values, flags_out: flags };
-        self.dispatch(engine, &listed, tables, grid, Some(pixels.len()), true)?;
+        self.dispatch(engine, &listed, tables, grid, Some(pixels.len()), Some(self.params.stages))?;
         Ok([list, values, flags])
     }
 }

@@ -12,6 +12,8 @@ pub struct Plan {
     pub(super) stages: u32,
     pub(super) grow: u32,
     pub(super) refpix: Option<Refpix>,
+    /// A method of another program decides, with that program's noise.
+    pub(super) theirs: bool,
     pub(super) params: Params,
     pub(super) chain: Chain,
     pub(super) spread: Option<Spread>,
@@ -35,6 +37,16 @@ pub(super) fn threshold_two(sigma: f64) -> f64 {
     -2.0 * ln_erfc
 }
 
+/// Whether a step of `recipe` follows another program to the letter: then the noise of
+/// a read is what its reference says and nothing more.
+pub fn theirs(recipe: &Recipe) -> bool {
+    recipe.steps.iter().any(|s| match s {
+        Step::Jump(j) => !j.skip && j.method == JumpMethod::TwoPoint,
+        Step::RampFit(f) => !f.skip && matches!(f.algorithm, Algorithm::OlsC | Algorithm::Likely),
+        _ => false,
+    })
+}
+
 /// Part of a jump's charge that shows in each neighbour along x and y.
 fn leak(step: &Jump, recipe: &Recipe, cal: &Calibration<'_>) -> [f64; 2] {
     /// Of Teledyne's H4RG, where nothing measured it.
@@ -55,6 +67,7 @@ impl Plan {
             stages: 0,
             grow: 0,
             refpix: None,
+            theirs: theirs(recipe),
             params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
             chain: Chain::default(),
             spread: None,
@@ -70,13 +83,24 @@ impl Plan {
                 }
                 Step::Bias(_) if cal.has_bias() => plan.stages |= stage::BIAS,
                 Step::Bias(_) => plan.left_out.push(("bias", "no bias reference".into())),
+                Step::Ipc(_) if cal.ipc().is_some() => plan.chain.corrections.ipc = true,
+                Step::Ipc(_) => plan.left_out.push(("ipc", "no ipc reference".into())),
                 Step::Refpix(s) => plan.refpix = Some(s.clone()),
-                Step::Linearity(_) if ncoef > 0 => {
-                    plan.stages |= stage::LINEARITY;
+                Step::Linearity(s) if ncoef > 0 => {
+                    if s.read_level && cal.inverse() > 0 {
+                        plan.chain.corrections.inverse = cal.inverse() as u32;
+                    } else {
+                        plan.stages |= stage::LINEARITY;
+                    }
                     plan.params.ncoef = ncoef as u32;
                     plan.params.zero_point = zero_point;
                 }
                 Step::Linearity(_) => plan.left_out.push(("linearity", "no nonlin reference".into())),
+                Step::DarkRamp(_) if cal.dark_ramp().is_some() => plan.chain.corrections.dark = true,
+                Step::DarkRamp(_) => {
+                    plan.left_out.push(("dark_ramp", "no dark reference that is a ramp of reads".into()));
+                }
+                Step::ChargeMigration(s) => plan.chain.corrections.charge = Some(s.signal_threshold),
                 Step::Jump(s) if s.method == JumpMethod::TwoPoint => {
                     plan.chain.find_jumps(s);
                     // Its neighbours and reads after jumps are the method's own.

@@ -277,8 +277,6 @@ impl Stream<'_> {
 
     /// How the ramp kernel fits stored ramps, `items` of `pixels` side by side.
     pub(super) fn stored_params(&self, items: usize, pixels: usize) -> Params {
-        let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0;
-        let linearised = if linear { stage::LINEARISED } else { 0 };
         Params {
             items: items as u32,
             nx: pixels as u32,
@@ -290,7 +288,7 @@ impl Stream<'_> {
             stride_x: 1,
             encoding: Encoding::Native as u32,
             listed: 0,
-            stages: stage::FIT | stage::FLAGS_IN | linearised | self.params.stages & stage::DARK,
+            stages: stage::FIT | stage::FLAGS_IN | self.noise(),
             ..self.params
         }
     }

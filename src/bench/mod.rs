@@ -1,0 +1,13 @@
+//! The program measured against its own goals: simulated ramps of known truth go
+//! through stage 1 as any file does, and what comes out is held to targets.
+//!
+//! [`accuracy`] is the statistics of rates, errors, χ² and jumps.
+
+pub mod accuracy;
+mod bound;
+mod figure;
+mod ramps;
+mod stage1;
+mod tally;
+
+pub use figure::{Figure, Section, Verdict};
