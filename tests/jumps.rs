@@ -212,6 +212,7 @@ fn neighbours_lose_the_leak_and_the_list_has_it_all() {
         assert!((sigma - (2.0 * NOISE * NOISE + RATE * STEP).sqrt()).abs() < 1.0, "{sigma}");
         assert!((time - (*read + 1) as f64 * STEP).abs() < 1e-12);
     }
+    assert!(list.numbers.iter().flatten().all(|v| v.is_finite()));
     // All four neighbours of each, and no one else's.
     let mut expected: Vec<[usize; 4]> =
         hits.iter().flat_map(|(p, k, _)| beside(*p).map(|q| [q, 1, k + 1, 2])).collect();

@@ -238,6 +238,8 @@ impl<'a> Stream<'a> {
             self.refit_marked(engine, tables, &marks, (&mut rate, &mut found))?;
         }
         engine.free(tables);
+        // Reference pixels and bad ones have no rate that a jump could spoil.
+        found.jumps.retain(|j| rate.dq[j.pixel as usize] & dq::DO_NOT_USE == 0);
         found.sort();
         progress(1.0);
         Ok((rate, self.spread.is_some().then_some(found.jumps).filter(|_| !found.too_many)))
