@@ -226,10 +226,20 @@ fn noise(
     }
     power.iter_mut().for_each(|p| *p /= freedom);
     let inverse = |power: i32| levels.iter().map(|s| s.powi(-power)).sum::<f64>() / count as f64;
+    // A dark's own light is that of most pixels: hits and what hot pixels leak into their
+    // neighbours would raise the mean, and each part of it counts threefold for σ².
+    let mut own: Vec<f32> = pixels
+        .iter()
+        .zip(&kept)
+        .filter(|(_, k)| **k)
+        .map(|(p, _)| {
+            let ends = |(m, b): (&Member, &Band)| b.read(m.first + steps)[*p] - b.read(m.first)[*p];
+            group.iter().zip(bands).map(ends).sum::<f32>() / (count * steps) as f32
+        })
+        .collect();
     let (photons, scaled) = match group[0].lit {
         true => (mean * mean * inverse(1), mean * mean * inverse(2)),
-        // Dark current has its photon noise too, where there is any.
-        false => (mean.max(0.0), 1.0),
+        false => (median(&mut own).unwrap_or(0.0).max(0.0), 1.0),
     };
     let level = |k: usize| {
         let of =
