@@ -22,7 +22,7 @@ pub(super) fn settings(
             "--read-time {t}: give the seconds from read to read, more than 0"
         )));
     }
-    for file in common.earlier.iter().filter(|f| !f.is_file()) {
+    if let Some(file) = common.earlier.iter().find(|f| !f.is_file()) {
         return Err(Error::Usage(format!("--earlier {}: there is no such file", file.display())));
     }
     // Before anything is planned: a device that was asked for is required, even
