@@ -200,7 +200,8 @@ fn split_by_hits(pixels: usize, reads: usize) -> (Params, Vec<Vec<u32>>) {
     let times: Vec<f64> = (0..reads).map(|k| (k * gap) as f64 + (frames + 1) as f64 / 2.0).collect();
     let tables = Tables::new(&times, &vec![frames as u16; reads], 1.0, reads).to_words();
     let flags = vec![0; reads * pixels];
-    let buffers = vec![ramp, flags, cal, tables, vec![0; pixels], vec![0; OUT_PLANES * pixels]];
+    let none = vec![0; pixels];
+    let buffers = vec![ramp, flags, cal, tables, none.clone(), none, vec![0; OUT_PLANES * pixels]];
     (Params { counts: 0, ..params(1, reads, pixels) }, buffers)
 }
 

@@ -33,6 +33,8 @@ pub struct Calibration<'a> {
     /// The inverse of `nonlin`, where reads are averages.
     inverse: Option<NonlinFile>,
     ipc: Option<IpcFile>,
+    /// An earlier run undid the coupling.
+    uncoupled: bool,
     dark: Option<DarkRampFile>,
     /// (ny, nx): dark current that is in no read any more but for its noise, DN/s.
     average_dark: Option<Cow<'a, [f32]>>,
@@ -160,6 +162,7 @@ impl<'a> Calibration<'a> {
             nonlin,
             inverse,
             ipc,
+            uncoupled: ramp.header.text("S_IPC").as_deref() == Some("COMPLETE"),
             dark,
             average_dark: ramp.average_dark.as_deref().map(Cow::Borrowed),
             rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
@@ -367,9 +370,12 @@ impl<'a> Calibration<'a> {
         noise.iter_mut().zip(gain).for_each(|(v, g)| *v = *v * *v + *g * *g * self.rounding);
     }
 
-    /// The coupling to each neighbour along x and along y that was measured with the
-    /// gain (IPCX, IPCY), where the gain reference says it.
+    /// The coupling to each neighbour along x and along y: none where an earlier run
+    /// undid it, else as measured with the gain (IPCX, IPCY), where the reference says it.
     pub fn coupling(&self) -> Option<[f64; 2]> {
+        if self.uncoupled {
+            return Some([0.0; 2]);
+        }
         let Source::File(gain) = &self.gain else { return None };
         let of = |key: &str| gain.header().number(key).filter(|v| (0.0..0.25).contains(v));
         Some([of("IPCX")?, of("IPCY")?])

@@ -1,23 +1,23 @@
 //! One exposure to its rate: opening, stage 1, and what it records.
 
+mod ramp;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::calibration::Calibration;
 use super::job::Job;
 use super::jump_list::{self, JumpList};
-use super::persistence::{self, Saturated};
+use super::persistence::Saturated;
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
-use super::stage1::{Plan, Stream, theirs};
 use super::wcs::{self, Grid};
-use super::{dq_init, ramp_file, ramp_rates};
-use crate::config::{RateUnits, Recipe, Refpix, RefpixAlgorithm, Step};
+use super::{dq_init, ramp_rates};
+use crate::config::{Recipe, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
-use crate::input::{self, Encoding, NoiseModel, OpenOptions, Ramp, Raw, RawImage};
+use crate::input::{self, NoiseModel, OpenOptions, Raw, RawImage};
 use crate::refs::{self, Frame, MaskFile, PlaneFile};
 
 /// A rate with what is known of it.
@@ -146,7 +146,7 @@ pub(super) fn level1(
     };
     let record = provenance(job, session.engine, files);
     match opened {
-        Raw::Ramp(ramp) => from_ramp(job, ramp, record, ramp_product, session, progress),
+        Raw::Ramp(ramp) => ramp::reduce(job, ramp, record, ramp_product, session, progress),
         Raw::Level1(image) => {
             from_image(job, &image, record, session.checksums).map(|l| Made::Rate(Box::new(l)))
         }
@@ -170,198 +170,6 @@ pub(super) fn level1(
 
 fn counts(header: &Header) -> bool {
     header.text("BUNIT").is_some_and(|u| u.contains("adu") || u.contains("DN"))
-}
-
-/// Of a stored ramp: its reads came as whole numbers.
-const ROUNDED: &str = "ROUNDED";
-
-/// Steps that an earlier run did are not done again.
-fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) -> Vec<String> {
-    let done =
-        |s: &Step| ramp.header.has("DRSVER") && ramp.header.text(s.keyword()).as_deref() == Some("COMPLETE");
-    let names: Vec<String> = recipe.steps.iter().filter(|s| done(s)).map(|s| s.name().to_owned()).collect();
-    recipe.steps.retain(|s| !done(s));
-    if !names.is_empty() {
-        warnings.push(format!("the ramp went through {} before: not done again", names.join(", ")));
-    }
-    names
-}
-
-fn from_ramp(
-    job: &Job,
-    mut ramp: Ramp,
-    mut record: Provenance,
-    ramp_product: Option<&PathBuf>,
-    session: &mut Session<'_>,
-    progress: &dyn Fn(f64),
-) -> Result<Made> {
-    let engine = &mut *session.engine;
-    let mut recipe = stage1_of(&job.recipe)?;
-    record.warnings.clone_from(&ramp.warnings);
-    leave_done(&mut recipe, &ramp, &mut record.warnings);
-    let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
-    let mut wanted = job.references.clone();
-    // Where the reference pixels are, ipc asks the mask too.
-    if recipe.active(|s| matches!(s, Step::DqInit(_) | Step::Ipc(_)).then_some(s)).is_none() {
-        wanted.remove("mask");
-    }
-    if recipe.active(|s| matches!(s, Step::Bias(_)).then_some(s)).is_none() && !ramp.header.has("S_BIAS") {
-        wanted.remove("bias");
-    }
-    let sirs = |s: &Refpix| s.refpix_algorithm == RefpixAlgorithm::Sirs;
-    if recipe.active(|s| matches!(s, Step::Refpix(r) if sirs(r)).then_some(s)).is_none() {
-        wanted.remove("refpix");
-    }
-    let linearity = recipe.active(|s| matches!(s, Step::Linearity(_)).then_some(s)).is_some();
-    // How it stretched the noise of the reads is wanted of a polynomial applied before.
-    if !linearity && ramp.header.text("S_NLCORR").as_deref() != Some("COMPLETE") {
-        wanted.remove("nonlin");
-    }
-    if !linearity {
-        wanted.remove("invlin");
-    }
-    if recipe.active(|s| matches!(s, Step::Ipc(_)).then_some(s)).is_none() {
-        wanted.remove("ipc");
-    }
-    if recipe.active(|s| matches!(s, Step::DarkRamp(_)).then_some(s)).is_none() {
-        wanted.remove("dark");
-    }
-    // Methods of other programs have their noise too: nothing for the rounding. They need
-    // evenly spaced reads.
-    let theirs = theirs(&recipe);
-    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None }).cloned();
-    if let Some(step) = &dq_init
-        && let Some(selected) = dq_init::select(&ramp, step, theirs)?
-    {
-        ramp = selected;
-    }
-    let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
-    let integer = rounded && !theirs;
-    let mut cal = Calibration::open(&wanted, &ramp, detector, integer)?;
-    let taken = |reftype: &&str| match *reftype {
-        "invlin" => cal.inverse() > 0,
-        "dark" => cal.dark_ramp().is_some(),
-        _ => true,
-    };
-    let needed: Vec<&str> =
-        ["mask", "bias", "saturation", "ipc", "refpix", "gain", "readnoise", "nonlin", "invlin", "dark"]
-            .into_iter()
-            .filter(|t| wanted.contains_key(*t))
-            .filter(taken)
-            .collect();
-    cal.without(&recipe);
-    let windows = match &dq_init {
-        Some(step) if step.mask_guide_windows => {
-            dq_init::guide_windows(&ramp.path, &ramp.header, (ramp.ny, ramp.nx), &mut cal.warnings)?
-        }
-        _ => None,
-    };
-    cal.mark(windows.iter().flatten().copied(), dq_init::GUIDE_WINDOW);
-    if linearity && let Some(nonlin) = wanted.get("nonlin") {
-        cal.check_zero_point(nonlin)?;
-    }
-    let mut plan = Plan::new(&recipe, &cal);
-    let mut glow = None;
-    if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
-        glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated);
-        match &glow {
-            Some(found) => record.warnings.extend(found.warnings.iter().cloned()),
-            None => plan.left_out.push(("persistence", persistence::UNKNOWN.into())),
-        }
-    }
-    let mut stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
-    stream.take_zeroframe(&wanted, &recipe, detector, engine)?;
-    record.warnings.extend(stream.calibration().warnings.iter().cloned());
-    for (name, value) in &stream.calibration().defaults {
-        record.defaults.push(format!("{name} = {value}"));
-    }
-    for step in &recipe.steps {
-        let left = plan.left_out.iter().find(|(name, _)| *name == step.name());
-        // Of one file alone, nobody expects to know what came before it.
-        let expected = recipe.steps.len() > 1 && step.name() == "persistence";
-        if let Some((name, why)) = left
-            && !step.skip()
-            && !expected
-        {
-            record.warnings.push(format!("{name} skipped: {why}"));
-        }
-        record.step(step, if step.skip() || left.is_some() { Status::Skipped } else { Status::Complete });
-    }
-    note_references(&mut record, job, &needed, session.checksums)?;
-    if plan.fits() && ramp.reads < 2 {
-        return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
-    }
-    let mut header = ramp.header.clone();
-    // As the array has them, under our names: JWST's NGROUPS counts reads.
-    header.set("NGROUPS", ramp.ramps, "ramps (reset to reset)");
-    header.set("NREADS", ramp.reads, "reads a ramp");
-    if let Some(report) = stream.offsets {
-        report.describe(&mut header, &ramp);
-    }
-    if let Some(pixels) = windows {
-        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
-    }
-    if let Some(found) = &glow {
-        header.set("NPERSIST", found.pixels, "pixels that saturated shortly before");
-        header.set("NPEREXP", found.history.len(), "earlier exposures looked at");
-        found.history.iter().for_each(|line| header.history(line));
-    }
-    if !plan.fits() {
-        let Some(path) = ramp_product else {
-            return Err(Error::Config(format!(
-                "recipe '{}' has no ramp_fit, so it cannot go on to rates",
-                recipe.name
-            )));
-        };
-        if rounded {
-            header.set(ROUNDED, true, "reads were whole numbers");
-        }
-        let about = About {
-            input: &header,
-            model: "RampModel",
-            level: 0,
-            unit: "",
-            wcs: None,
-            provenance: &record,
-            extra: None,
-        };
-        let path = ramp_file::write(path, &about, &ramp, stream.calibration(), &stream, engine)?;
-        return Ok(Made::Ramp(path, record.warnings.clone()));
-    }
-    let share = if job.save_ramps { 0.5 } else { 1.0 };
-    let (rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
-    let step = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
-    let listed = step.is_some_and(|j| j.save_jumps);
-    let jumps = found.map(|found| JumpList::new(found, &ramp));
-    if let Some(jumps) = &jumps {
-        jumps.count(&mut header);
-    } else if stream.lists_jumps() {
-        record.warnings.push(
-            "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the read noise \
-             right?"
-                .into(),
-        );
-    }
-    let jumps = jumps.filter(|_| listed);
-    let mut ramps = Vec::new();
-    if job.save_ramps {
-        let progress = |f: f64| progress(share + (1.0 - share) * f);
-        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, stream.calibration(), engine, &progress)?;
-    }
-    let counts = recipe
-        .active(|s| if let Step::RampFit(f) = s { Some(f) } else { None })
-        .is_some_and(|f| f.units == RateUnits::Counts);
-    Ok(Made::Rate(Box::new(Level1 {
-        meta: ramp.meta.clone(),
-        header,
-        rate,
-        provenance: record,
-        fresh: true,
-        counts,
-        common: Vec::new(),
-        ramps,
-        jumps,
-    })))
 }
 
 /// A raw science frame: gain and noise make its error, the mask its flags.

@@ -8,7 +8,9 @@
 
 mod chain;
 mod jumps;
+mod place;
 mod plan;
+mod slot;
 mod snowballs;
 mod touched;
 mod zero;
@@ -18,17 +20,19 @@ use std::sync::OnceLock;
 
 use crate::config::Detector;
 use crate::datamodel::{Rate, dq};
-use crate::engine::{Buffer, DeviceKind, Dispatch, Engine};
-use crate::error::{Error, Result};
+use crate::engine::{Buffer, Engine};
+use crate::error::Result;
 use crate::input::{Encoding, Ramp};
-use crate::kernels::ramp::{self, Amplitudes, OUT_PLANES, Out, Params, RAMP, Tables, stage};
+use crate::kernels::ramp::{self, Amplitudes, Params, Tables, stage};
 use crate::kernels::{Args, Bound};
 
 use super::calibration::Calibration;
 use super::refpix::{self, Zero};
 use jumps::{Found, Spread};
 pub use jumps::{Jump, Kind};
+use place::{place, scatter};
 pub use plan::{Plan, theirs};
+use slot::{Slot, chunk_rows};
 use touched::Marks;
 
 /// A ramp ready to be streamed: its tables and where its chunks end.
@@ -52,24 +56,6 @@ pub struct Stream<'a> {
     marks: OnceLock<Marks>,
     /// What the reference pixels gave.
     pub offsets: Option<refpix::Report>,
-}
-
-/// One chunk's device memory.
-struct Slot {
-    ramp: Buffer,
-    flags: Buffer,
-    cal: Buffer,
-    list: Buffer,
-    out: Buffer,
-    flags_out: Buffer,
-}
-
-impl Slot {
-    fn free(self, engine: &mut dyn Engine) {
-        for b in [self.ramp, self.flags, self.cal, self.list, self.out, self.flags_out] {
-            engine.free(b);
-        }
-    }
 }
 
 impl<'a> Stream<'a> {
@@ -197,102 +183,6 @@ impl<'a> Stream<'a> {
         self.grow as usize * if averaged(self.ramp) { 2 } else { 1 }
     }
 
-    fn slot(&self, engine: &mut dyn Engine, rows: usize, items: usize, store: bool) -> Result<Slot> {
-        let total = self.ramp.ramps * self.ramp.reads;
-        let pixels = rows * self.ramp.nx;
-        let planes = if store { total } else { self.params.out_planes() };
-        Ok(Slot {
-            ramp: engine.allocate(self.ramp.chunk_bytes(rows).div_ceil(4))?,
-            flags: engine.allocate(if self.ramp.has_groupdq { total * pixels } else { 1 })?,
-            cal: engine.allocate(self.cal.planes() * pixels)?,
-            list: engine.allocate(items.max(1))?,
-            out: engine.allocate(planes * items)?,
-            flags_out: engine.allocate(if store { total * items } else { 1 })?,
-        })
-    }
-
-    /// Uploads the rows of a chunk and starts the kernel on them; `store` stores the ramp
-    /// after those stages.
-    fn start(
-        &self,
-        engine: &mut dyn Engine,
-        slot: &Slot,
-        tables: Buffer,
-        rows: Range<usize>,
-        list: Option<&[u32]>,
-        store: Option<u32>,
-    ) -> Result<()> {
-        self.upload(engine, slot, rows.clone())?;
-        if let Some(list) = list {
-            engine.upload(slot.list, list)?;
-        }
-        self.dispatch(engine, slot, tables, rows, list.map(<[u32]>::len), store)
-    }
-
-    /// Uploads the rows of a chunk.
-    fn upload(&self, engine: &mut dyn Engine, slot: &Slot, rows: Range<usize>) -> Result<()> {
-        let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
-        let bytes = ramp.chunk_bytes(n);
-        engine.upload_with(slot.ramp, bytes.next_multiple_of(4), &mut |to| {
-            ramp.read_rows(rows.clone(), &mut to[..bytes])
-        })?;
-        if let Some(flags) = ramp.groupdq_rows(rows.clone())? {
-            let words: Vec<u32> = flags.into_iter().map(u32::from).collect();
-            engine.upload(slot.flags, &words)?;
-        }
-        let pixels = rows.start * nx..rows.end * nx;
-        engine.upload_with(slot.cal, self.cal.planes() * pixels.len() * 4, &mut |to| {
-            self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to))
-        })
-    }
-
-    /// Starts the kernel on a chunk that was uploaded, or on so many `listed` pixels of it.
-    fn dispatch(
-        &self,
-        engine: &mut dyn Engine,
-        slot: &Slot,
-        tables: Buffer,
-        rows: Range<usize>,
-        listed: Option<usize>,
-        store: Option<u32>,
-    ) -> Result<()> {
-        let (nx, n) = (self.ramp.nx, rows.len());
-        let items = listed.unwrap_or(n * nx);
-        let params = Params {
-            items: items as u32,
-            listed: u32::from(listed.is_some()),
-            grow: if listed.is_some() || store.is_some() { self.grow } else { 0 },
-            stages: match store {
-                Some(stages) => stages & !stage::FIT | stage::STORE,
-                None => self.params.stages | stage::FIT,
-            },
-            ..self.grid(&rows)
-        };
-        engine.submit(&vec![Dispatch {
-            kernel: &RAMP,
-            buffers: vec![slot.ramp, slot.flags, slot.cal, tables, slot.list, slot.out, slot.flags_out],
-            items,
-            params: bytemuck::cast_slice(&[params]).to_vec(),
-            constants: vec![("NREADS", self.nreads)],
-        }])
-    }
-
-    /// The parameters of a chunk whose items are all its pixels.
-    fn grid(&self, rows: &Range<usize>) -> Params {
-        let strides = self.ramp.strides(rows.len());
-        Params {
-            items: (rows.len() * self.ramp.nx) as u32,
-            nx: self.ramp.nx as u32,
-            rows: rows.len() as u32,
-            row0: rows.start as u32,
-            stride_ramp: strides.ramp as u32,
-            stride_read: strides.read as u32,
-            stride_y: strides.y as u32,
-            stride_x: strides.x as u32,
-            ..self.params
-        }
-    }
-
     /// Rate, error, photon and read variance and reduced χ² of the pixels of `rows`
     /// by the fused kernel in double precision, on the CPU whatever the engine; NaN
     /// where it has no value. Saturation is not grown.
@@ -315,10 +205,6 @@ impl<'a> Stream<'a> {
             params: bytemuck::cast_slice(&[params]),
             buffers: buffers.map(Bound::Read).into(),
         }))
-    }
-
-    fn chunks(&self) -> Vec<Range<usize>> {
-        (0..self.ramp.ny).step_by(self.rows).map(|r| r..(r + self.rows).min(self.ramp.ny)).collect()
     }
 
     /// Planes for the rates of the whole frame.
@@ -485,69 +371,6 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Copies a chunk's output planes into the frame's run of `pixels`.
-fn place(words: &[u32], rate: &mut Rate, pixels: Range<usize>) {
-    let n = pixels.len();
-    let plane = |plane: Out| &words[plane as usize * n..][..n];
-    let frame = rate.data.len();
-    let Rate { data, err, var_poisson, var_rnoise, chi2, dq, nreads, .. } = rate;
-    rayon::scope(|s| {
-        for (which, to) in [
-            (Out::Rate, data),
-            (Out::Err, err),
-            (Out::VarPoisson, var_poisson),
-            (Out::VarRnoise, var_rnoise),
-            (Out::Chi2, chi2),
-        ] {
-            let (to, from) = (&mut to[pixels.clone()], plane(which));
-            s.spawn(move |_| to.copy_from_slice(bytemuck::cast_slice(from)));
-        }
-        let to = &mut dq[pixels.clone()];
-        s.spawn(move |_| to.copy_from_slice(plane(Out::Dq)));
-        let to = &mut nreads[pixels.clone()];
-        s.spawn(move |_| to.iter_mut().zip(plane(Out::Reads)).for_each(|(t, w)| *t = *w as u16));
-    });
-    for (to, from) in pedestal_planes(rate, words, n, frame) {
-        to[pixels.clone()].copy_from_slice(from);
-    }
-}
-
-/// The frame's planes of pedestals, each with its chunk of `n` items among `words`.
-fn pedestal_planes<'a>(
-    rate: &'a mut Rate,
-    words: &'a [u32],
-    n: usize,
-    frame: usize,
-) -> impl Iterator<Item = (&'a mut [f32], &'a [f32])> {
-    let planes = rate.pedestal.chunks_mut(frame).zip(rate.var_pedestal.chunks_mut(frame));
-    let planes = planes.zip(rate.cov_pedestal.chunks_mut(frame)).flat_map(|((p, v), c)| [p, v, c]);
-    planes.zip(bytemuck::cast_slice(&words[OUT_PLANES * n..]).chunks_exact(n.max(1)))
-}
-
-/// Copies the output planes of listed items into the frame at `pixels`.
-fn scatter(words: &[u32], items: usize, rate: &mut Rate, pixels: impl Iterator<Item = usize> + Clone) {
-    let float = |plane: Out| &words[plane as usize * items..][..items];
-    for (plane, to) in [
-        (Out::Rate, &mut rate.data),
-        (Out::Err, &mut rate.err),
-        (Out::VarPoisson, &mut rate.var_poisson),
-        (Out::VarRnoise, &mut rate.var_rnoise),
-        (Out::Chi2, &mut rate.chi2),
-    ] {
-        for (p, w) in pixels.clone().zip(float(plane)) {
-            to[p] = f32::from_bits(*w);
-        }
-    }
-    let frame = rate.data.len();
-    for (to, from) in pedestal_planes(rate, words, items, frame) {
-        pixels.clone().zip(from).for_each(|(p, v)| to[p] = *v);
-    }
-    for (i, p) in pixels.enumerate() {
-        rate.dq[p] = words[Out::Dq as usize * items + i];
-        rate.nreads[p] = words[Out::Reads as usize * items + i] as u16;
-    }
-}
-
 fn averaged(ramp: &Ramp) -> bool {
     ramp.nsample.iter().any(|n| *n > 1)
 }
@@ -562,49 +385,6 @@ fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
         }
     }
     out
-}
-
-/// Rows of a chunk: as many as the device binds and two slots fit the budget.
-fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> Result<usize> {
-    /// Fewer leave threads without work, and are mostly halo.
-    const LEAST: u64 = 16;
-    let total = (ramp.ramps * ramp.reads) as u64;
-    let nx = ramp.nx as u64;
-    let raw = ramp.chunk_bytes(1) as u64;
-    let flags = if ramp.has_groupdq { total * nx * 4 } else { 0 };
-    let rates = plan.fits() && !plan.chain.needed();
-    let pedestals = Params { ramps: ramp.ramps as u32, ..plan.params }.out_planes() as u64;
-    let out = if rates { pedestals } else { total } * nx * 4;
-    let planes = planes as u64 * nx * 4;
-    let flags_out = if rates { 0 } else { total * nx * 4 };
-    let widest = plan.chain.corrections.widest(total) * nx * 4;
-    let largest = [raw, flags, out, planes, flags_out, widest].into_iter().max().unwrap_or(1).max(1);
-    let more = chain::row_bytes(plan, total, nx);
-    let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
-    let device = engine.device();
-    /// Private arrays of a thread on a GPU are of this length at most: 128 KiB.
-    const MOST_READS: u64 = 4096;
-    if device.kind != DeviceKind::Cpu && total.next_power_of_two() > MOST_READS {
-        return Err(Error::Device {
-            device: device.name.clone(),
-            message: format!(
-                "{} ramps of {} reads are {total}, more than the {MOST_READS} that its kernel holds: use --device cpu",
-                ramp.ramps, ramp.reads
-            ),
-        });
-    }
-    let rows = (device.max_binding / largest)
-        .min(device.memory / 2 / together)
-        .min((device.enough / largest).max(LEAST));
-    if device.max_binding / largest == 0 {
-        return Err(Error::Device {
-            device: device.name.clone(),
-            message: format!("one row of {total} reads does not fit a buffer; use --device cpu"),
-        });
-    }
-    // Halo rows of the sparse passes must fit too.
-    Ok((rows.saturating_sub(4 * u64::from(plan.grow) + 2 * plan.chain.halo() as u64).max(1) as usize)
-        .min(ramp.ny))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! each step takes from its neighbours; the answer does not depend on their size.
 
 mod corrections;
+mod fit;
+mod two_point;
 
 use std::ops::Range;
 
@@ -12,17 +14,14 @@ use super::super::calibration::Calibration;
 use super::jumps::{Found, Noise, Seen};
 use super::plan::threshold_two;
 use super::touched::Marks;
-use super::{Plan, Slot, Stream, place};
+use super::{Plan, Slot, Stream};
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
-use crate::engine::{Buffer, Dispatch, Engine};
+use crate::engine::{Buffer, Engine};
 use crate::error::{Error, Result};
 use crate::input::Ramp;
-use crate::kernels::jump_spread::{self, JUMP_SPREAD};
-use crate::kernels::likely::{self, LIKELY};
-use crate::kernels::ols_c::{self, OLS_C};
-use crate::kernels::ramp::{OUT_PLANES, Params, RAMP, Tables, flag, stage};
-use crate::kernels::two_point::{self, TWO_POINT, mode};
+use crate::kernels::ramp::{OUT_PLANES, flag};
+
 use corrections::Corrections;
 
 /// Gains in χ² of stcal's LIKELY where no threshold is given.
@@ -286,215 +285,6 @@ impl Stream<'_> {
             self.two_point(engine, tables, &mut chunk, step, mode)?;
         }
         Ok(chunk)
-    }
-
-    /// How the two-point method searches this exposure; `None` where it has too few
-    /// reads (stcal 1.20.0, `find_crs`).
-    fn jump_mode(&self, step: &Jump) -> Option<u32> {
-        let (ramps, reads) = (self.ramp.ramps, self.ramp.reads);
-        let dead: Vec<usize> =
-            self.facts.dead.chunks(reads).map(|r| r.iter().filter(|d| **d).count()).collect();
-        let usable = reads - dead.iter().max().copied().unwrap_or(0).min(reads);
-        let total = ramps * reads - dead.iter().sum::<usize>();
-        let least = step.minimum_sigclip_groups as usize;
-        let enough = if step.only_use_ints { ramps >= least } else { total >= least };
-        if usable < step.minimum_groups as usize && !enough {
-            return None;
-        }
-        Some(if enough && even(self.ramp).is_some() {
-            if step.only_use_ints { mode::CLIP_RAMPS } else { mode::CLIP_ALL }
-        } else if usable > step.min_diffs_single_pass as usize {
-            mode::SINGLE
-        } else {
-            mode::ITERATIVE
-        })
-    }
-
-    fn two_point(
-        &self,
-        engine: &mut dyn Engine,
-        tables: Buffer,
-        chunk: &mut Chunk,
-        step: &Jump,
-        mode: u32,
-    ) -> Result<()> {
-        let (ramps, reads) = (self.ramp.ramps as u32, self.ramp.reads as u32);
-        let (nx, rows) = (self.ramp.nx, chunk.grid.len());
-        let pixels = rows * nx;
-        let total = (ramps * reads) as usize;
-        let constants = vec![("NREADS", self.nreads)];
-        let found = engine.allocate(total * pixels)?;
-        let spread = engine.allocate(total * pixels)?;
-        let medians = engine.allocate(pixels)?;
-        let find = two_point::Params {
-            items: pixels as u32,
-            ramps,
-            reads,
-            mode,
-            normal: step.rejection_threshold.unwrap_or(4.0) as f32,
-            three: step.four_group_rejection_threshold as f32,
-            two: step.three_group_rejection_threshold as f32,
-            neighbours_min: step.min_jump_to_flag_neighbors as f32,
-            neighbours_max: step.max_jump_to_flag_neighbors as f32,
-        };
-        let after = |time: f64| {
-            let step = even(self.ramp).unwrap_or(f64::INFINITY);
-            // A hair more, so that a time of so many reads is that many.
-            (time / step + 1e-6).clamp(0.0, f64::from(reads)) as u32
-        };
-        let take = jump_spread::Params {
-            items: pixels as u32,
-            nx: nx as u32,
-            rows: rows as u32,
-            ramps,
-            reads,
-            neighbours: u32::from(step.flag_4_neighbors),
-            after_electrons_1: (step.after_jump_flag_dn1 * self.facts.gain) as f32,
-            after_reads_1: after(step.after_jump_flag_time1),
-            after_electrons_2: (step.after_jump_flag_dn2 * self.facts.gain) as f32,
-            after_reads_2: after(step.after_jump_flag_time2),
-        };
-        let (values, cal) = (chunk.values, chunk.slot.cal);
-        engine.submit(&vec![
-            Dispatch {
-                kernel: &TWO_POINT,
-                buffers: vec![values, chunk.flags, cal, tables, found, medians],
-                items: pixels,
-                params: bytemuck::cast_slice(&[find]).to_vec(),
-                constants: constants.clone(),
-            },
-            Dispatch {
-                kernel: &JUMP_SPREAD,
-                buffers: vec![values, found, cal, tables, medians, spread],
-                items: pixels,
-                params: bytemuck::cast_slice(&[take]).to_vec(),
-                constants,
-            },
-        ])?;
-        chunk.flags = spread;
-        chunk.more.extend([found, spread, medians]);
-        Ok(())
-    }
-
-    /// Fits the chunk's own rows, into those of `rate`.
-    fn fit_chunk(
-        &self,
-        engine: &mut dyn Engine,
-        tables: Buffer,
-        chunk: &Chunk,
-        rate: &mut Rate,
-    ) -> Result<()> {
-        let (ramp, nx) = (self.ramp, self.ramp.nx);
-        let (items, pixels) = (chunk.rows.len() * nx, chunk.grid.len() * nx);
-        let out = engine.allocate(self.params.out_planes() * items)?;
-        let skip = (chunk.rows.start - chunk.grid.start) * nx;
-        let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
-        let mut extra = vec![out];
-        let mut buffers = vec![chunk.values, chunk.flags, chunk.slot.cal, tables];
-        let mut constants = vec![("NREADS", self.nreads)];
-        let plane = chunk.grid.start * nx..chunk.grid.end * nx;
-        let dark = self.cal.average_dark().map(|d| &d[plane]);
-        let counts = self.params.counts;
-        let zero = self.zero_rows(engine, &chunk.grid)?;
-        if self.chain.fit != Fit::Ramp {
-            let dark = engine.buffer_of_f32(dark.unwrap_or(&[0.0]))?;
-            let zero = engine.buffer_of_f32(zero.as_deref().unwrap_or(&[0.0]))?;
-            extra.extend([dark, zero]);
-            buffers.extend([dark, zero, out]);
-            constants.push(("NRAMPS", ramps.next_power_of_two()));
-        }
-        let common = (items as u32, pixels as u32, skip as u32);
-        let (kernel, params) = match self.chain.fit {
-            Fit::OlsC { suppress } => {
-                let (first, last) = self.live();
-                let params = ols_c::Params {
-                    items: common.0,
-                    pixels: common.1,
-                    skip: common.2,
-                    ramps,
-                    reads,
-                    first,
-                    last,
-                    suppress_one_group: u32::from(suppress),
-                    counts,
-                    dark: u32::from(dark.is_some()),
-                    group_time: even(ramp).unwrap_or(1.0) as f32,
-                    first_time: ramp.times[0] as f32,
-                    frames: f32::from(ramp.nsample[0]),
-                    zero: u32::from(zero.is_some()),
-                    frame_time: ramp.zeroframe.as_ref().map_or(1.0, |z| z.times[0]) as f32,
-                };
-                (&OLS_C, bytemuck::cast_slice(&[params]).to_vec())
-            }
-            Fit::Likely { one, two, .. } => {
-                let params = likely::Params {
-                    items: common.0,
-                    pixels: common.1,
-                    skip: common.2,
-                    ramps,
-                    reads: reads + u32::from(zero.is_some()),
-                    counts,
-                    dark: u32::from(dark.is_some()),
-                    threshold_one: one as f32,
-                    threshold_two: two as f32,
-                    zero: u32::from(zero.is_some()),
-                    frames: f32::from(ramp.nsample[0]),
-                };
-                if zero.is_some() {
-                    let split = engine.buffer_of(&self.split_tables().to_words())?;
-                    extra.push(split);
-                    buffers[3] = split;
-                    constants[0].1 = (ramps * params.reads).next_power_of_two().max(4);
-                }
-                (&LIKELY, bytemuck::cast_slice(&[params]).to_vec())
-            }
-            Fit::Ramp => {
-                let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
-                let (list, none) = (engine.buffer_of(&list)?, engine.allocate(1)?);
-                extra.extend([list, none]);
-                buffers.extend([list, out, none]);
-                let params = Params { listed: 1, ..self.stored_params(items, pixels) };
-                (&RAMP, bytemuck::cast_slice(&[params]).to_vec())
-            }
-        };
-        engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;
-        let own = chunk.rows.start * nx..chunk.rows.end * nx;
-        engine.download_with(out, &mut |w| place(w, rate, own.clone()))?;
-        extra.into_iter().for_each(|b| engine.free(b));
-        Ok(())
-    }
-
-    /// The tables of ramps whose first average is its first frame and the rest.
-    fn split_tables(&self) -> Tables<f64> {
-        let ramp = self.ramp;
-        let (mut times, mut frames) = (Vec::new(), Vec::new());
-        for (r, (t, n)) in ramp.times.chunks(ramp.reads).zip(ramp.nsample.chunks(ramp.reads)).enumerate() {
-            let first = ramp.zeroframe.as_ref().map_or(t[0], |z| z.times[r]);
-            let all = f64::from(n[0]);
-            times.extend([first, (all * t[0] - first) / (all - 1.0)]);
-            times.extend(&t[1..]);
-            frames.extend([1, n[0] - 1]);
-            frames.extend(&n[1..]);
-        }
-        Tables::new(&times, &frames, ramp.frame_time, ramp.reads + 1)
-    }
-
-    /// What the kernel must know of the noise of a ramp that is corrected already.
-    pub(super) fn noise(&self) -> u32 {
-        let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0
-            || self.chain.corrections.inverse > 0;
-        let linearised = if linear { stage::LINEARISED } else { 0 };
-        linearised | self.params.stages & stage::DARK
-    }
-
-    /// The reads that count: without those at the ends that no pixel of any ramp can
-    /// use (all of them at the start, one at the end), unless fewer than two are left.
-    fn live(&self) -> (u32, u32) {
-        let reads = self.ramp.reads;
-        let dead = |k: usize| self.facts.dead.iter().skip(k).step_by(reads).all(|d| *d);
-        let first = (0..reads).take_while(|k| dead(*k)).count();
-        let last = if dead(reads - 1) { reads - 1 } else { reads };
-        if last < first + 2 { (0, reads as u32) } else { (first as u32, last as u32) }
     }
 }
 

@@ -275,6 +275,14 @@ impl Stream<'_> {
         Ok(())
     }
 
+    /// What the kernel must know of the noise of a ramp that is corrected already.
+    pub(super) fn noise(&self) -> u32 {
+        let linear = self.params.stages & (stage::LINEARITY | stage::LINEARISED) != 0
+            || self.chain.corrections.inverse > 0;
+        let linearised = if linear { stage::LINEARISED } else { 0 };
+        linearised | self.params.stages & stage::DARK
+    }
+
     /// How the ramp kernel fits stored ramps, `items` of `pixels` side by side.
     pub(super) fn stored_params(&self, items: usize, pixels: usize) -> Params {
         Params {

@@ -1,0 +1,228 @@
+//! A raw ramp through stage 1: to its rate, or to a ramp where the recipe stops before.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::super::calibration::Calibration;
+use super::super::job::Job;
+use super::super::jump_list::JumpList;
+use super::super::persistence::{self, Found};
+use super::super::product::About;
+use super::super::provenance::{Provenance, Status};
+use super::super::stage1::{Plan, Stream, theirs};
+use super::super::{dq_init, ramp_file, ramp_rates};
+use super::{Level1, Made, Session, note_references, stage1_of};
+use crate::config::{RateUnits, Recipe, RefpixAlgorithm, Step};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::fits::Header;
+use crate::input::{Encoding, Ramp};
+
+/// Of a stored ramp: its reads came as whole numbers.
+const ROUNDED: &str = "ROUNDED";
+
+/// Brings `ramp` through the recipe's stage 1. `ramp_product` is where a ramp goes that
+/// is not fitted.
+pub(super) fn reduce(
+    job: &Job,
+    mut ramp: Ramp,
+    mut record: Provenance,
+    ramp_product: Option<&PathBuf>,
+    session: &mut Session<'_>,
+    progress: &dyn Fn(f64),
+) -> Result<Made> {
+    let engine = &mut *session.engine;
+    let mut recipe = stage1_of(&job.recipe)?;
+    record.warnings.clone_from(&ramp.warnings);
+    leave_done(&mut recipe, &ramp, &mut record.warnings);
+    let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
+    let wanted = wanted(&recipe, &ramp, &job.references);
+    // Methods of other programs have their noise too: nothing for the rounding. They need
+    // evenly spaced reads.
+    let theirs = theirs(&recipe);
+    let dq_init = recipe.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None }).cloned();
+    if let Some(step) = &dq_init
+        && let Some(selected) = dq_init::select(&ramp, step, theirs)?
+    {
+        ramp = selected;
+    }
+    let rounded = ramp.encoding != Encoding::F32 || ramp.header.logical(ROUNDED) == Some(true);
+    let mut cal = Calibration::open(&wanted, &ramp, detector, rounded && !theirs)?;
+    let used = used(&wanted, &cal);
+    cal.without(&recipe);
+    let windows = match &dq_init {
+        Some(step) if step.mask_guide_windows => {
+            dq_init::guide_windows(&ramp.path, &ramp.header, (ramp.ny, ramp.nx), &mut cal.warnings)?
+        }
+        _ => None,
+    };
+    cal.mark(windows.iter().flatten().copied(), dq_init::GUIDE_WINDOW);
+    if runs(&recipe, "linearity")
+        && let Some(nonlin) = wanted.get("nonlin")
+    {
+        cal.check_zero_point(nonlin)?;
+    }
+    let mut plan = Plan::new(&recipe, &cal);
+    let mut glow = None;
+    if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
+        glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated);
+        match &glow {
+            Some(found) => record.warnings.extend(found.warnings.iter().cloned()),
+            None => plan.left_out.push(("persistence", persistence::UNKNOWN.into())),
+        }
+    }
+    let mut stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
+    stream.take_zeroframe(&wanted, &recipe, detector, engine)?;
+    note_steps(&mut record, &recipe, &plan, stream.calibration());
+    note_references(&mut record, job, &used, session.checksums)?;
+    if plan.fits() && ramp.reads < 2 {
+        return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
+    }
+    let mut header = describe(&ramp, &stream, windows.as_deref(), glow.as_ref());
+    if !plan.fits() {
+        if rounded {
+            header.set(ROUNDED, true, "reads were whole numbers");
+        }
+        return store(ramp_product, &ramp, &stream, (&recipe, &header, record), engine);
+    }
+    let share = if job.save_ramps { 0.5 } else { 1.0 };
+    let (rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
+    let jumps = found.map(|found| JumpList::new(found, &ramp));
+    if let Some(jumps) = &jumps {
+        jumps.count(&mut header);
+    } else if stream.lists_jumps() {
+        record.warnings.push(
+            "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the read noise \
+             right?"
+                .into(),
+        );
+    }
+    let listed = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
+    let jumps = jumps.filter(|_| listed.is_some_and(|j| j.save_jumps));
+    let mut ramps = Vec::new();
+    if job.save_ramps {
+        let progress = |f: f64| progress(share + (1.0 - share) * f);
+        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, stream.calibration(), engine, &progress)?;
+    }
+    let fit = recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
+    Ok(Made::Rate(Box::new(Level1 {
+        meta: ramp.meta.clone(),
+        header,
+        rate,
+        provenance: record,
+        fresh: true,
+        counts: fit.is_some_and(|f| f.units == RateUnits::Counts),
+        common: Vec::new(),
+        ramps,
+        jumps,
+    })))
+}
+
+fn runs(recipe: &Recipe, step: &str) -> bool {
+    recipe.steps.iter().any(|s| s.name() == step && !s.skip())
+}
+
+/// Steps that an earlier run did are not done again.
+fn leave_done(recipe: &mut Recipe, ramp: &Ramp, warnings: &mut Vec<String>) {
+    let done =
+        |s: &Step| ramp.header.has("DRSVER") && ramp.header.text(s.keyword()).as_deref() == Some("COMPLETE");
+    let names: Vec<&str> = recipe.steps.iter().filter(|s| done(s)).map(Step::name).collect();
+    if !names.is_empty() {
+        warnings.push(format!("the ramp went through {} before: not done again", names.join(", ")));
+    }
+    recipe.steps.retain(|s| !done(s));
+}
+
+/// Those of `references` that the steps of `recipe` read.
+fn wanted(recipe: &Recipe, ramp: &Ramp, references: &BTreeMap<String, PathBuf>) -> BTreeMap<String, PathBuf> {
+    let sirs = |s: &Step| matches!(s, Step::Refpix(r) if r.refpix_algorithm == RefpixAlgorithm::Sirs);
+    let linearity = runs(recipe, "linearity");
+    let reads = |reftype: &str| match reftype {
+        // Where the reference pixels are, ipc asks the mask too.
+        "mask" => runs(recipe, "dq_init") || runs(recipe, "ipc"),
+        "bias" => runs(recipe, "bias") || ramp.header.has("S_BIAS"),
+        "refpix" => recipe.active(|s| sirs(s).then_some(s)).is_some(),
+        // How it stretched the noise of the reads is wanted of a polynomial applied before.
+        "nonlin" => linearity || ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE"),
+        "invlin" => linearity,
+        "ipc" => runs(recipe, "ipc"),
+        "dark" => runs(recipe, "dark_ramp"),
+        _ => true,
+    };
+    references.iter().filter(|(t, _)| reads(t)).map(|(t, p)| (t.clone(), p.clone())).collect()
+}
+
+/// The types of stage 1 among `wanted` of which `cal` makes use.
+fn used(wanted: &BTreeMap<String, PathBuf>, cal: &Calibration<'_>) -> Vec<&'static str> {
+    ["mask", "bias", "saturation", "ipc", "refpix", "gain", "readnoise", "nonlin", "invlin", "dark"]
+        .into_iter()
+        .filter(|t| wanted.contains_key(*t))
+        .filter(|t| match *t {
+            "invlin" => cal.inverse() > 0,
+            "dark" => cal.dark_ramp().is_some(),
+            _ => true,
+        })
+        .collect()
+}
+
+/// Records each step and why it did not run, and what stands in for references.
+fn note_steps(record: &mut Provenance, recipe: &Recipe, plan: &Plan, cal: &Calibration<'_>) {
+    record.warnings.extend(cal.warnings.iter().cloned());
+    record.defaults.extend(cal.defaults.iter().map(|(name, value)| format!("{name} = {value}")));
+    for step in &recipe.steps {
+        let left = plan.left_out.iter().find(|(name, _)| *name == step.name());
+        // Of one file alone, nobody expects to know what came before it.
+        let expected = recipe.steps.len() > 1 && step.name() == "persistence";
+        if let Some((name, why)) = left
+            && !step.skip()
+            && !expected
+        {
+            record.warnings.push(format!("{name} skipped: {why}"));
+        }
+        record.step(step, if step.skip() || left.is_some() { Status::Skipped } else { Status::Complete });
+    }
+}
+
+/// The ramp's keywords with what stage 1 found before the fit.
+fn describe(ramp: &Ramp, stream: &Stream<'_>, windows: Option<&[u32]>, glow: Option<&Found>) -> Header {
+    let mut header = ramp.header.clone();
+    // As the array has them, under our names: JWST's NGROUPS counts reads.
+    header.set("NGROUPS", ramp.ramps, "ramps (reset to reset)");
+    header.set("NREADS", ramp.reads, "reads a ramp");
+    if let Some(report) = stream.offsets {
+        report.describe(&mut header, ramp);
+    }
+    if let Some(pixels) = windows {
+        header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");
+    }
+    if let Some(found) = glow {
+        header.set("NPERSIST", found.pixels, "pixels that saturated shortly before");
+        header.set("NPEREXP", found.history.len(), "earlier exposures looked at");
+        found.history.iter().for_each(|line| header.history(line));
+    }
+    header
+}
+
+/// Writes the ramp as the steps leave it.
+fn store(
+    path: Option<&PathBuf>,
+    ramp: &Ramp,
+    stream: &Stream<'_>,
+    (recipe, header, record): (&Recipe, &Header, Provenance),
+    engine: &mut dyn Engine,
+) -> Result<Made> {
+    let path = path.ok_or_else(|| {
+        Error::Config(format!("recipe '{}' has no ramp_fit, so it cannot go on to rates", recipe.name))
+    })?;
+    let about = About {
+        input: header,
+        model: "RampModel",
+        level: 0,
+        unit: "",
+        wcs: None,
+        provenance: &record,
+        extra: None,
+    };
+    let path = ramp_file::write(path, &about, ramp, stream.calibration(), stream, engine)?;
+    Ok(Made::Ramp(path, record.warnings))
+}

@@ -1,0 +1,178 @@
+//! A chunk of rows on the device: its memory, what is uploaded, and the dispatch.
+
+use std::ops::Range;
+
+use super::{Plan, Stream, chain};
+use crate::engine::{Buffer, DeviceKind, Dispatch, Engine};
+use crate::error::{Error, Result};
+use crate::input::Ramp;
+use crate::kernels::ramp::{Params, RAMP, stage};
+
+/// One chunk's device memory.
+pub(super) struct Slot {
+    pub(super) ramp: Buffer,
+    pub(super) flags: Buffer,
+    pub(super) cal: Buffer,
+    pub(super) list: Buffer,
+    pub(super) out: Buffer,
+    pub(super) flags_out: Buffer,
+}
+
+impl Slot {
+    pub(super) fn free(self, engine: &mut dyn Engine) {
+        for b in [self.ramp, self.flags, self.cal, self.list, self.out, self.flags_out] {
+            engine.free(b);
+        }
+    }
+}
+
+impl Stream<'_> {
+    pub(super) fn slot(
+        &self,
+        engine: &mut dyn Engine,
+        rows: usize,
+        items: usize,
+        store: bool,
+    ) -> Result<Slot> {
+        let total = self.ramp.ramps * self.ramp.reads;
+        let pixels = rows * self.ramp.nx;
+        let planes = if store { total } else { self.params.out_planes() };
+        Ok(Slot {
+            ramp: engine.allocate(self.ramp.chunk_bytes(rows).div_ceil(4))?,
+            flags: engine.allocate(if self.ramp.has_groupdq { total * pixels } else { 1 })?,
+            cal: engine.allocate(self.cal.planes() * pixels)?,
+            list: engine.allocate(items.max(1))?,
+            out: engine.allocate(planes * items)?,
+            flags_out: engine.allocate(if store { total * items } else { 1 })?,
+        })
+    }
+
+    /// Uploads the rows of a chunk and starts the kernel on them; `store` stores the ramp
+    /// after those stages.
+    pub(super) fn start(
+        &self,
+        engine: &mut dyn Engine,
+        slot: &Slot,
+        tables: Buffer,
+        rows: Range<usize>,
+        list: Option<&[u32]>,
+        store: Option<u32>,
+    ) -> Result<()> {
+        self.upload(engine, slot, rows.clone())?;
+        if let Some(list) = list {
+            engine.upload(slot.list, list)?;
+        }
+        self.dispatch(engine, slot, tables, rows, list.map(<[u32]>::len), store)
+    }
+
+    /// Uploads the rows of a chunk.
+    pub(super) fn upload(&self, engine: &mut dyn Engine, slot: &Slot, rows: Range<usize>) -> Result<()> {
+        let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
+        let bytes = ramp.chunk_bytes(n);
+        engine.upload_with(slot.ramp, bytes.next_multiple_of(4), &mut |to| {
+            ramp.read_rows(rows.clone(), &mut to[..bytes])
+        })?;
+        if let Some(flags) = ramp.groupdq_rows(rows.clone())? {
+            let words: Vec<u32> = flags.into_iter().map(u32::from).collect();
+            engine.upload(slot.flags, &words)?;
+        }
+        let pixels = rows.start * nx..rows.end * nx;
+        engine.upload_with(slot.cal, self.cal.planes() * pixels.len() * 4, &mut |to| {
+            self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to))
+        })
+    }
+
+    /// Starts the kernel on a chunk that was uploaded, or on so many `listed` pixels of it.
+    pub(super) fn dispatch(
+        &self,
+        engine: &mut dyn Engine,
+        slot: &Slot,
+        tables: Buffer,
+        rows: Range<usize>,
+        listed: Option<usize>,
+        store: Option<u32>,
+    ) -> Result<()> {
+        let (nx, n) = (self.ramp.nx, rows.len());
+        let items = listed.unwrap_or(n * nx);
+        let params = Params {
+            items: items as u32,
+            listed: u32::from(listed.is_some()),
+            grow: if listed.is_some() || store.is_some() { self.grow } else { 0 },
+            stages: match store {
+                Some(stages) => stages & !stage::FIT | stage::STORE,
+                None => self.params.stages | stage::FIT,
+            },
+            ..self.grid(&rows)
+        };
+        engine.submit(&vec![Dispatch {
+            kernel: &RAMP,
+            buffers: vec![slot.ramp, slot.flags, slot.cal, tables, slot.list, slot.out, slot.flags_out],
+            items,
+            params: bytemuck::cast_slice(&[params]).to_vec(),
+            constants: vec![("NREADS", self.nreads)],
+        }])
+    }
+
+    /// The parameters of a chunk whose items are all its pixels.
+    pub(super) fn grid(&self, rows: &Range<usize>) -> Params {
+        let strides = self.ramp.strides(rows.len());
+        Params {
+            items: (rows.len() * self.ramp.nx) as u32,
+            nx: self.ramp.nx as u32,
+            rows: rows.len() as u32,
+            row0: rows.start as u32,
+            stride_ramp: strides.ramp as u32,
+            stride_read: strides.read as u32,
+            stride_y: strides.y as u32,
+            stride_x: strides.x as u32,
+            ..self.params
+        }
+    }
+
+    pub(super) fn chunks(&self) -> Vec<Range<usize>> {
+        (0..self.ramp.ny).step_by(self.rows).map(|r| r..(r + self.rows).min(self.ramp.ny)).collect()
+    }
+}
+
+/// Rows of a chunk: as many as the device binds and two slots fit the budget.
+pub(super) fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn Engine) -> Result<usize> {
+    /// Fewer leave threads without work, and are mostly halo.
+    const LEAST: u64 = 16;
+    let total = (ramp.ramps * ramp.reads) as u64;
+    let nx = ramp.nx as u64;
+    let raw = ramp.chunk_bytes(1) as u64;
+    let flags = if ramp.has_groupdq { total * nx * 4 } else { 0 };
+    let rates = plan.fits() && !plan.chain.needed();
+    let pedestals = Params { ramps: ramp.ramps as u32, ..plan.params }.out_planes() as u64;
+    let out = if rates { pedestals } else { total } * nx * 4;
+    let planes = planes as u64 * nx * 4;
+    let flags_out = if rates { 0 } else { total * nx * 4 };
+    let widest = plan.chain.corrections.widest(total) * nx * 4;
+    let largest = [raw, flags, out, planes, flags_out, widest].into_iter().max().unwrap_or(1).max(1);
+    let more = chain::row_bytes(plan, total, nx);
+    let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
+    let device = engine.device();
+    /// Private arrays of a thread on a GPU are of this length at most: 128 KiB.
+    const MOST_READS: u64 = 4096;
+    if device.kind != DeviceKind::Cpu && total.next_power_of_two() > MOST_READS {
+        return Err(Error::Device {
+            device: device.name.clone(),
+            message: format!(
+                "{} ramps of {} reads are {total}, more than the {MOST_READS} that its kernel holds: use --device cpu",
+                ramp.ramps, ramp.reads
+            ),
+        });
+    }
+    let rows = (device.max_binding / largest)
+        .min(device.memory / 2 / together)
+        .min((device.enough / largest).max(LEAST));
+    if device.max_binding / largest == 0 {
+        return Err(Error::Device {
+            device: device.name.clone(),
+            message: format!("one row of {total} reads does not fit a buffer; use --device cpu"),
+        });
+    }
+    // Halo rows of the sparse passes must fit too.
+    Ok((rows.saturating_sub(4 * u64::from(plan.grow) + 2 * plan.chain.halo() as u64).max(1) as usize)
+        .min(ramp.ny))
+}
