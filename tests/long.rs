@@ -99,10 +99,7 @@ fn two_hundred_reads_of_sixteen_ramps() {
             let star = p % 97 == 41;
             let truth = if star { 900.0 } else { 40.0 };
             assert!((rate[p] / truth - 1.0).abs() < 0.05, "{algorithm} {p}: {}", rate[p]);
-            // Saturation reaches the pixels around.
-            let near = |q: usize| (q % 12).abs_diff(p % 12) < 2 && (q / 12).abs_diff(p / 12) < 2;
-            let lost = (41..rate.len()).step_by(97).any(near);
-            assert!(if lost { reads[p] < 16.0 * 145.0 } else { reads[p] == 3200.0 }, "{p}: {}", reads[p]);
+            assert!(if star { reads[p] < 16.0 * 145.0 } else { reads[p] == 3200.0 }, "{p}: {}", reads[p]);
         }
     }
 }
