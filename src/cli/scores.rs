@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::summary;
 use crate::night::{Outcome, Status, Task};
+use crate::pipeline::product::is_companion;
 use crate::report::score::{Figure, Pulls, Score, digits};
 use crate::report::{Table, Truth};
 
@@ -71,6 +72,8 @@ impl Report {
             Status::Done(products) => products.as_slice(),
             _ => &[],
         };
+        // Lists of jumps and rates of single ramps stand beside what is scored.
+        let products: Vec<&PathBuf> = products.iter().filter(|p| !is_companion(p)).collect();
         let row = |product: Option<&PathBuf>, last: bool, score| Row {
             task: task.name.clone(),
             obsname: task.obsname.clone(),

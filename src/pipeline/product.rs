@@ -60,6 +60,13 @@ impl<'a> About<'a> {
     }
 }
 
+/// Whether `path` is a list of jumps or the rates of single ramps, which stand beside a
+/// product.
+pub fn is_companion(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem.ends_with("_jumps") || stem.ends_with("_ramps")
+}
+
 /// DATAMODL of a detector image.
 pub fn image_model(meta: &Meta) -> &'static str {
     if meta.detector == "IFU" { "IFUImageModel" } else { "ImagerModel" }

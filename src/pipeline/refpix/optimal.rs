@@ -36,15 +36,15 @@ pub(super) fn offsets(
     // The sides belong to two channels or one: what these do by themselves is taken out.
     let mut common = patterns.together(|k, g| of_channel(k, g.channel, g.parity));
     let mut by_common = 0.0;
-    if let (Some(common), Some(pattern)) = (&mut common, &patterns.channels) {
-        by_common = common.white + by_channels * patterns.share();
+    if let (Some((common, share)), Some(pattern)) = (&mut common, &patterns.channels) {
+        by_common = common.white + by_channels * *share;
         // What is not known of it is noise for the test, but none that is added.
         let unknown = pattern.unknown(channels.as_deref().unwrap_or_default(), by_channels, independent);
-        common.white += unknown * patterns.share();
-    } else if let Some(common) = &common {
+        common.white += unknown * *share;
+    } else if let Some((common, _)) = &common {
         by_common = common.white;
     }
-    let (common, left) = kept(common.as_ref(), true, false);
+    let (common, left) = kept(common.as_ref().map(|(pattern, _)| pattern), true, false);
     by_common = left.min(by_common);
     let mut columns = vec![0f32; total * across];
     for (k, row) in columns.chunks_mut(across).enumerate() {

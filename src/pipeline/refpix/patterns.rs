@@ -1,7 +1,7 @@
 //! What the reference pixels drift by, as patterns over channels and lines, each
 //! measured twice (two ends, two sides), and what they say of the noise.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::Report;
 use super::samples::{Sample, Samples, median};
@@ -101,35 +101,48 @@ impl Patterns {
         Some(Patterns { common, channels, parity, lines, white, independent, total, pixels, levels })
     }
 
-    /// The parts of the frame that say what is common, in two halves: the sides, which
-    /// see every line; with one side, that and the ends; without, the ends.
-    fn halves(&self) -> [&'static [usize]; 2] {
-        match [2, 3].map(|side| self.common.iter().any(|g| g.part == side)) {
-            [true, true] => [&[2], &[3]],
-            [false, false] => [&[0], &[1]],
-            _ => [&[2, 3], &[0, 1]],
-        }
-    }
-
-    /// The drift of all pixels, less what `other` says of a group at a read.
-    pub(super) fn together(&self, other: impl Fn(usize, &Group) -> f64) -> Option<Pattern> {
-        let half = |parts: &[usize]| {
-            let groups: Vec<&Group> = self.common.iter().filter(|g| parts.contains(&g.part)).collect();
-            let sum = |k: usize| groups.iter().map(|g| g.count * (g.mean[k] - other(k, g))).sum();
-            ((0..self.total).map(sum).collect(), vec![groups.iter().map(|g| g.count).sum()])
+    /// The drift of all pixels, less what `other` says of a group at a read, and the part
+    /// of a channel's own variance that is in it: 1/n for the pixels of n channels.
+    ///
+    /// The sides see every line, the ends only a few: they count by what their halves
+    /// differ, or by their pixels' noise where that is more. Where a side or an end is
+    /// missing, the halves are the sides and the ends.
+    pub(super) fn together(&self, other: impl Fn(usize, &Group) -> f64) -> Option<(Pattern, f64)> {
+        let there = |parts: &[usize]| parts.iter().all(|p| self.common.iter().any(|g| g.part == *p));
+        let of = |halves: [&[usize]; 2]| {
+            let half = |parts: &[usize]| {
+                let groups = || self.common.iter().filter(|g| parts.contains(&g.part));
+                let sum = |k: usize| groups().map(|g| g.count * (g.mean[k] - other(k, g))).sum();
+                ((0..self.total).map(sum).collect(), vec![groups().map(|g| g.count).sum()])
+            };
+            Pattern::of_halves(halves.map(half), self.white)
         };
-        Pattern::of_halves(self.halves().map(half), self.white)
+        let (sides, ends): ([&[usize]; 2], [&[usize]; 2]) = ([&[2], &[3]], [&[0], &[1]]);
+        if !there(&[0, 1, 2, 3]) {
+            let halves = match (there(&[2, 3]), self.common.iter().any(|g| g.part > 1)) {
+                (true, _) => sides,
+                (_, false) => ends,
+                _ => [&[2usize, 3][..], &[0, 1][..]],
+            };
+            let parts = halves.concat();
+            return of(halves).map(|pattern| (pattern, self.share(&[(&parts, 1.0)])));
+        }
+        let (sides, ends) = (of(sides)?, of(ends)?);
+        let noise = |p: &Pattern| p.half_difference(self.independent).max(p.white);
+        let by_ends = noise(&sides) / (noise(&sides) + noise(&ends));
+        let share = self.share(&[(&[2, 3], 1.0 - by_ends), (&[0, 1], by_ends)]);
+        Some((sides.joined(&ends, by_ends), share))
     }
 
-    /// The part of a channel's own variance that [`Patterns::together`] has: 1/n for the
-    /// pixels of n channels.
-    pub(super) fn share(&self) -> f64 {
-        let parts = self.halves().concat();
-        let groups: Vec<&Group> = self.common.iter().filter(|g| parts.contains(&g.part)).collect();
-        let pixels: f64 = groups.iter().map(|g| g.count).sum();
-        let channels = groups.iter().map(|g| g.channel).collect::<BTreeSet<_>>();
-        let of = |c: &usize| groups.iter().filter(|g| g.channel == *c).map(|g| g.count).sum::<f64>();
-        channels.iter().map(|c| (of(c) / pixels).powi(2)).sum()
+    /// Sum over channels of the squares of their parts of a mean of `parts`, by weight.
+    fn share(&self, parts: &[(&[usize], f64)]) -> f64 {
+        let mut of_channel = BTreeMap::<usize, f64>::new();
+        for (parts, weight) in parts {
+            let groups = || self.common.iter().filter(|g| parts.contains(&g.part));
+            let pixels: f64 = groups().map(|g| g.count).sum();
+            groups().for_each(|g| *of_channel.entry(g.channel).or_default() += weight * g.count / pixels);
+        }
+        of_channel.values().map(|part| part * part).sum()
     }
 
     /// What they say of the noise; the offsets add `added` to the variance of a read.
@@ -138,7 +151,7 @@ impl Patterns {
         Report {
             pixels: self.pixels,
             scatter: self.white.sqrt(),
-            common: rms(self.together(|_, _| 0.0).as_ref()),
+            common: rms(self.together(|_, _| 0.0).map(|(pattern, _)| pattern).as_ref()),
             channels: rms(self.channels.as_ref()),
             lines: rms(self.lines.as_ref()),
             added,
@@ -176,6 +189,24 @@ impl Pattern {
         let halves = self.spread.as_ref().map_or((&self.value, 1.0), |s| (s, 2.0));
         let power = halves.0.iter().map(|v| v * v).sum::<f64>() / (self.n as f64 * independent.max(1.0));
         (halves.1 * (power - self.white)).max(0.0)
+    }
+
+    /// Mean square of half the difference of the halves; 0 where there is only one.
+    fn half_difference(&self, independent: f64) -> f64 {
+        let squares: f64 = self.spread.iter().flatten().map(|v| v * v).sum();
+        squares / (self.n as f64 * independent.max(1.0))
+    }
+
+    /// The mean of two, `other` with this weight: of one half each, of the other half
+    /// each.
+    fn joined(&self, other: &Pattern, weight: f64) -> Pattern {
+        let mean = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a + weight * (b - a)).collect();
+        Pattern {
+            value: mean(&self.value, &other.value),
+            spread: self.spread.as_ref().zip(other.spread.as_ref()).map(|(a, b)| mean(a, b)),
+            white: (1.0 - weight).powi(2) * self.white + weight * weight * other.white,
+            n: self.n,
+        }
     }
 
     /// Half the sum (`factor` 0.5) or difference (−0.5) of two.
