@@ -201,7 +201,7 @@ fn neighbours_lose_the_leak_and_the_list_has_it_all() {
     // Whose leak of 15 e- is below the threshold, and above 1 σ of a step.
     let hits: Vec<Hit> = lattice().into_iter().map(|(p, k, _)| (p, k, 1500.0)).collect();
     let case = Case::new(1, &ramps(1, &hits, LEAK, 5), &[]);
-    let (p, list) = case.rate("on", "cpu", &[]);
+    let (p, list) = case.rate("on", "cpu", &["--steps.jump.neighbor_leak=0.01"]);
     // Every hit is found, where and when it was, with its charge.
     let found = list.kind(1);
     assert!(found.len() >= hits.len() && found.len() <= hits.len() + 2, "{}", found.len());
@@ -228,7 +228,8 @@ fn neighbours_lose_the_leak_and_the_list_has_it_all() {
     assert!((p.hit_rate / per - 1.0).abs() < 1e-3, "{} {per}", p.hit_rate);
     // The rates of neighbours: biased without it, not with it.
     let neighbours: Vec<usize> = hits.iter().flat_map(|h| beside(h.0)).collect();
-    let (off, none) = case.rate("off", "cpu", &["--steps.jump.neighbor_leak=0"]);
+    // Where nobody measured a leak, there is none.
+    let (off, none) = case.rate("off", "cpu", &[]);
     assert!(none.kind(2).is_empty());
     let ((with, spread), (without, wide)) = (pulls(&p, &neighbours), pulls(&off, &neighbours));
     println!("neighbours' pulls: {without:.3} ± {wide:.3} without, {with:.3} ± {spread:.3} with");
@@ -244,7 +245,7 @@ fn neighbours_lose_the_leak_and_the_list_has_it_all() {
 fn faint_hits_leave_their_neighbours_alone() {
     let hits: Vec<Hit> = lattice().into_iter().map(|(p, k, _)| (p, k, 150.0)).collect();
     let case = Case::new(1, &ramps(1, &hits, LEAK, 6), &[]);
-    let (_, list) = case.rate("faint", "cpu", &[]);
+    let (_, list) = case.rate("faint", "cpu", &["--steps.jump.neighbor_leak=0.01"]);
     assert!(list.kind(1).len() > hits.len() / 2 && list.kind(2).is_empty());
 }
 
@@ -339,6 +340,7 @@ fn the_answer_does_not_depend_on_threads_or_lowering() {
     snowball(&mut data, (33, 27), 6);
     let case = Case::new(2, &data, &[]);
     let on = [
+        "--steps.jump.neighbor_leak=0.01",
         "--steps.jump.expand_large_events=true",
         "--steps.jump.after_jump_flag_dn1=2000",
         "--steps.jump.after_jump_flag_time1=2",

@@ -337,7 +337,7 @@ steps! {
         /// the two significances below, with `likelihood` where its leak matters.
         flag_4_neighbors: bool = true,
         /// `likelihood`: part of a jump's charge that shows in each neighbour; null: as the
-        /// gain reference measured it (IPCX, IPCY), else 0.01; 0 after `ipc`.
+        /// gain reference measured it (IPCX, IPCY), none where it says nothing or after `ipc`.
         neighbor_leak: Option<f64> = None; Between(0.0, 0.25),
         /// `two_point`: jumps of more σ than this leave their neighbours alone.
         max_jump_to_flag_neighbors: f64 = 1000.0; AtLeast(0.0),

@@ -82,8 +82,12 @@ impl<T: Real, const L: usize> Block<T, L> {
     /// Gives read k, an average of N_k, the variance `s2`/N_k.
     #[inline(always)]
     pub(in crate::kernels) fn read_variance(&mut self, t: &Tables<T>, s2: &[T; L]) {
-        for (r, inv_n) in self.r.iter_mut().zip(&t.inv_n) {
-            *r = s2.map(|s| s * *inv_n);
+        for (row, inv_n) in self.r.iter_mut().zip(&t.inv_n) {
+            let (inv_n, mut r) = (*inv_n, [T::ZERO; L]);
+            for l in 0..L {
+                r[l] = s2[l] * inv_n;
+            }
+            *row = r;
         }
     }
 

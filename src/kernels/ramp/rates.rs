@@ -199,7 +199,11 @@ impl<T: Real> Source<'_, T> {
 /// current that was taken out before.
 #[inline(always)]
 fn photon_rate<T: Real, const L: usize>(rate: &[T; L], dark: &[T; L]) -> [T; L] {
-    std::array::from_fn(|l| rate[l].larger(T::ZERO) + dark[l])
+    let mut g = [T::ZERO; L];
+    for l in 0..L {
+        g[l] = rate[l].larger(T::ZERO) + dark[l];
+    }
+    g
 }
 
 /// The rates of `L` pixels.

@@ -417,5 +417,8 @@ fn horner<T: Real, const L: usize>(coefficients: &[[T; L]], x: &[T; L]) -> ([T; 
             value[l] = value[l] * x[l] + c[l];
         }
     }
-    (value, slope.map(|s| s.larger(T::of(0.1)).smaller(T::of(10.0))))
+    for l in 0..L {
+        slope[l] = slope[l].larger(T::of(0.1)).smaller(T::of(10.0));
+    }
+    (value, slope)
 }

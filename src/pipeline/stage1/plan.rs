@@ -49,14 +49,13 @@ pub fn theirs(recipe: &Recipe) -> bool {
 
 /// Part of a jump's charge that shows in each neighbour along x and y.
 fn leak(step: &Jump, recipe: &Recipe, cal: &Calibration<'_>) -> [f64; 2] {
-    /// Of Teledyne's H4RG, where nothing measured it.
-    const TYPICAL: f64 = 0.01;
     let corrected = recipe.steps.iter().any(|s| s.name() == "ipc" && !s.skip());
     match step.neighbor_leak {
         _ if !step.flag_4_neighbors => [0.0; 2],
         Some(leak) => [leak; 2],
         None if corrected => [0.0; 2],
-        None => cal.coupling().unwrap_or([TYPICAL; 2]),
+        // What nobody measured is not made up.
+        None => cal.coupling().unwrap_or_default(),
     }
 }
 
