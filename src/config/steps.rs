@@ -322,7 +322,7 @@ steps! {
     }
     /// Jump detection.
     Jump "jump S_JUMP" {
-        /// The method.
+        /// The method: likelihood or two_point.
         method: JumpMethod = JumpMethod::Likelihood,
         /// Significance (σ) at which a difference is dropped; null: 5.5, or 4 with
         /// `two_point`.
@@ -387,7 +387,7 @@ steps! {
     }
     /// Ramp to rate.
     RampFit "ramp_fit S_RAMPFI" {
-        /// The fit: likelihood, ols, mcds or cds.
+        /// The fit: likelihood, ols, mcds, cds, ols_c or likely.
         algorithm: Algorithm = Algorithm::Likelihood,
         /// Reads averaged at each end by `mcds`.
         num_coadd: u32 = 3; AtLeast(1.0),
