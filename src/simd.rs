@@ -2,12 +2,13 @@
 
 /// Makes a function that calls `$inner` as compiled for AVX-512 or AVX2 where the
 /// machine has them. `$inner` must be `#[inline(always)]`, with all the loops that
-/// matter. Nothing is fused or reordered: every instruction set gives the same bits.
+/// matter. Nothing is fused or reordered: every instruction set gives the same bits,
+/// and a debug build, where compiling counts, has the plain form alone.
 macro_rules! widest {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? = $inner:path) => {
         $(#[$doc])*
         $vis fn $name($($arg: $type),*) $(-> $out)? {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(debug_assertions)))]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
                 fn avx512($($arg: $type),*) $(-> $out)? {
