@@ -231,6 +231,29 @@ pub(super) struct Bench {
 pub(super) enum BenchVerb {
     /// Statistics of stage 1 on simulated ramps, as a markdown report with targets (exit code 1 where one is missed)
     Accuracy(Accuracy),
+    /// Lenslet extraction on simulated frames of known truth, as a markdown report with targets (exit code 1 where one is missed)
+    Lenslet(LensletBench),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LensletBench {
+    /// Rows of lenslets of the small detector, 16 in each
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(super) rows: usize,
+    /// Time the IRIS format, too: 4096 × 4096 pixels, 2048 spectra
+    #[arg(long)]
+    pub(super) full: bool,
+    /// Only sections with this in their name: leak, flux, errors, precision, time
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) only: Vec<String>,
+    /// Write the report to this file, too
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) talk: Talk,
 }
 
 #[derive(Debug, Args)]

@@ -74,6 +74,30 @@ pub struct Lenslet {
     pub spaxel_scale: f64,
     /// +1 where east is to the right when north is up, −1 where it is to the left.
     pub parity: f64,
+    /// Layouts of the spectra by name.
+    #[serde(default)]
+    pub formats: BTreeMap<String, LensletFormat>,
+}
+
+/// A layout of the lenslets' spectra on the detector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LensletFormat {
+    /// Lenslets along x and y.
+    pub grid: [usize; 2],
+    /// Blocks that the columns of lenslets are shared out among, one behind the other
+    /// along dispersion.
+    pub blocks: usize,
+    /// Pixels from block to block.
+    pub block_step: f64,
+    /// Pixels from lenslet to lenslet.
+    pub pitch: [f64; 2],
+    /// Turn of the lattice, degrees.
+    pub angle: f64,
+    /// Shift along dispersion from row to row of lenslets, pixels.
+    pub skew: f64,
+    /// Length of a spectrum, pixels.
+    pub span: f64,
 }
 
 const IRIS: &str = include_str!("../../configs/instrument/iris.yaml");

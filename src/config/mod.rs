@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-pub use instrument::{Amplifiers, Detector, Imager, Instrument, Lenslet};
+pub use instrument::{Amplifiers, Detector, Imager, Instrument, Lenslet, LensletFormat};
 pub use range::Range;
 pub use recipe::{Overrides, Recipe, Takes};
 pub use steps::*;

@@ -219,6 +219,9 @@ pub enum Extraction {
     Profile,
     /// Weighted least squares of all overlapping spectra in a detector column.
     Banded,
+    /// Weighted least squares of the whole detector on the two-dimensional point-spread
+    /// function.
+    Factored,
 }
 
 steps! {
@@ -456,7 +459,7 @@ steps! {
     }
     /// Spectra out of detector frames.
     Extract "extract S_EXTRAC" {
-        /// The method: banded or profile.
+        /// The method: factored, banded or profile.
         method: Extraction = Extraction::Banded,
         /// Detector pixels further than this (σ) from the model are dropped once.
         rejection_threshold: f64 = 6.0; Above(0.0),

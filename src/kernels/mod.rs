@@ -12,6 +12,7 @@ pub mod combine;
 pub mod cosmic;
 pub mod dark_ramp;
 pub mod extract;
+pub mod factored;
 pub mod ipc;
 pub mod jump_spread;
 pub mod laplacian;

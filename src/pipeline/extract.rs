@@ -1,6 +1,8 @@
 //! Spectra out of a detector frame, with the traces and profiles of a LEN-SPX
 //! calibration ([`crate::kernels::extract`] has the equations).
 
+pub mod factored;
+
 use rayon::prelude::*;
 
 use super::lenspx::noise::Noise;
@@ -41,6 +43,10 @@ pub struct Spectra {
     pub reduced_chi2: f64,
     /// Pixels rejected as outliers.
     pub rejected: u64,
+    /// Applications of the normal matrix; 0 where there was no iteration.
+    pub iterations: usize,
+    /// Correlations of a sample with others, a plane for each of [`factored::LAGS`].
+    pub correlation: Vec<Vec<f32>>,
 }
 
 /// A column chunk's share of the profile table.
@@ -64,6 +70,16 @@ pub fn extract(engine: &mut dyn Engine, rate: &Rate, cal: &LensCal, params: &Ext
                 cal.mode.nx, cal.mode.ny, rate.nx, rate.ny
             ),
         ));
+    }
+    if params.method == Extraction::Factored {
+        let psf = cal.psf.as_ref().ok_or_else(|| {
+            Error::reference(
+                "lenspx",
+                "has no two-dimensional point-spread function (PSFBASIS), which extract.method = factored needs: \
+                 make it from scans and monochromatic frames, or take extract.method = banded",
+            )
+        })?;
+        return factored::extract(rate, cal, psf, params);
     }
     let noise = Noise::of(rate)?;
     let n = cal.lenslets.len() * rate.nx;

@@ -15,7 +15,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::philox::{Purpose, Source};
+use super::psf::{Change, Psf};
 use super::spectra::Field;
+use crate::config::LensletFormat;
 use crate::error::{Error, Result};
 
 /// The lenslet spectrograph.
@@ -34,6 +36,9 @@ pub struct LensletConfig {
     pub pitch: [f64; 2],
     /// Turn of the lattice, degrees (10.99: spectra of neighbours 3.4 px apart).
     pub angle: f64,
+    /// Shift along x from iy to iy + 1 beyond the lattice's turn, pixels (0; half of
+    /// `pitch[0]` makes a hexagonal lattice).
+    pub skew: f64,
     /// Pincushion of the lattice: shift of its corners, pixels (1).
     pub distortion: f64,
     /// Scatter of the lenslets' places, pixels (0.05).
@@ -63,6 +68,15 @@ pub struct LensletConfig {
     pub lsf: f64,
     /// Spread of the lenslets' throughput (0.08).
     pub throughput_spread: f64,
+    /// Blocks of lenslet columns that stand one behind the other along dispersion (1):
+    /// the grid's columns are shared out among them.
+    pub blocks: usize,
+    /// Pixels along x from block to block (585).
+    pub block_step: f64,
+    /// A two-dimensional point-spread function in place of `fwhm`, `wings` and `lsf` (none).
+    pub psf: Option<Psf>,
+    /// How it differs for sky and targets (not at all).
+    pub science: Change,
     /// What it sees.
     pub field: Field,
 }
@@ -76,6 +90,7 @@ impl Default for LensletConfig {
             grid: [16, 16],
             pitch: [18.0, 28.0],
             angle: 10.99,
+            skew: 0.0,
             distortion: 1.0,
             jitter: 0.05,
             wave: [2.10, 2.20],
@@ -90,6 +105,10 @@ impl Default for LensletConfig {
             wings: 0.0,
             lsf: 2.0,
             throughput_spread: 0.08,
+            blocks: 1,
+            block_step: 585.0,
+            psf: None,
+            science: Change::default(),
             field: Field::default(),
         }
     }
@@ -114,6 +133,8 @@ pub struct Lenslet {
     pub throughput: f64,
     /// Ends of the band, µm.
     pub wave: [f64; 2],
+    /// Place in the field, −1 to 1 along ix and iy.
+    pub field: [f64; 2],
 }
 
 impl LensletConfig {
@@ -124,6 +145,7 @@ impl LensletConfig {
         }
         let numbers = [
             self.angle,
+            self.skew,
             self.distortion,
             self.jitter,
             self.bend,
@@ -154,7 +176,26 @@ impl LensletConfig {
         if self.wings < 0.0 || self.wings >= 1.0 || self.throughput_spread < 0.0 {
             return fail("wings is a fraction, throughput_spread is not negative");
         }
+        if self.blocks == 0 || !self.grid[0].is_multiple_of(self.blocks) || !self.block_step.is_finite() {
+            return fail("blocks must share the grid's columns out evenly");
+        }
+        self.psf.as_ref().map_or(Ok(()), |p| p.check(&self.science))?;
         self.field.check()
+    }
+
+    /// These spectra in one of the instrument's layouts.
+    #[must_use]
+    pub fn laid_out(self, format: &LensletFormat) -> LensletConfig {
+        LensletConfig {
+            grid: format.grid,
+            blocks: format.blocks,
+            block_step: format.block_step,
+            pitch: format.pitch,
+            angle: format.angle,
+            skew: format.skew,
+            span: format.span,
+            ..self
+        }
     }
 
     /// Every lenslet, iy the slow index, on a detector of `size` (columns, rows).
@@ -163,15 +204,20 @@ impl LensletConfig {
         let (sin, cos) = self.angle.to_radians().sin_cos();
         let half = [(size[0] as f64 - 1.0) / 2.0, (size[1] as f64 - 1.0) / 2.0];
         let [nx, ny] = self.grid;
+        let columns = nx / self.blocks.max(1);
+        let side = |i: usize, n: usize| if n > 1 { 2.0 * i as f64 / (n as f64 - 1.0) - 1.0 } else { 0.0 };
         let mut out = Vec::with_capacity(nx * ny);
         for iy in 0..ny {
             for ix in 0..nx {
-                let a = self.pitch[0] * (ix as f64 - (nx as f64 - 1.0) / 2.0);
+                let (block, column) = (ix / columns, ix % columns);
+                let a = self.pitch[0] * (column as f64 - (columns as f64 - 1.0) / 2.0);
+                let behind = self.block_step * (block as f64 - (self.blocks as f64 - 1.0) / 2.0);
                 let b = self.pitch[1] * (iy as f64 - (ny as f64 - 1.0) / 2.0);
-                let (u, v) = (a * cos - b * sin, a * sin + b * cos);
+                let skew = self.skew * (iy as f64 - (ny as f64 - 1.0) / 2.0);
+                let (u, v) = (a * cos - b * sin + skew, a * sin + b * cos);
                 let r2 = ((u / half[0]).powi(2) + (v / half[1]).powi(2)) / 2.0;
                 let (hx, hy) = (u / half[0], v / half[1]);
-                let x = half[0] + u + self.distortion * hx * r2 + self.jitter * s.normal();
+                let x = half[0] + behind + u + self.distortion * hx * r2 + self.jitter * s.normal();
                 let y = half[1] + v + self.distortion * hy * r2 + self.jitter * s.normal();
                 let throughput = (1.0 + self.throughput_spread * s.normal()).max(0.2);
                 let stretch = 1.0 + self.dispersion_field * hx.clamp(-2.0, 2.0);
@@ -184,6 +230,7 @@ impl LensletConfig {
                     fwhm: self.fwhm[0] + (self.fwhm[1] - self.fwhm[0]) * r2.min(1.0),
                     throughput,
                     wave: self.wave,
+                    field: [side(ix, nx), side(iy, ny)],
                 });
             }
         }

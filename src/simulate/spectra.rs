@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::lenslet::{Lenslet, LensletConfig};
+use super::psf::{self, Change};
 use super::random::{SIGMA, erf, gauss_pixel};
 use super::wcs::Wcs;
 use crate::error::{Error, Result};
@@ -238,13 +239,18 @@ fn profile(c: &LensletConfig, l: &Lenslet, rows: std::ops::Range<usize>, centre:
 }
 
 /// The detector's illumination (ny, nx), e-/s, and each lenslet's S_l(x) with its
-/// throughput (lenslets, nx), from the light on each lenslet.
-pub(super) fn frame(
+/// throughput (lenslets, nx), from the light on each lenslet. `change` is of a
+/// two-dimensional point-spread function alone.
+pub fn frame(
     c: &LensletConfig,
     lenslets: &[Lenslet],
     lights: &[Light],
     size: [usize; 2],
+    change: &Change,
 ) -> (Vec<f32>, Vec<f32>) {
+    if let Some(psf) = &c.psf {
+        return psf::frame(c, psf, change, lenslets, lights, size);
+    }
     let [nx, ny] = size;
     let spectra: Vec<Vec<f64>> = lenslets
         .par_iter()
@@ -277,7 +283,7 @@ mod tests {
         let c = LensletConfig { grid: [2, 1], throughput_spread: 0.0, ..Default::default() };
         let lenslets = c.lenslets([512, 512], 1);
         let line = Light { lines: vec![[2.15, 100.0]], ..Light::default() };
-        let (image, spectra) = frame(&c, &lenslets, &[line.clone(), Light::default()], [512, 512]);
+        let (image, spectra) = frame(&c, &lenslets, &[line.clone(), Light::default()], [512, 512], &Change::default());
         let total = |v: &[f32]| v.iter().map(|x| f64::from(*x)).sum::<f64>();
         assert!((total(&image) - 100.0).abs() < 1e-3, "{}", total(&image));
         let x: f64 =

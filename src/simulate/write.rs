@@ -11,6 +11,7 @@ use super::lenslet::Lenslet;
 use super::physics::Maps;
 use super::plan::{Exposure, Lamp, exposures};
 use super::ramp::{Readout, Timing};
+use super::psf::Change;
 use super::spectra::{Light, density, frame};
 use super::truth::{self, Extra, Finished};
 use super::{header, references};
@@ -194,7 +195,8 @@ impl<'a> Observatory<'a> {
         }
         let targets: Vec<Light> = self.lenslets.iter().map(own).collect();
         let lights: Vec<Light> = targets.iter().map(|t| t.plus(&sky)).collect();
-        let (image, spectra) = frame(c, &self.lenslets, &lights, size);
+        let change = if on_sky { c.science.clone() } else { Change::default() };
+        let (image, spectra) = frame(c, &self.lenslets, &lights, size, &change);
         let cubes = (on_sky && self.truth.is_some()).then(|| {
             let same_sky = vec![sky; self.lenslets.len()];
             [self.cube(&targets), self.cube(&same_sky)]

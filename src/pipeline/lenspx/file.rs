@@ -192,6 +192,7 @@ impl LensCal {
             flat_range,
             flat_error: h.number("FLATERR").unwrap_or(0.0),
             misfit: h.number("PSFRES").unwrap_or(0.0),
+            psf: None,
         })
     }
 }

@@ -71,9 +71,18 @@ impl Normal {
         self.right[i] += value;
     }
 
+    /// [`Normal::solve`] without the variances.
+    pub fn solution(&self) -> Option<Vec<f64>> {
+        Some(self.solved(false)?.0)
+    }
+
     /// The solution and the variances of the unknowns, by Cholesky after scaling to
     /// a unit diagonal; `None` where the unknowns are not determined.
     pub fn solve(&self) -> Option<(Vec<f64>, Vec<f64>)> {
+        self.solved(true)
+    }
+
+    fn solved(&self, variances: bool) -> Option<(Vec<f64>, Vec<f64>)> {
         let n = self.n;
         let scale: Vec<f64> = (0..n).map(|i| self.matrix[i * n + i].sqrt()).collect();
         if !scale.iter().all(|s| s.is_finite() && *s > 0.0) {
@@ -113,7 +122,7 @@ impl Normal {
         };
         let x = back((0..n).map(|i| self.right[i] / scale[i]).collect());
         let x = x.iter().zip(&scale).map(|(x, s)| x / s).collect();
-        let variance = (0..n).map(|i| {
+        let variance = (0..if variances { n } else { 0 }).map(|i| {
             let mut e = vec![0.0; n];
             e[i] = 1.0;
             back(e)[i] / (scale[i] * scale[i])

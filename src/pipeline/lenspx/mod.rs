@@ -17,6 +17,7 @@
 //! from 0. All series are Legendre.
 
 mod build;
+pub mod factor;
 mod file;
 pub mod flat;
 pub mod gaussian;
@@ -24,6 +25,7 @@ pub mod identify;
 pub mod legendre;
 pub mod lines;
 pub mod noise;
+pub mod psf;
 pub mod shape;
 #[cfg(test)]
 mod tests;
@@ -177,6 +179,8 @@ pub struct LensCal {
     pub flat_error: f64,
     /// Residual of the profile beyond noise, as a fraction (median).
     pub misfit: f64,
+    /// The two-dimensional point-spread function, where it was measured.
+    pub psf: Option<psf::PsfModel>,
 }
 
 impl LensCal {

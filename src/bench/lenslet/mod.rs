@@ -1,0 +1,464 @@
+//! The lenslet extraction on simulated frames of known truth: leaks, fluxes, errors.
+
+mod scene;
+
+use std::time::Instant;
+
+use super::figure::{Figure, Section};
+use super::report::Report;
+use crate::config::{Extract, Extraction, Instrument};
+use crate::engine::{CpuEngine, Engine};
+use crate::error::{Error, Result};
+use crate::kernels::factored::{Options as Solver, System, column, fit, local};
+use crate::pipeline::extract::factored::{LAGS, extract_with, planes, spectra};
+use crate::pipeline::extract::{Spectra, extract};
+use crate::pipeline::lenspx::noise::Noise;
+use crate::pipeline::lenspx::psf::PsfModel;
+use crate::pipeline::lenspx::{LensCal, factor};
+use crate::simulate::psf::{Change, Psf};
+use scene::{Scene, field, lines, plane, small};
+
+/// What is to be measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Rows of lenslets of the small detector (16 columns).
+    pub rows: usize,
+    /// The IRIS size, too.
+    pub full: bool,
+    /// Sections by (a part of) their names; all where empty.
+    pub only: Vec<String>,
+}
+
+/// The names that `only` knows.
+pub const SECTIONS: [&str; 5] = ["leak", "flux", "errors", "precision", "time"];
+
+const FREE: [f64; 2] = [f64::NEG_INFINITY, f64::INFINITY];
+const fn most(limit: f64) -> [f64; 2] {
+    [f64::NEG_INFINITY, limit]
+}
+
+/// Measures. `progress` hears what is being done.
+pub fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
+    let wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|o| name.contains(o.as_str()));
+    if let Some(unknown) = options.only.iter().find(|o| !SECTIONS.iter().any(|s| s.contains(o.as_str()))) {
+        let message = format!("--only {unknown}: no section has that in its name ({})", SECTIONS.join(", "));
+        return Err(Error::Usage(message));
+    }
+    let mut sections = Vec::new();
+    let (format, size) = small(options.rows);
+    let bench = |psf: Psf| -> Result<Bench> {
+        let scene = Scene::new(&format, size, psf);
+        let (cal, psf) = scene.exact()?;
+        let system = factor::system(&cal, &psf, &|_, _| 0.0)?;
+        Ok(Bench { scene, cal, psf, system })
+    };
+    let usual = bench(Psf::default())?;
+    if wanted("leak") {
+        progress("leak");
+        let narrow = Psf { fwhm: [1.4, 0.1, 0.05], ..Psf::default() };
+        let broad = Psf { fwhm: [2.5, 0.1, 0.05], ..Psf::default() };
+        let plain = Psf { asymmetry: [0.0; 2], ..Psf::default() };
+        let mut rows = Vec::new();
+        for (name, b) in [
+            ("FWHM 1.9", &usual),
+            ("FWHM 1.9, symmetric", &bench(plain)?),
+            ("FWHM 1.4", &bench(narrow)?),
+            ("FWHM 2.5", &bench(broad)?),
+        ] {
+            rows.extend(b.leak(name)?);
+        }
+        sections.push(Section {
+            name: "leak",
+            title: "Light of one column of lenslets in the others",
+            about: "Noiseless lines through one lenslet column, the PSF as calibrated. Leak: the largest value in \
+                    a dark spectrum over the line's peak; right: the lit spectra's flux over the truth; assigned: over \
+                    the sum of all spectra's magnitudes."
+                .into(),
+            heads: vec!["PSF", "method", "rank"],
+            figures: vec!["leak", "right", "assigned"],
+            rows,
+        });
+    }
+    if wanted("flux") {
+        progress("flux");
+        sections.push(usual.flux()?);
+    }
+    if wanted("errors") {
+        progress("errors");
+        sections.push(usual.errors()?);
+    }
+    if wanted("precision") {
+        progress("precision");
+        sections.push(usual.precision()?);
+    }
+    if wanted("time") {
+        progress("time");
+        sections.push(time(options)?);
+    }
+    Ok(Report { device: "CPU".into(), sections })
+}
+
+/// A scene with its calibration.
+struct Bench {
+    scene: Scene,
+    cal: LensCal,
+    psf: PsfModel,
+    system: System<f32>,
+}
+
+impl Bench {
+    fn extract(&self, rate: &crate::datamodel::Rate, method: Extraction) -> Result<Spectra> {
+        let params = Extract { method, ..Extract::default() };
+        match method {
+            Extraction::Factored => extract_with(&self.system, rate, &self.cal, &params),
+            _ => extract(&mut CpuEngine::new(4 << 30), rate, &self.cal, &params),
+        }
+    }
+
+    fn leak(&self, name: &str) -> Result<Vec<(Vec<String>, Vec<Figure>)>> {
+        let c = &self.scene.config;
+        let waves: Vec<f64> = (1..8).map(|k| c.wave[0] + (c.wave[1] - c.wave[0]) * (0.121 * f64::from(k))).collect();
+        let flux = 1e5;
+        let mut rows = Vec::new();
+        for method in [Extraction::Banded, Extraction::Factored] {
+            let (mut leak, mut right, mut assigned) = (0f64, f64::MAX, f64::MAX);
+            for column in [3, 12] {
+                let lights = lines(&self.scene, &waves, flux, |l| l.ix == column);
+                let rate = self.scene.expose(&self.scene.light(&lights, &Change::default()), 0);
+                let s = self.extract(&rate, method)?;
+                let (mut lit, mut dark, mut total, mut truth) = (0.0, 0.0, 0.0, 0.0);
+                for (i, l) in self.scene.lenslets.iter().enumerate() {
+                    let own = &s.flux[i * s.nx..(i + 1) * s.nx];
+                    let sum: f64 = own.iter().filter(|f| f.is_finite()).map(|f| f64::from(*f)).sum();
+                    let absolute: f64 = own.iter().filter(|f| f.is_finite()).map(|f| f64::from(f.abs())).sum();
+                    let peak = own.iter().filter(|f| f.is_finite()).fold(0f64, |m, f| m.max(f64::from(f.abs())));
+                    total += absolute;
+                    if l.ix == column {
+                        lit += sum;
+                        truth += flux * l.throughput * waves.len() as f64;
+                    } else {
+                        dark = peak.max(dark);
+                    }
+                }
+                let sigma = match method {
+                    Extraction::Factored => factor::usual_lsf(&self.psf),
+                    _ => 0.9,
+                };
+                leak = leak.max(dark / (flux / (sigma * 2.5066)));
+                right = right.min(lit / truth);
+                assigned = assigned.min(lit / total);
+            }
+            let target = if method == Extraction::Factored { most(5e-4) } else { FREE };
+            let whole = if method == Extraction::Factored { [0.995, 1.005] } else { FREE };
+            let figures =
+                vec![Figure::new(leak, 0.0, target), Figure::new(right, 0.0, whole), Figure::new(assigned, 0.0, whole)];
+            let rank = if method == Extraction::Factored { self.system.rank() } else { 1 };
+            rows.push((vec![name.into(), format!("{method:?}").to_lowercase(), rank.to_string()], figures));
+        }
+        Ok(rows)
+    }
+
+    /// (value − truth)/truth of spectra.
+    fn flux(&self) -> Result<Section> {
+        let mut rows = Vec::new();
+        for (name, level, line, seed) in
+            [("noiseless", 300.0, 3000.0, 0), ("30 e- a pixel", 60.0, 100.0, 5), ("300 e-", 300.0, 3000.0, 6)]
+        {
+            let lights = field(&self.scene, level, line);
+            let rate = self.scene.expose(&self.scene.light(&lights, &Change::default()), seed);
+            let truth = self.scene.truth(&self.cal, &self.psf, &lights, 0.0);
+            let s = self.extract(&rate, Extraction::Factored)?;
+            let mut relative: Vec<f64> = Vec::new();
+            let (mut sum, mut all, mut variance, mut lost) = (0.0, 0.0, 0.0, 0.0);
+            self.inside(&s, &mut |i, _, _| {
+                if s.flux[i].is_finite() {
+                    let (f, t) = (f64::from(s.flux[i]), f64::from(truth[i]));
+                    relative.push((f / t - 1.0).abs());
+                    sum += f - t;
+                    all += t;
+                    variance += f64::from(s.variance[i]);
+                } else {
+                    lost += 1.0;
+                }
+            });
+            relative.sort_by(f64::total_cmp);
+            let at = |p: f64| relative[((relative.len() - 1) as f64 * p) as usize];
+            let clean = seed == 0;
+            let bias = Figure::new(sum / all, if clean { 0.0 } else { variance.sqrt() / all }, [-0.002, 0.002]);
+            let figures = vec![
+                Figure::new(at(0.5), 0.0, if clean { most(1e-3) } else { FREE }),
+                Figure::new(at(0.95), 0.0, if clean { most(3e-3) } else { FREE }),
+                bias,
+                Figure::new(lost / (lost + relative.len() as f64), 0.0, FREE),
+            ];
+            rows.push((vec![name.into()], figures));
+        }
+        Ok(Section {
+            name: "flux",
+            title: "Fluxes",
+            about: "Continua that differ from lenslet to lenslet by up to 3 times, with lines; the PSF as calibrated. \
+                    Differences of samples from the truth on the same line-spread function, relative; bias is that of \
+                    their sums."
+                .into(),
+            heads: vec!["frame"],
+            figures: vec!["median", "p95", "bias", "lost"],
+            rows,
+        })
+    }
+
+    /// Samples well inside their spectra.
+    fn inside(&self, s: &Spectra, look: &mut dyn FnMut(usize, usize, usize)) {
+        for (l, lens) in self.cal.lenslets.iter().enumerate() {
+            for x in lens.xmin + 5..lens.xmax.saturating_sub(4) {
+                look(l * s.nx + x, l, x);
+            }
+        }
+    }
+
+    fn errors(&self) -> Result<Section> {
+        let mut rows = Vec::new();
+        for (name, level, line) in [("30 e- a pixel", 60.0, 100.0), ("1000 e-", 2000.0, 20_000.0)] {
+            let lights = field(&self.scene, level, line);
+            let light = self.scene.light(&lights, &Change::default());
+            let truth = self.scene.truth(&self.cal, &self.psf, &lights, 0.0);
+            let mut p = Pulls::default();
+            let mut chi2 = 0.0;
+            let mut used = 0.0;
+            let trials = 4;
+            for seed in 1..=trials {
+                let s = self.extract(&self.scene.expose(&light, seed), Extraction::Factored)?;
+                chi2 += s.reduced_chi2 / trials as f64;
+                let (mut good, mut all) = (0.0, 0.0);
+                self.inside(&s, &mut |i, _, _| {
+                    all += 1.0;
+                    good += f64::from(u8::from(s.flux[i].is_finite()));
+                });
+                used += good / all / trials as f64;
+                self.pulls(&s, &truth, &mut p);
+            }
+            let local = self.local_errors(&self.scene.expose(&light, 1))?;
+            let share = |v: f64, n: f64| v / (2.0 * n).sqrt();
+            let f = |m: &Moments, target: [f64; 2]| Figure::new(m.rms(), share(m.rms(), m.n), target);
+            let figures = vec![
+                f(&p.sample, [0.97, 1.03]),
+                f(&p.lines, [0.95, 1.05]),
+                f(&p.continua, [0.95, 1.05]),
+                Figure::new(used, 0.0, [0.99, 1.0]),
+                Figure::new(local.0, 0.0, [0.99, 1.01]),
+                Figure::new(local.1, 0.0, [0.97, 1.03]),
+                Figure::new(chi2, 0.0, [0.98, 1.03]),
+            ];
+            rows.push((vec![name.into()], figures));
+        }
+        Ok(Section {
+            name: "errors",
+            title: "Errors",
+            about: "Pulls, (value − truth)/error, of samples, of sums over 3 × 3 spaxels × 5 columns and of 100 columns \
+                    with the written correlations; σ/CRLB: the written σ over that of the whole frame's inverse (f64, \
+                    conjugate gradients), its median and its 99th percentile from 1."
+                .into(),
+            heads: vec!["frame"],
+            figures: vec!["samples", "3×3×5", "100 columns", "used", "σ/CRLB", "worst %", "χ²"],
+            rows,
+        })
+    }
+
+    fn pulls(&self, s: &Spectra, truth: &[f32], p: &mut Pulls) {
+        let (gx, gy) = self.cal.grid();
+        self.inside(s, &mut |i, _, _| {
+            if s.flux[i].is_finite() {
+                p.sample.add(f64::from(s.flux[i] - truth[i]) / f64::from(s.variance[i]).sqrt());
+            }
+        });
+        // Sums: (Σ difference, variance) of columns from x of a lenslet.
+        let sum = |l: usize, x0: usize, n: usize| -> Option<(f64, f64)> {
+            let coarse = s.nx.div_ceil(16) + 1;
+            let mut total = (0.0, 0.0);
+            for x in x0..x0 + n {
+                let i = l * s.nx + x;
+                if !s.flux[i].is_finite() {
+                    return None;
+                }
+                total.0 += f64::from(s.flux[i] - truth[i]);
+                total.1 += f64::from(s.variance[i]);
+                for (k, (up, on)) in LAGS.iter().enumerate() {
+                    let y = x as i64 + i64::from(*on);
+                    if *up == 0 && y < (x0 + n) as i64 {
+                        let v = f64::from(s.variance[i] * s.variance[l * s.nx + y as usize]).sqrt();
+                        total.1 += 2.0 * v * f64::from(s.correlation[k][l * coarse + x / 16]);
+                    }
+                }
+            }
+            Some(total)
+        };
+        for iy in (1..gy - 1).step_by(3) {
+            for ix in (1..gx - 1).step_by(3) {
+                let c = &self.scene.config;
+                for k in 0..20 {
+                    let wave = c.wave[0] + (c.wave[1] - c.wave[0]) * (0.05 + 0.045 * f64::from(k));
+                    let mut total = Some((0.0, 0.0));
+                    for l in (0..9).map(|n| (iy + n / 3 - 1) * gx + ix + n % 3 - 1) {
+                        let x = self.scene.lenslets[l].column(wave).round() as usize;
+                        total = match (total, sum(l, x - 2, 5)) {
+                            (Some(a), Some(b)) => Some((a.0 + b.0, a.1 + b.1)),
+                            _ => None,
+                        };
+                    }
+                    if let Some((d, v)) = total {
+                        p.lines.add(d / v.sqrt());
+                    }
+                }
+            }
+        }
+        for (l, lens) in self.cal.lenslets.iter().enumerate() {
+            for x in (lens.xmin + 5..lens.xmax.saturating_sub(105)).step_by(100) {
+                if let Some((d, v)) = sum(l, x, 100) {
+                    p.continua.add(d / v.sqrt());
+                }
+            }
+        }
+    }
+
+    /// Written σ over the true inverse's, median and farthest of some samples.
+    fn local_errors(&self, rate: &crate::datamodel::Rate) -> Result<(f64, f64)> {
+        let noise = Noise::of(rate)?;
+        let images = planes(&self.system, rate, &noise);
+        let options = Solver { factor: noise.factor, ..Solver::default() };
+        let own = fit(&self.system, &images.data, &images.variance, &options);
+        let written = spectra(&self.system, rate, &self.cal, &images, &own);
+        let wide = self.system.map(f64::from);
+        let weight: Vec<f64> = own.weight.iter().map(|w| f64::from(w.max(0.0))).collect();
+        let diagonal: Vec<f64> = own.diagonal.iter().map(|d| f64::from(*d)).collect();
+        let mut ratios = Vec::new();
+        for k in 0..24 {
+            let e = (k * 7919 + 13) % self.system.entries.len();
+            let x = (k * 37 + 5) % 64;
+            let entry = &self.system.entries[e];
+            let i = entry.spectrum as usize * written.nx + entry.segment as usize * 64 + x;
+            if !written.variance.get(i).is_some_and(|v| v.is_finite()) || local(&self.system, &own.weight, &own.diagonal, e, x).is_none() {
+                continue;
+            }
+            let truth = column(&wide, &weight, &diagonal, e * 64 + x)[e * 64 + x];
+            ratios.push((f64::from(written.variance[i]) / truth).sqrt());
+        }
+        ratios.sort_by(f64::total_cmp);
+        let middle = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
+        let far = ratios.iter().copied().fold(1.0, |w: f64, r| if (r - 1.0).abs() > (w - 1.0).abs() { r } else { w });
+        Ok((middle, far))
+    }
+
+    fn precision(&self) -> Result<Section> {
+        let mut rows = Vec::new();
+        for (name, level, line) in [("30 e- a pixel", 60.0, 100.0), ("20 000 e-", 40_000.0, 400_000.0)] {
+            let lights = field(&self.scene, level, line);
+            let rate = self.scene.expose(&self.scene.light(&lights, &Change::default()), 9);
+            let noise = Noise::of(&rate)?;
+            let images = planes(&self.system, &rate, &noise);
+            let options = Solver { factor: noise.factor, ..Solver::default() };
+            let single = fit(&self.system, &images.data, &images.variance, &options);
+            let wide = self.system.map(f64::from);
+            let of = |v: &[f32]| -> Vec<f64> { v.iter().map(|v| f64::from(*v)).collect() };
+            let deep = Solver { tolerance: 1e-9, iterations: 400, ..options };
+            let double = fit(&wide, &of(&images.data), &of(&images.variance), &deep);
+            let n = self.cal.lenslets.len();
+            let (a, b) = (plane(&self.system, &single.flux, n), plane(&wide, &double.flux, n));
+            let s = spectra(&self.system, &rate, &self.cal, &images, &single);
+            let mut all = Vec::new();
+            self.inside(&s, &mut |i, _, _| {
+                if s.variance[i].is_finite() {
+                    all.push((a[i] - b[i]).abs() / f64::from(s.variance[i]).sqrt());
+                }
+            });
+            all.sort_by(f64::total_cmp);
+            let figures = vec![
+                Figure::new(all[all.len() / 2], 0.0, most(1e-3)),
+                Figure::new(all[all.len() - 1], 0.0, most(0.02)),
+                Figure::new(single.iterations as f64, 0.0, FREE),
+                Figure::new(double.iterations as f64, 0.0, FREE),
+            ];
+            rows.push((vec![name.into()], figures));
+        }
+        Ok(Section {
+            name: "precision",
+            title: "Single against double precision",
+            about: "The same frame in f32 and, to 1e-9 σ, in f64.".into(),
+            heads: vec!["frame"],
+            figures: vec!["median, σ", "largest, σ", "f32 its", "f64 its"],
+            rows,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Pulls {
+    sample: Moments,
+    lines: Moments,
+    continua: Moments,
+}
+
+#[derive(Default)]
+struct Moments {
+    n: f64,
+    square: f64,
+}
+
+impl Moments {
+    fn add(&mut self, v: f64) {
+        self.n += 1.0;
+        self.square += v * v;
+    }
+
+    fn rms(&self) -> f64 {
+        (self.square / self.n).sqrt()
+    }
+}
+
+fn time(options: &Options) -> Result<Section> {
+    let iris = Instrument::iris()?;
+    let mut cases = vec![("small", small(options.rows))];
+    if options.full {
+        let format = iris.lenslet.formats.get("narrow").cloned();
+        let format = format.ok_or_else(|| Error::Config("instrument: no lenslet format 'narrow'".into()))?;
+        cases.push(("IRIS, 16 × 128", (format, [4096, 4096])));
+    }
+    let mut rows = Vec::new();
+    for (name, (format, size)) in cases {
+        let scene = Scene::new(&format, size, Psf::default());
+        let (cal, psf) = scene.exact()?;
+        let lights = field(&scene, 200.0, 1000.0);
+        let clock = Instant::now();
+        let light = scene.light(&lights, &Change::default());
+        let simulated = clock.elapsed().as_secs_f64();
+        let rate = scene.expose(&light, 3);
+        let clock = Instant::now();
+        let banded = extract(&mut CpuEngine::new(4 << 30), &rate, &cal, &Extract { method: Extraction::Banded, ..Extract::default() })?;
+        let quick = clock.elapsed().as_secs_f64();
+        drop(banded);
+        let clock = Instant::now();
+        let system = factor::system(&cal, &psf, &|_, _| 0.0)?;
+        let load = clock.elapsed().as_secs_f64();
+        let clock = Instant::now();
+        let s = extract_with(&system, &rate, &cal, &Extract { method: Extraction::Factored, ..Extract::default() })?;
+        let solved = clock.elapsed().as_secs_f64();
+        let limit = |t: f64| if options.full && size[0] == 4096 { most(t) } else { FREE };
+        let figures = vec![
+            Figure::new(simulated, 0.0, FREE),
+            Figure::new(quick, 0.0, limit(10.0)),
+            Figure::new(load, 0.0, FREE),
+            Figure::new(solved, 0.0, limit(40.0)),
+            Figure::new(s.iterations as f64, 0.0, FREE),
+            Figure::new(system.coefs.len() as f64 * 4e-9, 0.0, FREE),
+        ];
+        rows.push((vec![name.into()], figures));
+    }
+    let engine = CpuEngine::new(1 << 20);
+    Ok(Section {
+        name: "time",
+        title: "Seconds",
+        about: format!("{}. Simulating a frame, extracting it from its rate image.", engine.device().name),
+        heads: vec!["frame"],
+        figures: vec!["simulated", "banded", "kernels", "factored", "iterations", "kernels, GB"],
+        rows,
+    })
+}

@@ -1,0 +1,258 @@
+//! B out of the calibration: the kernels that take spectra on their line-spread function
+//! to the detector ([`crate::kernels::factored`]), solved when the calibration is loaded.
+//!
+//! A pixel at distance η from a trace sees the light of column u as P(x − u, η), and
+//! Σ_j k_j(η) G(x + j − u) stands for it: the k are the least-squares solution over all
+//! u, sampled as finely as the PSFlets. The matrix depends on G's width alone, so the
+//! k of every eigen-PSFlet are solved on a grid of widths, and a spectrum's are sums of
+//! them. The k of all are nearly in one space of few dimensions; its vectors are the
+//! taps h_r.
+
+use rayon::prelude::*;
+
+use super::psf::{FINE, HALF, NODES, PsfModel, eigen, modelled, weights};
+use super::{LensCal, legendre};
+use crate::error::{Error, Result};
+use crate::kernels::factored::{Entry, NONE, REACH, SEG, System, TAPS};
+
+/// Widths of the grid are this far apart at most, columns.
+const WIDTH_STEP: f64 = 0.02;
+/// What the taps leave out of the kernels, relative.
+const TRUNCATED: f64 = 2e-4;
+/// Regularisation of the kernels, relative to the diagonal.
+const DAMPING: f64 = 1e-6;
+/// Most rows of a profile.
+const MAX_ROWS: usize = 64;
+
+/// Kernels of one eigen-PSFlet and one width, projected on the taps: (NODES, rank).
+struct Tables {
+    taps: Vec<[f64; TAPS]>,
+    widths: Vec<f64>,
+    /// (eigen-PSFlets, widths, NODES, rank).
+    values: Vec<f64>,
+}
+
+/// The kernels k_j(η) of a PSFlet for a line-spread function of width `sigma`: (NODES, TAPS).
+fn kernels(sigma: f64) -> impl Fn(&[f64]) -> Vec<f64> {
+    let reach = REACH as f64 + 5.0 * sigma;
+    let half = (reach * FINE as f64).ceil() as i64;
+    let g = |j: usize, s: i64| {
+        let d = (j as f64 - REACH as f64 - s as f64 / FINE as f64) / sigma;
+        (-0.5 * d * d).exp() / (sigma * std::f64::consts::TAU.sqrt())
+    };
+    let mut normal = vec![0.0; TAPS * TAPS];
+    for s in -half..=half {
+        for i in 0..TAPS {
+            for j in 0..TAPS {
+                normal[i * TAPS + j] += g(i, s) * g(j, s);
+            }
+        }
+    }
+    (0..TAPS).for_each(|i| normal[i * TAPS + i] *= 1.0 + DAMPING);
+    let (values, vectors) = eigen(&normal, TAPS);
+    // M = N⁻¹ Gᵀ on the PSFlets' own samples, s = −dx.
+    let mut m = vec![0.0; TAPS * NODES];
+    for i in 0..TAPS {
+        for j in 0..TAPS {
+            let inverse: f64 =
+                (0..TAPS).map(|k| vectors[i * TAPS + k] * vectors[j * TAPS + k] / values[k]).sum();
+            for x in 0..NODES {
+                m[i * NODES + x] += inverse * g(j, (NODES / 2) as i64 - x as i64);
+            }
+        }
+    }
+    move |psflet: &[f64]| {
+        let mut out = vec![0.0; NODES * TAPS];
+        for (row, out) in psflet.chunks_exact(NODES).zip(out.chunks_exact_mut(TAPS)) {
+            for (o, m) in out.iter_mut().zip(m.chunks_exact(NODES)) {
+                *o = m.iter().zip(row).map(|(m, p)| m * p).sum();
+            }
+        }
+        out
+    }
+}
+
+impl Tables {
+    fn new(psf: &PsfModel) -> Tables {
+        let (low, high) =
+            psf.lsf.iter().fold((f64::MAX, f64::MIN), |r, s| (r.0.min(f64::from(*s)), r.1.max(f64::from(*s))));
+        let n = ((high - low) / WIDTH_STEP).ceil() as usize + 1;
+        let widths: Vec<f64> =
+            (0..n).map(|i| if n > 1 { low + (high - low) * i as f64 / (n - 1) as f64 } else { low }).collect();
+        let nb = psf.basis.len();
+        let whole: Vec<Vec<Vec<f64>>> = widths
+            .par_iter()
+            .map(|w| {
+                let of = kernels(*w);
+                psf.basis.iter().map(|e| of(e)).collect()
+            })
+            .collect();
+        // Mean square of each coefficient.
+        let mut size = vec![0.0; nb];
+        for c in psf.coefs.chunks_exact(nb) {
+            size.iter_mut().zip(c).for_each(|(s, c)| *s += f64::from(*c).powi(2));
+        }
+        let mut spread = vec![0.0; TAPS * TAPS];
+        for of_width in &whole {
+            for (k, size) in of_width.iter().zip(&size) {
+                for row in k.chunks_exact(TAPS) {
+                    for i in 0..TAPS {
+                        for j in 0..TAPS {
+                            spread[i * TAPS + j] += size * row[i] * row[j];
+                        }
+                    }
+                }
+            }
+        }
+        let (values, vectors) = eigen(&spread, TAPS);
+        let total: f64 = values.iter().map(|v| v.max(0.0)).sum();
+        let mut rest = total;
+        let mut taps = Vec::new();
+        for k in 0..TAPS {
+            if rest <= TRUNCATED * TRUNCATED * total {
+                break;
+            }
+            rest -= values[k];
+            let mut h = [0.0; TAPS];
+            (0..TAPS).for_each(|j| h[j] = vectors[j * TAPS + k]);
+            taps.push(h);
+        }
+        let mut out = Vec::with_capacity(nb * n * NODES * taps.len());
+        for k in 0..nb {
+            for of_width in &whole {
+                for row in of_width[k].chunks_exact(TAPS) {
+                    out.extend(taps.iter().map(|h| h.iter().zip(row).map(|(h, v)| h * v).sum::<f64>()));
+                }
+            }
+        }
+        Tables { taps, widths, values: out }
+    }
+
+    /// Profiles (NODES, rank) of lenslet number `l` at knot `k`.
+    fn profiles(&self, psf: &PsfModel, l: usize, k: usize) -> Vec<f64> {
+        let (nb, rank, nw) = (psf.basis.len(), self.taps.len(), self.widths.len());
+        let width = f64::from(psf.lsf[l * psf.knots + k]);
+        let (g, t) = if nw > 1 {
+            let at = (width - self.widths[0]) / (self.widths[nw - 1] - self.widths[0]) * (nw - 1) as f64;
+            let g = (at.max(0.0) as usize).min(nw - 2);
+            (g, at - g as f64)
+        } else {
+            (0, 0.0)
+        };
+        let mut out = vec![0.0; NODES * rank];
+        for b in 0..nb {
+            let c = f64::from(psf.coefs[(l * psf.knots + k) * nb + b]);
+            for (g, share) in [(g, 1.0 - t), (g + 1, t)] {
+                if share != 0.0 && g < nw {
+                    let table = &self.values[(b * nw + g) * NODES * rank..][..NODES * rank];
+                    out.iter_mut().zip(table).for_each(|(o, v)| *o += c * share * v);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// B for frames of the calibration's size. `moved` is added to the row of a lenslet's
+/// trace (its number and column).
+pub fn system(cal: &LensCal, psf: &PsfModel, moved: &(dyn Fn(usize, f64) -> f64 + Sync)) -> Result<System<f32>> {
+    let tables = Tables::new(psf);
+    let rank = tables.taps.len();
+    let (nx, ny) = (cal.mode.nx, cal.mode.ny);
+    let segments = nx.div_ceil(SEG);
+    let row = |l: usize, x: usize| {
+        let lens = &cal.lenslets[l];
+        // A series is nothing to extrapolate far.
+        lens.y((x as f64).clamp(lens.xmin as f64 - 12.0, lens.xmax as f64 + 12.0)) + moved(l, x as f64)
+    };
+    let columns = |l: usize, s: usize| {
+        let (from, to) = modelled(&cal.lenslets[l], nx);
+        (from.max(s * SEG), (to + 1).min((s + 1) * SEG))
+    };
+    let mut ky = 0;
+    let mut by_segment: Vec<Vec<(i32, u32)>> = vec![Vec::new(); segments];
+    for l in 0..cal.lenslets.len() {
+        for (s, list) in by_segment.iter_mut().enumerate() {
+            let (from, to) = columns(l, s);
+            if from >= to {
+                continue;
+            }
+            let (mut low, mut high) = (f64::MAX, f64::MIN);
+            for x in from..to {
+                let y = row(l, x);
+                (low, high) = (low.min(y), high.max(y));
+            }
+            if !(low.is_finite() && high.is_finite()) || high < -(HALF as f64) || low > (ny + HALF) as f64 {
+                continue;
+            }
+            let anchor = (low - HALF as f64).ceil() as i32;
+            ky = ky.max((high + HALF as f64).floor() as i64 - i64::from(anchor) + 1);
+            list.push((anchor, l as u32));
+        }
+    }
+    if ky as usize > MAX_ROWS {
+        return Err(Error::reference(
+            "lenspx",
+            format!("a trace runs over {ky} rows in {SEG} columns, {MAX_ROWS} are modelled: its traces are wrong"),
+        ));
+    }
+    let ky = ky.max(1) as usize;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut starts = vec![0];
+    let mut before: Vec<u32> = vec![NONE; cal.lenslets.len()];
+    for (s, list) in by_segment.iter_mut().enumerate() {
+        list.sort_unstable();
+        let mut now = vec![NONE; cal.lenslets.len()];
+        for (anchor, l) in list {
+            let e = entries.len() as u32;
+            let left = before[*l as usize];
+            if left != NONE {
+                entries[left as usize].right = e;
+            }
+            now[*l as usize] = e;
+            entries.push(Entry { spectrum: *l, segment: s as u32, anchor: *anchor, left, right: NONE });
+        }
+        before = now;
+        starts.push(entries.len());
+    }
+    let mut coefs = vec![0f32; entries.len() * ky * rank * SEG];
+    coefs.par_chunks_exact_mut(ky * rank * SEG).zip(&entries).for_each(|(out, entry)| {
+        let l = entry.spectrum as usize;
+        let lens = &cal.lenslets[l];
+        let s = entry.segment as usize;
+        let (from, to) = columns(l, s);
+        let (first, _) = psf.between(lens, from as f64);
+        let (last, _) = psf.between(lens, (to - 1) as f64);
+        let profiles: Vec<Vec<f64>> =
+            (first..=(last + 1).min(psf.knots - 1)).map(|k| tables.profiles(psf, l, k)).collect();
+        let mut both = vec![0.0; NODES * rank];
+        for x in from..to {
+            let (k, t) = psf.between(lens, x as f64);
+            let (a, b) = (&profiles[k - first], &profiles[(k + 1 - first).min(profiles.len() - 1)]);
+            both.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| *o = a + t * (b - a));
+            let y = row(l, x);
+            for dy in 0..ky {
+                let eta = f64::from(entry.anchor) + dy as f64 - y;
+                if eta.abs() > HALF as f64 {
+                    continue;
+                }
+                let (node, w) = weights((eta + HALF as f64) * FINE as f64);
+                for r in 0..rank {
+                    let sum: f64 = (node..)
+                        .zip(w)
+                        .filter(|(n, _)| (0..NODES as i64).contains(n))
+                        .map(|(n, w)| w * both[n as usize * rank + r])
+                        .sum();
+                    out[(dy * rank + r) * SEG + x - s * SEG] = sum as f32;
+                }
+            }
+        }
+    });
+    let taps = tables.taps.iter().map(|h| h.map(|v| v as f32)).collect();
+    Ok(System { nx, ny, ky, taps, entries, starts, coefs })
+}
+
+/// Median σ of the line-spread function.
+pub fn usual_lsf(psf: &PsfModel) -> f64 {
+    legendre::median(psf.lsf.iter().map(|s| f64::from(*s)).collect())
+}
