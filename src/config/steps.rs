@@ -463,6 +463,8 @@ steps! {
         method: Extraction = Extraction::Banded,
         /// Detector pixels further than this (σ) from the model are dropped once.
         rejection_threshold: f64 = 6.0; Above(0.0),
+        /// Of `factored`: the frame's own shift, width and skewness are fitted first.
+        flexure: bool = true,
     }
     /// Wavelengths of the spectra.
     Wavecal "wavecal S_WAVCAL" {

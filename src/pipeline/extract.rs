@@ -2,6 +2,7 @@
 //! calibration ([`crate::kernels::extract`] has the equations).
 
 pub mod factored;
+pub mod flexure;
 
 use rayon::prelude::*;
 
@@ -47,6 +48,8 @@ pub struct Spectra {
     pub iterations: usize,
     /// Correlations of a sample with others, a plane for each of [`factored::LAGS`].
     pub correlation: Vec<Vec<f32>>,
+    /// How the frame differs from the calibration, where that was fitted.
+    pub flexure: Option<flexure::Flexure>,
 }
 
 /// A column chunk's share of the profile table.

@@ -101,6 +101,16 @@ pub(super) fn spectra(
     let h = &mut level1.header;
     h.set("EXTCHI2", (spectra.reduced_chi2 * 1e5).round() / 1e5, "reduced chi-squared of the extraction");
     h.set("EXTREJ", spectra.rejected as i64, "detector pixels rejected as outliers");
+    if let Some(flexure) = &spectra.flexure {
+        let [dy, by_x, by_y, width, along, across] = flexure.value;
+        let rounded = |v: f64| (v * 1e6).round() / 1e6;
+        h.set("FLEXDY", rounded(dy), "shift of the traces from the calibration, rows");
+        h.set("FLEXDYX", rounded(by_x), "its change from the middle to the last column");
+        h.set("FLEXDYY", rounded(by_y), "its change from the middle to the last row");
+        h.set("FLEXWID", rounded(1.0 + width), "width of the PSF over the calibration's");
+        h.set("FLEXSKX", rounded(along), "skewness beyond the calibration's, columns^3");
+        h.set("FLEXSKY", rounded(across), "skewness beyond the calibration's, rows^3");
+    }
     Ok(spectra)
 }
 

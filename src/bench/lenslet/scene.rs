@@ -4,10 +4,11 @@ use rayon::prelude::*;
 
 use crate::config::LensletFormat;
 use crate::datamodel::Rate;
+use crate::engine::CpuEngine;
 use crate::error::{Error, Result};
 use crate::kernels::factored::System;
 use crate::pipeline::lenspx::psf::{FINE, HALF, NODES, PsfModel, Terms};
-use crate::pipeline::lenspx::{LensCal, Lenslet as Calibrated, Mode, legendre};
+use crate::pipeline::lenspx::{self, Arc, LensCal, Lenslet as Calibrated, Mode, Scan, legendre};
 use crate::simulate::philox::{Purpose, Source};
 use crate::simulate::psf::{Change, Psf, seen, sheared};
 use crate::simulate::random::{normal, poisson};
@@ -15,6 +16,8 @@ use crate::simulate::{Lenslet, LensletConfig, Light, frame};
 
 /// Noise of a pixel without light, e-.
 pub(super) const NOISE: f64 = 9.0;
+/// Frames of a single wavelength that a calibration has.
+const MONOS: usize = 16;
 /// Degree of the exact PSF's field.
 const DEGREE: usize = 5;
 
@@ -202,6 +205,37 @@ impl Scene {
             }
         }
         Ok(theta)
+    }
+}
+
+impl Scene {
+    /// The calibration as a pipeline makes it: from noisy white scans of every column and
+    /// frames of single wavelengths.
+    pub(super) fn measured(&self) -> Result<LensCal> {
+        let c = &self.config;
+        let density = 30_000.0 * c.span / (c.wave[1] - c.wave[0]);
+        let lamp = Change::default();
+        let mut scans = Vec::new();
+        for column in 0..c.grid[0] {
+            let white = Light { continuum: density, ..Light::default() };
+            let lights: Vec<Light> = self
+                .lenslets
+                .iter()
+                .map(|l| if l.ix == column { white.clone() } else { Light::default() })
+                .collect();
+            let rate = self.expose(&self.light(&lights, &lamp), 1000 + column as u64);
+            scans.push(Scan { lenscol: column as i32, rate });
+        }
+        let mut arcs = Vec::new();
+        for k in 0..MONOS {
+            let wave = c.wave[0] + (c.wave[1] - c.wave[0]) * (0.02 + 0.96 * k as f64 / (MONOS - 1) as f64);
+            let lights = lines(self, &[wave], 2e5, |_| true);
+            let rate = self.expose(&self.light(&lights, &lamp), 2000 + k as u64);
+            arcs.push(Arc { wavelengths: vec![wave], rate });
+        }
+        let [nx, ny] = self.size;
+        let mode = Mode { nx, ny, ..Mode::default() };
+        lenspx::build(&mut CpuEngine::new(4 << 30), &scans, &arcs, &mode, &lenspx::Params::default())
     }
 }
 

@@ -59,6 +59,9 @@ pub struct Entry {
     pub left: u32,
     /// And in the one after.
     pub right: u32,
+    /// First column that is an unknown, and the one after the last. Pixels are modelled
+    /// [`REACH`] columns further: an unknown of which half is seen is hardly known.
+    pub live: [u8; 2],
 }
 
 /// B, in the layout above.

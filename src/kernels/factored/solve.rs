@@ -94,6 +94,10 @@ pub(super) fn diagonal<T: Lanes>(s: &System<T>, weight: &[T]) -> Vec<T> {
     });
     let mut out = vec![T::ZERO; s.unknowns()];
     fold(s, &wide, &mut out);
+    for (own, entry) in out.chunks_exact_mut(SEG).zip(&s.entries) {
+        own[..usize::from(entry.live[0])].fill(T::ZERO);
+        own[usize::from(entry.live[1])..].fill(T::ZERO);
+    }
     // What no pixel tells is left out, and stays 0.
     let mut known: Vec<f64> = out.iter().map(|d| d.to_f64()).filter(|d| *d > 0.0).collect();
     if !known.is_empty() {
@@ -154,7 +158,7 @@ pub fn solve<T: Lanes>(
         if left <= options.tolerance || count > options.iterations {
             break;
         }
-        let (more, now) = descend(s, weight, (&inverse, &root), &mut r, f, &mut wide, options, count);
+        let (more, now) = descend(s, weight, (&inverse, &root), &mut r, f, options, count);
         (count, left) = (more, now);
     }
     (count, left)
@@ -177,11 +181,11 @@ fn descend<T: Lanes>(
     (inverse, root): (&[T], &[T]),
     r: &mut [T],
     f: &mut [T],
-    wide: &mut [T],
     options: &Options,
     mut count: usize,
 ) -> (usize, f64) {
     let of = |v: f64| T::of(v as f32);
+    let mut wide = vec![T::ZERO; s.entries.len() * WIDE];
     let mut z = vec![T::ZERO; r.len()];
     let mut ap = vec![T::ZERO; r.len()];
     z.par_iter_mut().zip(&*r).zip(inverse).for_each(|((z, r), i)| *z = *r * *i);
@@ -189,7 +193,7 @@ fn descend<T: Lanes>(
     let mut rz = dot(r, &z);
     let mut left = f64::INFINITY;
     while count <= options.iterations {
-        normal(s, weight, &p, wide, &mut ap);
+        normal(s, weight, &p, &mut wide, &mut ap);
         count += 1;
         let pap = dot(&p, &ap);
         if !(pap > 0.0) {
@@ -218,11 +222,10 @@ fn descend<T: Lanes>(
 pub fn column(s: &System<f64>, weight: &[f64], diagonal: &[f64], i: usize) -> Vec<f64> {
     let inverse: Vec<f64> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d } else { 0.0 }).collect();
     let root: Vec<f64> = inverse.iter().map(|d| d.sqrt()).collect();
-    let mut wide = vec![0.0; s.entries.len() * WIDE];
     let (mut r, mut x) = (vec![0.0; s.unknowns()], vec![0.0; s.unknowns()]);
     r[i] = 1.0;
     let options = Options { tolerance: 1e-9 * root[i], iterations: 400, ..Options::default() };
-    descend(s, weight, (&inverse, &root), &mut r, &mut x, &mut wide, &options, 0);
+    descend(s, weight, (&inverse, &root), &mut r, &mut x, &options, 0);
     x
 }
 

@@ -1,0 +1,175 @@
+use super::*;
+
+/// A number in [0, 1) that looks random.
+fn noise(seed: &mut u64) -> f64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 40) as f64 / (1u64 << 24) as f64
+}
+
+/// `n` spectra at `pitch` rows whose traces climb, the last one over the detector's edge,
+/// on `nx` columns: smooth profiles, taps near a peak.
+fn system(nx: usize, n: usize, pitch: f64) -> System<f64> {
+    let (ky, rank) = (11usize, 3usize);
+    let ny = (n as f64 * pitch) as usize + 2;
+    let segments = nx.div_ceil(SEG);
+    let mut entries = Vec::new();
+    let mut starts = vec![0];
+    let mut coefs = Vec::new();
+    for s in 0..segments {
+        for l in 0..n {
+            // Two spectra end inside.
+            let last = if l % 5 == 3 { nx - nx / 3 } else { nx };
+            if s * SEG >= last {
+                continue;
+            }
+            let row = |x: usize| 3.3 + pitch * l as f64 + 0.01 * x as f64;
+            let anchor = row(s * SEG).floor() as i32 - 4;
+            let live = [0, (last - s * SEG).min(SEG) as u8];
+            entries.push(Entry { spectrum: l as u32, segment: s as u32, anchor, left: NONE, right: NONE, live });
+            for dy in 0..ky {
+                for r in 0..rank {
+                    for x in 0..SEG {
+                        let d = f64::from(anchor) + dy as f64 - row(s * SEG + x);
+                        let inside = s * SEG + x < last;
+                        let v = (-0.5 * d * d).exp() * [0.4, 0.1 * d, 0.05 * (d * d - 1.0)][r];
+                        coefs.push(if inside { v } else { 0.0 });
+                    }
+                }
+            }
+        }
+        starts.push(entries.len());
+    }
+    for e in 0..entries.len() {
+        let next = (0..entries.len())
+            .find(|k| entries[*k].spectrum == entries[e].spectrum && entries[*k].segment == entries[e].segment + 1);
+        if let Some(k) = next {
+            entries[e].right = k as u32;
+            entries[k].left = e as u32;
+        }
+    }
+    let tap = |centre: f64, width: f64, sign: f64| -> [f64; TAPS] {
+        std::array::from_fn(|j| {
+            let d = j as f64 - REACH as f64 - centre;
+            sign * (-0.5 * (d / width).powi(2)).exp()
+        })
+    };
+    let taps = vec![tap(0.1, 0.6, 1.0), tap(0.8, 0.8, 0.4), tap(-0.5, 1.5, -0.3)];
+    System { nx, ny, ky, taps, entries, starts, coefs }
+}
+
+/// B as a matrix (pixels, unknowns).
+fn dense(s: &System<f64>) -> Vec<Vec<f64>> {
+    let mut out = vec![vec![0.0; s.unknowns()]; s.pixels()];
+    for (e, entry) in s.entries.iter().enumerate() {
+        for dy in 0..s.ky {
+            let y = i64::from(entry.anchor) + dy as i64;
+            if !(0..s.ny as i64).contains(&y) {
+                continue;
+            }
+            for x in 0..SEG {
+                let pixel = (entry.segment as usize * s.ny + y as usize) * SEG + x;
+                for j in 0..TAPS {
+                    if let Some(u) = super::solve::unknown(s, e, x + j) {
+                        out[pixel][u] += s.value(e, x, dy, j);
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn sweeps_are_the_matrix_and_its_transpose() {
+    for (nx, n, pitch) in [(64, 3, 2.0), (131, 7, 2.0), (70, 1, 5.0)] {
+        let s = system(nx, n, pitch);
+        let b = dense(&s);
+        let mut seed = 7 + nx as u64;
+        let f: Vec<f64> = (0..s.unknowns()).map(|_| noise(&mut seed)).collect();
+        let z: Vec<f64> = (0..s.pixels()).map(|_| noise(&mut seed)).collect();
+        let mut light = vec![0.0; s.pixels()];
+        image(&s, &f, &mut light);
+        for (row, v) in b.iter().zip(&light) {
+            assert!((dot(row, &f) - v).abs() < 1e-12);
+        }
+        let mut wide = vec![0.0; s.entries.len() * WIDE];
+        let (mut back, mut both) = (vec![0.0; s.unknowns()], vec![0.0; s.unknowns()]);
+        adjoint(&s, &z, &mut wide, &mut back);
+        for (i, v) in back.iter().enumerate() {
+            let exact: f64 = b.iter().zip(&z).map(|(row, z)| row[i] * z).sum();
+            assert!((exact - v).abs() < 1e-12);
+        }
+        normal(&s, &z, &f, &mut wide, &mut both);
+        let weighted: Vec<f64> = light.iter().zip(&z).map(|(l, z)| l * z).collect();
+        adjoint(&s, &weighted, &mut wide, &mut back);
+        assert_eq!(both, back);
+    }
+}
+
+#[test]
+fn a_fit_is_the_least_squares_solution_and_its_errors_those_of_the_inverse() {
+    let s = system(100, 8, 2.0);
+    let mut seed = 3;
+    let data: Vec<f64> = (0..s.pixels()).map(|_| 10.0 * noise(&mut seed)).collect();
+    // A hole, and pixels of different noise.
+    let variance: Vec<f64> =
+        (0..s.pixels()).map(|i| if i % 97 == 5 { 0.0 } else { 1.0 + noise(&mut seed) }).collect();
+    let options = Options { threshold: 0.0, tolerance: 1e-10, iterations: 2000, ..Options::default() };
+    let own = fit(&s, &data, &variance, &options);
+    let b = dense(&s);
+    let free: Vec<usize> = (0..s.unknowns()).filter(|i| own.diagonal[*i] > 0.0).collect();
+    let residual: Vec<f64> =
+        data.iter().zip(&own.model).zip(&own.weight).map(|((d, m), w)| (d - m) * w.max(0.0)).collect();
+    for i in &free {
+        let gradient: f64 = b.iter().zip(&residual).map(|(row, r)| row[*i] * r).sum();
+        assert!(gradient.abs() < 1e-7 * own.diagonal[*i].sqrt(), "{gradient}");
+        let exact: f64 = b.iter().zip(&own.weight).map(|(row, w)| row[*i] * row[*i] * w.max(0.0)).sum();
+        assert!((exact / own.diagonal[*i] - 1.0).abs() < 1e-12);
+    }
+    // The local inverse against the whole one.
+    let mut worst = 0f64;
+    for i in free.iter().step_by(29) {
+        let (e, x) = (i / SEG, i % SEG);
+        let exact = column(&s, &own.weight.iter().map(|w| w.max(0.0)).collect::<Vec<_>>(), &own.diagonal, *i);
+        let Some(near) = local(&s, &own.weight, &own.diagonal, e, x) else { continue };
+        worst = worst.max((near.variance / exact[*i] - 1.0).abs());
+        if s.entries[e].right != NONE && x + 1 < SEG {
+            let next = near.covariance[HALF_SPECTRA][HALF_COLUMNS + 1];
+            assert!((next - exact[i + 1]).abs() < 0.03 * exact[*i], "{next} {}", exact[i + 1]);
+        }
+    }
+    assert!(worst < 0.03, "{worst}");
+}
+
+#[test]
+fn threads_and_precision_make_little_difference_and_a_hit_is_found() {
+    let s = system(140, 9, 2.0);
+    let mut seed = 5;
+    let f: Vec<f64> = (0..s.unknowns()).map(|_| 50.0 + 40.0 * noise(&mut seed)).collect();
+    let mut data = vec![0.0; s.pixels()];
+    image(&s, &f, &mut data);
+    data.iter_mut().for_each(|d| *d += 4.0 * (noise(&mut seed) - 0.5));
+    let hit = (s.ny / 2) * SEG + 31;
+    data[hit] += 400.0;
+    let single = s.map(|v| v as f32);
+    let variance = vec![1.33; s.pixels()];
+    let options = Options { factor: 0.01, ..Options::default() };
+    let of = |v: &[f64]| -> Vec<f32> { v.iter().map(|v| *v as f32).collect() };
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("pool");
+        pool.install(|| fit(&single, &of(&data), &of(&variance), &options))
+    };
+    let (one, three) = (run(1), run(3));
+    assert_eq!((&one.flux, one.chi2), (&three.flux, three.chi2));
+    assert!(one.weight[hit] < 0.0 && one.rejected < 4, "{} rejected", one.rejected);
+    let exact = fit(&s, &data, &variance, &Options { tolerance: 1e-9, iterations: 1000, ..options });
+    let mut worst = 0f64;
+    for i in (0..f.len()).filter(|i| exact.diagonal[*i] > 0.0) {
+        worst = worst.max((f64::from(one.flux[i]) - exact.flux[i]).abs() * exact.diagonal[i].sqrt());
+    }
+    assert!(worst < 0.05, "{worst}");
+}

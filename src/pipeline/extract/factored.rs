@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Spectra;
+use super::flexure::{self, Flexure};
 use crate::config::Extract;
 use crate::datamodel::{Rate, dq};
 use crate::error::Result;
@@ -45,8 +46,14 @@ pub fn planes(system: &System<f32>, rate: &Rate, noise: &Noise) -> Planes {
 /// The spectra of a frame, with correlations ((lenslets, nx / [`DECIMATED`] + 1) for each
 /// of [`LAGS`]).
 pub fn extract(rate: &Rate, cal: &LensCal, psf: &PsfModel, params: &Extract) -> Result<Spectra> {
-    let system = factor::system(cal, psf, &|_, _| 0.0)?;
-    extract_with(&system, rate, cal, params)
+    if !params.flexure {
+        return extract_with(&factor::system(cal, psf, &|_, _| 0.0)?, rate, cal, params);
+    }
+    let flexure = flexure::measure(rate, cal, psf, params)?;
+    let system = Flexure::system(&flexure.value, cal, psf, &|_| true)?;
+    let mut out = extract_with(&system, rate, cal, params)?;
+    out.flexure = Some(flexure);
+    Ok(out)
 }
 
 /// [`extract`] with a system that there is already.

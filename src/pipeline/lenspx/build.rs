@@ -6,7 +6,7 @@ use super::identify::rows;
 use super::lines::{self, Line};
 use super::noise::Noise;
 use super::wave::{self, Match};
-use super::{Arc, LensCal, Lenslet, Mode, Params, Scan, Shape, flat, gaussian, legendre, shape, trace};
+use super::{Arc, LensCal, Lenslet, Mode, Params, Scan, Shape, epsf, flat, gaussian, legendre, shape, trace};
 use crate::config::{Extract, Extraction};
 use crate::datamodel::dq;
 use crate::engine::Engine;
@@ -43,6 +43,7 @@ pub fn build(
         )));
     }
     flat::solve(&mut cal, &shapes, params.flat_terms)?;
+    cal.psf = epsf::measure(&mut cal, &order, arcs)?;
     for l in &mut cal.lenslets {
         l.dq |= if l.dq & dq::DO_NOT_USE != 0 { dq::NON_SCIENCE } else { 0 };
     }

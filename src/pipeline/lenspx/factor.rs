@@ -18,7 +18,7 @@ use crate::kernels::factored::{Entry, NONE, REACH, SEG, System, TAPS};
 /// Widths of the grid are this far apart at most, columns.
 const WIDTH_STEP: f64 = 0.02;
 /// What the taps leave out of the kernels, relative.
-const TRUNCATED: f64 = 2e-4;
+const TRUNCATED: f64 = 1e-3;
 /// Regularisation of the kernels, relative to the diagonal.
 const DAMPING: f64 = 1e-6;
 /// Most rows of a profile.
@@ -156,6 +156,16 @@ impl Tables {
 /// B for frames of the calibration's size. `moved` is added to the row of a lenslet's
 /// trace (its number and column).
 pub fn system(cal: &LensCal, psf: &PsfModel, moved: &(dyn Fn(usize, f64) -> f64 + Sync)) -> Result<System<f32>> {
+    system_of(cal, psf, moved, &|_| true)
+}
+
+/// [`system`] of the segments for which `wanted`; the others have no entries.
+pub fn system_of(
+    cal: &LensCal,
+    psf: &PsfModel,
+    moved: &(dyn Fn(usize, f64) -> f64 + Sync),
+    wanted: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<System<f32>> {
     let tables = Tables::new(psf);
     let rank = tables.taps.len();
     let (nx, ny) = (cal.mode.nx, cal.mode.ny);
@@ -163,18 +173,24 @@ pub fn system(cal: &LensCal, psf: &PsfModel, moved: &(dyn Fn(usize, f64) -> f64 
     let row = |l: usize, x: usize| {
         let lens = &cal.lenslets[l];
         // A series is nothing to extrapolate far.
-        lens.y((x as f64).clamp(lens.xmin as f64 - 12.0, lens.xmax as f64 + 12.0)) + moved(l, x as f64)
+        lens.y((x as f64).clamp(lens.xmin as f64 - 18.0, lens.xmax as f64 + 18.0)) + moved(l, x as f64)
     };
     let columns = |l: usize, s: usize| {
         let (from, to) = modelled(&cal.lenslets[l], nx);
-        (from.max(s * SEG), (to + 1).min((s + 1) * SEG))
+        (from.saturating_sub(REACH).max(s * SEG), (to + 1 + REACH).min(nx).min((s + 1) * SEG))
+    };
+    let live = |l: usize, s: usize| {
+        let (from, to) = modelled(&cal.lenslets[l], nx);
+        let within = |x: usize| x.clamp(s * SEG, (s + 1) * SEG) - s * SEG;
+        let from = within(from);
+        [from as u8, within(to + 1).max(from) as u8]
     };
     let mut ky = 0;
     let mut by_segment: Vec<Vec<(i32, u32)>> = vec![Vec::new(); segments];
     for l in 0..cal.lenslets.len() {
         for (s, list) in by_segment.iter_mut().enumerate() {
             let (from, to) = columns(l, s);
-            if from >= to {
+            if from >= to || !wanted(s) {
                 continue;
             }
             let (mut low, mut high) = (f64::MAX, f64::MIN);
@@ -210,7 +226,7 @@ pub fn system(cal: &LensCal, psf: &PsfModel, moved: &(dyn Fn(usize, f64) -> f64 
                 entries[left as usize].right = e;
             }
             now[*l as usize] = e;
-            entries.push(Entry { spectrum: *l, segment: s as u32, anchor: *anchor, left, right: NONE });
+            entries.push(Entry { spectrum: *l, segment: s as u32, anchor: *anchor, left, right: NONE, live: live(*l as usize, s) });
         }
         before = now;
         starts.push(entries.len());

@@ -8,9 +8,13 @@
 //! | PROFILE | (lenslets, terms) f32 | the same of the FWHM across dispersion, rows |
 //! | LFLAT | (lenslets, terms) f32 | Legendre series in wavelength on [FLATMIN, FLATMAX] |
 //! | DQ | (lenslets) u32 | as in LENSLETS |
+//! | PSFBASIS | (eigen-PSFlets, 49, 49) f32 | where the PSF was measured: (η, dx), PSFFINE samples a pixel |
+//! | PSFCOEF | (lenslets, knots, eigen-PSFlets) f32 | their coefficients |
+//! | LSF | (lenslets, knots) f32 | σ of the line-spread function, columns |
 
 use std::path::Path;
 
+use super::psf::{FINE, HALF, NODES, PsfModel};
 use super::{LensCal, Lenslet, Mode};
 use crate::datamodel::dq;
 use crate::error::{Error, Result};
@@ -62,6 +66,18 @@ impl LensCal {
         let mut described = Header::new();
         dq::describe(&mut described);
         w.image("DQ", &described, &[n], Pixels::U32(&flags))?;
+        if let Some(psf) = &self.psf {
+            let nb = psf.basis.len();
+            let basis: Vec<f32> = psf.basis.iter().flatten().map(|v| *v as f32).collect();
+            let mut h = Header::new();
+            h.set("PSFFINE", FINE, "samples a pixel");
+            h.set("PSFHALF", HALF, "pixels from the middle to the edge");
+            w.image("PSFBASIS", &h, &[nb, NODES, NODES], Pixels::F32(&basis))?;
+            w.image("PSFCOEF", &Header::new(), &[n, psf.knots, nb], Pixels::F32(&psf.coefs))?;
+            let mut h = Header::new();
+            h.set("BUNIT", "pixel", "sigma of the Gaussian line-spread function");
+            w.image("LSF", &h, &[n, psf.knots], Pixels::F32(&psf.lsf))?;
+        }
         w.finish()?;
         Ok(())
     }
@@ -192,9 +208,42 @@ impl LensCal {
             flat_range,
             flat_error: h.number("FLATERR").unwrap_or(0.0),
             misfit: h.number("PSFRES").unwrap_or(0.0),
-            psf: None,
+            psf: read_psf(&fits, n, &fail)?,
         })
     }
+}
+
+/// The two-dimensional PSF, where the file has one.
+fn read_psf(fits: &Fits, n: usize, fail: &dyn Fn(String) -> Error) -> Result<Option<PsfModel>> {
+    let Some(hdu) = fits.hdu("PSFBASIS") else { return Ok(None) };
+    let sampled = (hdu.header.integer("PSFFINE"), hdu.header.integer("PSFHALF"));
+    if sampled != (Some(FINE as i64), Some(HALF as i64)) {
+        return Err(fail(format!(
+            "PSFBASIS has PSFFINE, PSFHALF = {sampled:?}; this program reads {FINE} samples a pixel out to {HALF}"
+        )));
+    }
+    let nb = match hdu.shape[..] {
+        [nb, NODES, NODES] if (1..=64).contains(&nb) => nb,
+        _ => return Err(fail(format!("PSFBASIS has shape {:?}, not (n, {NODES}, {NODES})", hdu.shape))),
+    };
+    let basis = fits.f64(hdu)?;
+    let coefs = fits.require(&["PSFCOEF"])?;
+    let knots = match coefs.shape[..] {
+        [rows, knots, own] if rows == n && own == nb && (2..=1024).contains(&knots) => knots,
+        _ => return Err(fail(format!("PSFCOEF has shape {:?}, not (NLENS = {n}, knots, {nb})", coefs.shape))),
+    };
+    let coefs = fits.f32(coefs)?;
+    let lsf = fits.require(&["LSF"])?;
+    if lsf.shape != [n, knots] {
+        return Err(fail(format!("LSF has shape {:?}, not (NLENS = {n}, {knots})", lsf.shape)));
+    }
+    let lsf = fits.f32(lsf)?;
+    let known = basis.iter().all(|v| v.is_finite()) && coefs.iter().all(|v| v.is_finite());
+    if !known || !lsf.iter().all(|s| (0.2..10.0).contains(s)) {
+        return Err(fail("PSFBASIS, PSFCOEF or LSF hold values that cannot be".into()));
+    }
+    let basis = basis.chunks_exact(NODES * NODES).map(<[f64]>::to_vec).collect();
+    Ok(Some(PsfModel { basis, knots, coefs, lsf }))
 }
 
 fn finite(v: f64) -> f64 {

@@ -17,6 +17,7 @@
 //! from 0. All series are Legendre.
 
 mod build;
+pub mod epsf;
 pub mod factor;
 mod file;
 pub mod flat;

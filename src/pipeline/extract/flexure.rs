@@ -1,0 +1,172 @@
+//! How a frame's traces and PSF differ from the calibration's: shift across dispersion
+//! (and its change over the detector), width, skewness.
+//!
+//! Gauss–Newton with variable projection: the model's derivative by each of them is an
+//! image D, of which the spectra take up what they can (a solution of the same equations
+//! as theirs); what is left, D⊥, is what the residual r is made of: δ = (D⊥ᵀWD⊥)⁻¹D⊥ᵀWr.
+//! A few pairs of segments across the detector are enough.
+
+use super::factored::{Planes, planes};
+use crate::config::Extract;
+use crate::datamodel::Rate;
+use crate::error::Result;
+use crate::kernels::factored::{Options, SEG, System, fit, image, solve};
+use crate::pipeline::lenspx::legendre::Normal;
+use crate::pipeline::lenspx::noise::Noise;
+use crate::pipeline::lenspx::{LensCal, factor, psf::PsfModel};
+
+/// Pairs of segments that are fitted.
+const PAIRS: usize = 4;
+/// Steps.
+const STEPS: usize = 3;
+/// Parameters.
+pub const PARAMETERS: usize = 6;
+/// Steps of the numerical derivatives.
+const SMALL: [f64; PARAMETERS] = [0.02, 0.02, 0.02, 0.005, 0.02, 0.02];
+
+/// What was found: shift of the traces, rows (mean, towards the last column, towards the
+/// last row), relative width, skewness along columns and rows (pixels³).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Flexure {
+    /// The values.
+    pub value: [f64; PARAMETERS],
+    /// Their errors.
+    pub error: [f64; PARAMETERS],
+}
+
+impl Flexure {
+    /// The system of a calibration so changed; of the segments for which `wanted`.
+    pub fn system(
+        values: &[f64; PARAMETERS],
+        cal: &LensCal,
+        psf: &PsfModel,
+        wanted: &(dyn Fn(usize) -> bool + Sync),
+    ) -> Result<System<f32>> {
+        let [mean, by_x, by_y, width, along, across] = *values;
+        let psf = psf.changed(1.0 + width, [along, across]);
+        let (nx, ny) = (cal.mode.nx as f64, cal.mode.ny as f64);
+        let middle: Vec<f64> = cal
+            .lenslets
+            .iter()
+            .map(|l| 2.0 * l.y(f64::midpoint(l.xmin as f64, l.xmax as f64)) / ny - 1.0)
+            .collect();
+        let moved = |l: usize, x: f64| mean + by_x * (2.0 * x / nx - 1.0) + by_y * middle[l];
+        factor::system_of(cal, &psf, &moved, wanted)
+    }
+}
+
+/// Fits it.
+pub fn measure(rate: &Rate, cal: &LensCal, psf: &PsfModel, params: &Extract) -> Result<Flexure> {
+    let noise = Noise::of(rate)?;
+    let segments = rate.nx.div_ceil(SEG);
+    let wanted = chosen(segments);
+    let mut out = Flexure::default();
+    for _ in 0..STEPS {
+        let of = |values: &[f64; PARAMETERS]| Flexure::system(values, cal, psf, &|s| wanted[s]);
+        let system = of(&out.value)?;
+        let mut images = planes(&system, rate, &noise);
+        fence(&system, &wanted, &mut images);
+        let options = Options {
+            factor: noise.factor,
+            threshold: params.rejection_threshold,
+            tolerance: 0.02,
+            // A model that is off must not be taken for cosmic rays.
+            model_error: 0.1,
+            ..Options::default()
+        };
+        let own = fit(&system, &images.data, &images.variance, &options);
+        let weight: Vec<f32> = own.weight.iter().map(|w| w.max(0.0)).collect();
+        let mut free: Vec<Vec<f32>> = Vec::new();
+        for k in 0..PARAMETERS {
+            let moved = |sign: f64| -> Result<Vec<f32>> {
+                let mut values = out.value;
+                values[k] += sign * SMALL[k];
+                let moved = of(&values)?;
+                let mut light = vec![0.0; moved.pixels()];
+                image(&moved, &carried(&system, &own.flux, &moved), &mut light);
+                Ok(light)
+            };
+            let (up, down) = (moved(1.0)?, moved(-1.0)?);
+            let step = (2.0 * SMALL[k]) as f32;
+            let mut d: Vec<f32> = up.iter().zip(&down).map(|(a, b)| (a - b) / step).collect();
+            let mut taken = vec![0.0; system.unknowns()];
+            let loose = Options { tolerance: 0.5, iterations: 12, ..options };
+            solve(&system, &d, &weight, &own.diagonal, &mut taken, &loose);
+            let mut model = vec![0.0; system.pixels()];
+            image(&system, &taken, &mut model);
+            d.iter_mut().zip(&model).for_each(|(d, m)| *d -= m);
+            free.push(d);
+        }
+        let mut normal = Normal::new(PARAMETERS);
+        let mut row = [0.0; PARAMETERS];
+        for i in 0..weight.len() {
+            if weight[i] > 0.0 {
+                free.iter().zip(&mut row).for_each(|(f, r)| *r = f64::from(f[i]));
+                let r = f64::from(images.data[i]) - f64::from(own.model[i]);
+                normal.add(&row, r, f64::from(weight[i]));
+            }
+        }
+        let Some((step, variance)) = normal.solve() else { break };
+        let mut far = 0f64;
+        for k in 0..PARAMETERS {
+            let most = [0.3, 0.3, 0.3, 0.05, 0.5, 0.5][k];
+            let step = step[k].clamp(-most, most);
+            out.value[k] += step;
+            out.error[k] = variance[k].sqrt();
+            far = far.max(step.abs() / (0.2 * out.error[k] + 1e-4));
+        }
+        if far < 1.0 {
+            break;
+        }
+    }
+    Ok(out)
+}
+
+/// Unknowns in the order of another system's entries: anchors may pass one another.
+fn carried(from: &System<f32>, f: &[f32], to: &System<f32>) -> Vec<f32> {
+    let place = |e: &crate::kernels::factored::Entry| (e.spectrum, e.segment);
+    let index: std::collections::HashMap<_, _> =
+        from.entries.iter().enumerate().map(|(i, e)| (place(e), i)).collect();
+    let mut out = vec![0.0; to.unknowns()];
+    for (e, own) in to.entries.iter().zip(out.chunks_exact_mut(SEG)) {
+        if let Some(i) = index.get(&place(e)) {
+            own.copy_from_slice(&f[i * SEG..][..SEG]);
+        }
+    }
+    out
+}
+
+/// Pairs of neighbouring segments, evenly over the detector.
+fn chosen(segments: usize) -> Vec<bool> {
+    if segments <= 2 * PAIRS + 2 {
+        return vec![true; segments];
+    }
+    let mut out = vec![false; segments];
+    for k in 0..PAIRS {
+        let s = (segments - 2) * (2 * k + 1) / (2 * PAIRS);
+        (out[s], out[s + 1]) = (true, true);
+    }
+    out
+}
+
+/// Leaves out the columns at the edges of what is fitted: light comes from beyond.
+fn fence(system: &System<f32>, wanted: &[bool], images: &mut Planes) {
+    use crate::kernels::factored::REACH;
+    for (s, own) in wanted.iter().enumerate() {
+        let block = &mut images.variance[s * system.ny * SEG..][..system.ny * SEG];
+        if !own {
+            block.fill(0.0);
+            continue;
+        }
+        let left = s > 0 && !wanted[s - 1];
+        let right = s + 1 < wanted.len() && !wanted[s + 1];
+        for row in block.chunks_exact_mut(SEG) {
+            if left {
+                row[..REACH].fill(0.0);
+            }
+            if right {
+                row[SEG - REACH..].fill(0.0);
+            }
+        }
+    }
+}
