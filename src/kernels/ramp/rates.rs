@@ -91,12 +91,12 @@ impl<T: Real> Source<'_, T> {
             return self.line(w, dark);
         }
         let mut a = start;
-        let mut s = w.block.forward(t, &photon_rate(&a, dark), &a);
+        let first = w.block.sums(t, &photon_rate(&a, dark), &a);
         for l in 0..L {
-            a[l] += s.s1[l] / s.s0[l].larger(tiny);
+            a[l] += first.s1[l] / first.s0[l].larger(tiny);
         }
         let g = photon_rate(&a, dark);
-        s = w.block.forward(t, &g, &a);
+        let mut s = w.block.forward(t, &g, &a);
         let (photon, mut read) = w.block.parts(t);
         if self.p.pedestal != 0 {
             self.pedestals(w, &mut s, &mut read, &a, &g);
@@ -142,11 +142,13 @@ impl<T: Real> Source<'_, T> {
         }
         self.offsets(w);
         let s2 = self.lanes(Plane::ReadVariance as usize, w);
-        w.block.read_variance(&self.tables, &s2);
         if self.on(stage::LINEARITY) {
-            self.linearity(w);
-        } else if self.on(stage::LINEARISED) {
-            self.stretch(w);
+            self.linearity(w, &s2);
+        } else {
+            w.block.read_variance(&self.tables, &s2);
+            if self.on(stage::LINEARISED) {
+                self.stretch(w);
+            }
         }
         if !self.on(stage::JUMP | stage::FIT) {
             return None;
