@@ -36,6 +36,7 @@ impl<T: Real> Source<'_, T> {
     #[inline(always)]
     pub(super) fn jumps<const L: usize>(&self, w: &mut Work<T, L>, dark: &[T; L]) -> [T; L] {
         let (one_min, two_min) = (T::of(self.p.threshold_one), T::of(self.p.threshold_two));
+        let least = one_min.smaller(two_min) * T::of(0.99);
         let mut active = [1u32; L];
         let mut rate = [T::ZERO; L];
         for round in 0..=self.p.max_jumps {
@@ -44,7 +45,13 @@ impl<T: Real> Source<'_, T> {
             for l in 0..L {
                 rate[l] = a0[l] + s.s1[l] / s.s0[l].larger(T::ONE / T::HUGE);
             }
-            if round == self.p.max_jumps {
+            // No omission gains more than all of χ².
+            let mut hopeful = 0;
+            for l in 0..L {
+                let chi2 = s.s2[l] - s.s1[l] * (rate[l] - a0[l]);
+                hopeful |= active[l] & u32::from(chi2 > least);
+            }
+            if round == self.p.max_jumps || hopeful == 0 {
                 break;
             }
             let (one, two) = w.block.omissions(&self.tables, &s);
