@@ -13,6 +13,7 @@ use crate::datamodel::dq;
 use crate::error::{Error, Result};
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
+use crate::profile::{self, Kind};
 use crate::refs::{self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint};
 
 /// Open references of one frame, (ny, nx).
@@ -248,6 +249,7 @@ impl<'a> Calibration<'a> {
 
     /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
     pub fn read(&self, rows: Range<usize>, to: &mut [f32]) -> Result<()> {
+        let _span = profile::span(Kind::References, "planes").bytes(4 * to.len() as u64);
         let (nx, planes) = (self.nx, self.planes());
         let mut blocks: Vec<Vec<&mut [f32]>> = rows.clone().step_by(BLOCK).map(|_| Vec::new()).collect();
         for plane in to.chunks_mut(rows.len() * nx).take(planes) {
