@@ -5,7 +5,7 @@ struct Params {
     items: u32, pixels: u32, skip: u32, ramps: u32,
     reads: u32, first: u32, last: u32, suppress_one_group: u32,
     counts: u32, dark: u32, group_time: f32, first_time: f32,
-    frames: f32, zero: u32, frame_time: f32,
+    frames: f32, zero: u32, frame_time: f32, alone: u32,
 }
 
 @group(0) @binding(4) var<storage, read> dark: array<f32>;
@@ -25,7 +25,10 @@ var<private> rate: f32;
 // 1 for ramps that have their first frame in place of their first read.
 var<private> zeros: array<u32, NRAMPS>;
 
-struct Sums { read: f32, photon: f32, slope: f32 }
+struct Sums { read: f32, photon: f32, both: f32, slope: f32 }
+
+// Whether the rate is one of ramp r.
+fn counts(r: u32) -> bool { return p.alone == 0u || p.alone == r + 1u; }
 
 fn good(f: u32) -> bool { return (f & ~FLAG_PERSISTENCE) == 0u; }
 
@@ -188,10 +191,12 @@ fn add_segments(a: u32, b: u32, single: f32, sums: Sums) -> Sums {
     while s.x < s.y {
         let n = s.y - s.x;
         if n > 1u || most == 1u {
-            let inv = 1.0 / read_noise(n, single);
+            let read = read_noise(n, single);
+            let inv = 1.0 / read;
             let time = select(p.group_time * f32(max(n, 2u) - 1u), single, n == 1u);
             out.read += inv;
             out.slope += slope_of(s.x, s.y, single) * inv;
+            out.both += 1.0 / (read + rate / (time * gain));
             if rate > 0.0 {
                 out.photon += time * gain / rate;
             }
@@ -211,8 +216,11 @@ fn inverse(sum: f32) -> f32 {
 
 // Read variance of the segments that there would be without CHARGELOSS.
 fn uncharged(pixel: u32) -> f32 {
-    var sums = Sums(0.0, 0.0, 0.0);
+    var sums = Sums(0.0, 0.0, 0.0, 0.0);
     for (var r = 0u; r < p.ramps; r++) {
+        if !counts(r) {
+            continue;
+        }
         let a = r * p.reads + p.first;
         let b = r * p.reads + p.last;
         let single = single_time(r, a, b);
@@ -253,17 +261,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var any = 0u;
     var loss = 0u;
     for (var k = 0u; k < total_reads(); k++) {
-        usable += select(0u, 1u, (flags[k] & LOST) == 0u);
+        usable += select(0u, 1u, (flags[k] & LOST) == 0u && counts(k / p.reads));
     }
     for (var r = 0u; r < p.ramps; r++) {
         let a = r * p.reads + p.first;
         let b = r * p.reads + p.last;
         for (var k = a; k < b; k++) {
-            loss |= flags[k] & FLAG_CHARGELOSS;
+            loss |= select(0u, flags[k] & FLAG_CHARGELOSS, counts(r));
         }
         settle(a, b);
         for (var k = a; k < b; k++) {
-            any |= flags[k];
+            any |= select(0u, flags[k], counts(r));
         }
         first_frame(r, pixel, a, b);
         total += median_rate(r, a, b);
@@ -273,9 +281,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if p.dark != 0u {
         rate += dark[pixel];
     }
-    var sums = Sums(0.0, 0.0, 0.0);
-    var dead = 0u;
+    var sums = Sums(0.0, 0.0, 0.0, 0.0);
+    var alive = false;
     for (var r = 0u; r < p.ramps; r++) {
+        if !counts(r) {
+            continue;
+        }
         let a = r * p.reads + p.first;
         let b = r * p.reads + p.last;
         let saturated = (flags[a] & FLAG_SATURATED) != 0u;
@@ -283,18 +294,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         for (var k = a; k < b; k++) {
             lost = lost && (flags[k] & LOST) != 0u;
         }
-        dead += select(0u, 1u, saturated || lost);
+        alive = alive || !(saturated || lost);
         if !saturated {
             sums = add_segments(a, b, single_time(r, a, b), sums);
         }
     }
-    if dead == p.ramps {
+    if !alive {
         dq |= FLAG_DO_NOT_USE;
     }
     let photon = inverse(sums.photon);
     var read = inverse(sums.read);
     let slope = sums.slope * read;
-    let err = sqrt(photon + read);
+    let err = sqrt(select(inverse(sums.both), photon + read, p.alone == 0u));
     if loss != 0u {
         read = uncharged(pixel);
     }
