@@ -85,13 +85,12 @@ fn case(pixels: usize, ramps: usize, reads: usize, rate: f64, jump: f64, seed: u
 
 fn dispatch(case: &Case, engine: &mut dyn Engine) -> (Vec<u32>, Vec<u32>) {
     let buffers: Vec<_> = case.buffers.iter().map(|w| engine.buffer_of(w).expect("buffer")).collect();
-    let reads = case.params.ramps * case.params.reads;
     let dispatch = Dispatch {
         kernel: &RAMP,
         buffers: buffers.clone(),
         items: case.params.items as usize,
         params: bytemuck::cast_slice(&[case.params]).to_vec(),
-        constants: vec![("NREADS", reads.next_power_of_two().max(4))],
+        constants: case.params.constants(),
     };
     engine.submit(&vec![dispatch]).expect("submit");
     (engine.download(buffers[5]).expect("out"), engine.download(buffers[6]).expect("flags"))
