@@ -219,7 +219,7 @@ fn noise(
     let pairs = pairs.map(|n| n * (count - 1) as f64 * steps as f64);
     let mut powers = Powers::new(reads);
     all.iter().zip(&kept).filter(|(_, k)| **k).for_each(|(e, _)| powers.add(e));
-    let (power, covariance) = powers.mean(count, freedom);
+    let (power, covariance) = powers.mean(count, freedom, pixels.len());
     let inverse = |power: i32| levels.iter().map(|s| s.powi(-power)).sum::<f64>() / count as f64;
     // A dark's own light is that of most pixels: hits and what hot pixels leak into their
     // neighbours would raise the mean, and each part of it counts threefold for σ².

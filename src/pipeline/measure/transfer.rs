@@ -68,6 +68,9 @@ pub(super) struct Powers {
     /// Σ over pixels and ramps of the products of the powers' deviations from the pixel's
     /// own means.
     products: Vec<f64>,
+    /// Σ over pixels of the products of their powers, summed over the ramps.
+    between: Vec<f64>,
+    pixels: usize,
     /// Of a pixel: `[ramp][mode]`.
     squares: Vec<f64>,
 }
@@ -80,6 +83,8 @@ impl Powers {
             sines: sines(reads),
             sum: vec![0.0; modes],
             products: vec![0.0; modes * modes],
+            between: vec![0.0; modes * modes],
+            pixels: 0,
             squares: Vec::new(),
         }
     }
@@ -95,32 +100,49 @@ impl Powers {
             }));
         }
         let ramps = (self.squares.len() / modes) as f64;
-        for m in 0..modes {
-            let of_mode: f64 = self.squares.iter().skip(m).step_by(modes).sum();
-            self.sum[m] += of_mode;
-            self.squares.iter_mut().skip(m).step_by(modes).for_each(|s| *s -= of_mode / ramps);
+        let mut own = vec![0.0; modes];
+        for (m, own) in own.iter_mut().enumerate() {
+            *own = self.squares.iter().skip(m).step_by(modes).sum();
+            self.sum[m] += *own;
+            self.squares.iter_mut().skip(m).step_by(modes).for_each(|s| *s -= *own / ramps);
         }
-        for ramp in self.squares.chunks(modes) {
-            for (row, a) in self.products.chunks_mut(modes).zip(ramp) {
-                row.iter_mut().zip(ramp).for_each(|(p, b)| *p += a * b);
-            }
-        }
+        add_product(&mut self.between, &own);
+        self.squares.chunks(modes).for_each(|ramp| add_product(&mut self.products, ramp));
+        self.pixels += 1;
     }
 
     /// Mean powers of `ramps` ramps with `freedom` degrees of freedom each, and their
-    /// covariance; that is empty of two ramps, whose residuals mirror each other.
+    /// covariance as ones of `all` pixels, of which those with hits are left out; that is
+    /// empty of two ramps, whose residuals mirror each other.
     ///
     /// Of normal noise of variance 1, taking off the mean over R ramps leaves powers whose
     /// sum over the ramps has the variance 2 (R − 1), and whose squared deviations from
     /// the pixel's own mean power sum up to 2 (R − 1)(R − 2)/R: R/(R − 2) of the one is
-    /// the other. What differs from pixel to pixel has no part in it.
-    pub(super) fn mean(self, ramps: usize, freedom: f64) -> (Vec<f64>, Vec<f64>) {
-        let power = self.sum.iter().map(|p| p / freedom).collect();
-        if ramps < 3 {
+    /// the other. What differs from pixel to pixel has no part in that covariance S; but n
+    /// of N pixels stand for all: with T the covariance of the pixels' own powers, T − n S
+    /// of it their difference, (T − n S)(1/n − 1/N) is added.
+    pub(super) fn mean(self, ramps: usize, freedom: f64, all: usize) -> (Vec<f64>, Vec<f64>) {
+        let power: Vec<f64> = self.sum.iter().map(|p| p / freedom).collect();
+        let (n, modes) = (self.pixels as f64, self.sum.len());
+        if ramps < 3 || self.pixels < 2 {
             return (power, Vec::new());
         }
-        let factor = ramps as f64 / (ramps as f64 - 2.0) / (freedom * freedom);
-        (power, self.products.iter().map(|p| p * factor).collect())
+        let within = ramps as f64 / (ramps as f64 - 2.0) / (freedom * freedom);
+        let scale = n / freedom;
+        let part = n / all as f64;
+        let covariance = (0..modes * modes).map(|at| {
+            let means = self.sum[at / modes] / n * (self.sum[at % modes] / n);
+            let between = (self.between[at] - n * means) / (n - 1.0) * scale * scale;
+            part * within * self.products[at] + (1.0 - part) / n * between
+        });
+        (power, covariance.collect())
+    }
+}
+
+/// Adds a aᵀ to a matrix.
+fn add_product(to: &mut [f64], a: &[f64]) {
+    for (row, x) in to.chunks_mut(a.len()).zip(a) {
+        row.iter_mut().zip(a).for_each(|(p, y)| *p += x * y);
     }
 }
 
@@ -292,11 +314,17 @@ mod tests {
         let mut random = Normal(11);
         let (pixels, ramps, reads, trials) = (200, 5, 8, 300);
         let steps = reads - 1;
-        let sigmas: Vec<f64> = (0..pixels).map(|i| 3.0 + 0.004 * i as f64).collect();
+        let sigmas: Vec<f64> = (0..pixels).map(|i| 2.0 + 0.014 * i as f64).collect();
         let mut found = Vec::new();
         for _ in 0..trials {
+            let mut kept = 0;
             let mut powers = Powers::new(reads);
             for sigma in &sigmas {
+                // A third of the pixels is left out, another one each time.
+                if random.next() > 0.43 {
+                    continue;
+                }
+                kept += 1;
                 let mut d: Vec<f64> = (0..ramps)
                     .flat_map(|_| {
                         let noise: Vec<f64> = (0..reads).map(|_| sigma * random.next()).collect();
@@ -313,8 +341,8 @@ mod tests {
                 }
                 powers.add(&d.iter().map(|d| *d as f32).collect::<Vec<_>>());
             }
-            let freedom = ((ramps - 1) * pixels) as f64;
-            let (power, covariance) = powers.mean(ramps, freedom);
+            let freedom = ((ramps - 1) * kept) as f64;
+            let (power, covariance) = powers.mean(ramps, freedom, pixels);
             let all = eigenvalues(&vec![1.0; reads]);
             let dark = Spectrum { power, freedom, covariance, photons: 0.0, reads: all };
             let mut flat = spectrum(&mut random, 400, 8, 200.0, 3.4);
