@@ -59,19 +59,6 @@ fn differences(n: u32, gain: f32) -> f32 {
     return max(median(n), 0.0);
 }
 
-// The larger of the differences in use.
-fn larger(n: u32) -> u32 {
-    var at = 0u;
-    var most = -HUGE;
-    for (var i = 0u; i < n; i++) {
-        if used[i] > 0.0 && d[i] > most {
-            at = i;
-            most = d[i];
-        }
-    }
-    return at;
-}
-
 // Drops the differences that hits spoil; the rate of what is left. One difference
 // at least is usable.
 fn jumps(n: u32, g: f32) -> f32 {
@@ -95,7 +82,7 @@ fn jumps(n: u32, g: f32) -> f32 {
             && !(single && leads(best.one, best.two, p.threshold_one - p.threshold_two));
         var first = select(best.one.at, best.two.at, both);
         if left < 2.5 {
-            first = larger(n);
+            first = largest(n);
         }
         let last = select(first, first + 1u, both);
         for (var i = first; i <= last; i++) {

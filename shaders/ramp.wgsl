@@ -267,13 +267,16 @@ fn jumps(n: u32, dark: f32) -> f32 {
         }
         let best = omissions(n, s);
         let left = count_used(n);
-        let single = exceeds(best.one, p.threshold_one) && left > 2.5;
+        let single = exceeds(best.one, p.threshold_one) && left > 1.5;
         let double = exceeds(best.two, p.threshold_two) && left > 3.5
             && !leads(best.one, best.two, p.threshold_one - p.threshold_two);
         if !single && !double {
             break;
         }
-        let first = select(best.one.at, best.two.at, double);
+        var first = select(best.one.at, best.two.at, double);
+        if left < 2.5 {
+            first = largest(n);
+        }
         let last = select(first, first + 1u, double);
         for (var i = first; i <= last; i++) {
             used[i] = 0.0;

@@ -103,6 +103,18 @@ impl<T: Real, const L: usize> Block<T, L> {
         n
     }
 
+    /// The largest difference in use of lane `l`: of two, either omission leaves no
+    /// χ², and a hit adds charge.
+    pub(in crate::kernels) fn largest(&self, l: usize) -> usize {
+        let (mut at, mut most) = (0, -T::HUGE);
+        for (i, (d, used)) in self.d.iter().zip(&self.used).enumerate() {
+            if used[l] > T::ZERO && d[l] > most {
+                (at, most) = (i, d[l]);
+            }
+        }
+        at
+    }
+
     /// Mean of the usable differences without the largest and the smallest (of
     /// fewer than three, the mean of all): a start that one jump cannot pull.
     #[inline(always)]

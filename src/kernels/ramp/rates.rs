@@ -51,7 +51,7 @@ impl<T: Real> Source<'_, T> {
             let left = w.block.count();
             let (mut pair, mut any) = ([0u32; L], 0);
             for l in 0..L {
-                let single = one.exceeds(l, one_min) & (left[l] > T::of(2.5));
+                let single = one.exceeds(l, one_min) & (left[l] > T::of(1.5));
                 let double = two.exceeds(l, two_min) & (left[l] > T::of(3.5));
                 let prefer = double & !one.leads(&two, l, one_min - two_min);
                 pair[l] = u32::from(prefer);
@@ -62,7 +62,11 @@ impl<T: Real> Source<'_, T> {
                 break;
             }
             for l in (0..L).filter(|&l| active[l] != 0) {
-                let first = if pair[l] != 0 { two.at[l] } else { one.at[l] } as usize;
+                let first = match (left[l] < T::of(2.5), pair[l] != 0) {
+                    (true, _) => w.block.largest(l),
+                    (_, true) => two.at[l] as usize,
+                    _ => one.at[l] as usize,
+                };
                 for i in first..=first + pair[l] as usize {
                     w.block.used[i][l] = T::ZERO;
                     w.block.d[i][l] = T::ZERO;
