@@ -124,7 +124,7 @@ fn ipc_knows_what_it_does_to_the_noise() {
     let kernel = uncoupling(a);
     let factor: f64 = kernel.iter().map(|k| f64::from(*k).powi(2)).sum();
     assert!((factor - 1.11).abs() < 0.01, "{factor}");
-    for rate in [0.0f64, 400.0] {
+    for rate in [20.0f64, 400.0] {
         let mut random = Normal(7);
         let (mut charge, mut data) = (vec![3000.0; N * N], Vec::new());
         for _ in 0..reads {

@@ -140,8 +140,8 @@ fn a_gain_without_light_is_a_sentence() {
     assert!(left <= 1, "nothing but the lock stays: {left}");
 }
 
-/// Pixels that are lit and taken for reference pixels take the light away: that is said,
-/// with numbers, wherever light is needed.
+/// Pixels that are lit and taken for reference pixels take light away: that is said, with
+/// numbers, wherever light is needed.
 #[test]
 fn lit_reference_pixels_are_told() {
     const N: usize = 64;
@@ -170,12 +170,12 @@ fn lit_reference_pixels_are_told() {
             .args(["run", recipe])
             .args(&files)
             .arg(format!("--override_mask={}", text(&path)))
+            .args(["--steps.photon_transfer.tiles_across=2", "--steps.photon_transfer.tiles_along=2"])
             .args(["--device", "cpu", "-o", text(&dir.path().join(recipe))])
             .stdin(Stdio::null())
             .output()
             .expect("run");
         let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{recipe}: {said}");
         let words = ["for reference pixels that drift by", "as lit ones do", "refpix.skip=true"];
         assert!(words.iter().all(|w| said.contains(w)) && !said.contains("()"), "{recipe}: {said}");
     }

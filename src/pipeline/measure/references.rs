@@ -39,7 +39,8 @@ impl Pipeline {
         }
         note_references(&mut record, job, &CORRECTIONS, &mut self.checksums)?;
         record.warnings.clone_from(&set.warnings);
-        let done = Done { products: Vec::new(), warnings: set.warnings.clone() };
+        record.warnings.extend(set.lit_references());
+        let done = Done { products: Vec::new(), warnings: record.warnings.clone() };
         Ok((set, record, done))
     }
 
