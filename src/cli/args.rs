@@ -71,6 +71,9 @@ pub(super) struct Common {
     /// Result as JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Write a timeline of the run, for a browser's trace viewer (chrome://tracing, ui.perfetto.dev)
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: Engine,
     #[command(flatten)]
