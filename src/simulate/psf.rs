@@ -190,7 +190,12 @@ fn tail(z: f64) -> f64 {
     static TABLE: std::sync::LazyLock<Vec<(f64, f64)>> = std::sync::LazyLock::new(|| {
         (0..=8 * 32)
             .map(|k| f64::from(k) * STEP)
-            .map(|z| (0.5 * (1.0 - erf(z / std::f64::consts::SQRT_2)), -(-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt()))
+            .map(|z| {
+                (
+                    0.5 * (1.0 - erf(z / std::f64::consts::SQRT_2)),
+                    -(-0.5 * z * z).exp() / std::f64::consts::TAU.sqrt(),
+                )
+            })
             .collect()
     });
     let at = z / STEP;
@@ -494,7 +499,8 @@ mod tests {
         let c = LensletConfig { grid: [1, 1], throughput_spread: 0.0, ..Default::default() };
         let lenslets = c.lenslets([512, 512], 3);
         let flat = Light { continuum: 1000.0, ..Light::default() };
-        let (image, spectra) = frame(&c, &psf, &Change::default(), &lenslets, &[flat.clone()], [512, 512]);
+        let (image, spectra) =
+            frame(&c, &psf, &Change::default(), &lenslets, std::slice::from_ref(&flat), [512, 512]);
         let sum = |v: &[f32]| v.iter().map(|x| f64::from(*x)).sum::<f64>();
         assert!((sum(&image) - 100.0).abs() < 0.01 && (sum(&spectra) - 100.0).abs() < 0.01);
         let f = seen(&c, 0.0, &lenslets, &[flat], 512, &|_, _| 0.9);
@@ -507,7 +513,8 @@ mod tests {
         let iris = crate::config::Instrument::iris().expect("iris.yaml");
         let c = LensletConfig { tilt: 0.002, ..Default::default() }.laid_out(&iris.lenslet.formats["narrow"]);
         let lenslets = c.lenslets([4096, 4096], 3);
-        let lights = vec![Light { continuum: 1000.0, lines: vec![[2.15, 50.0]], ..Light::default() }; lenslets.len()];
+        let lights =
+            vec![Light { continuum: 1000.0, lines: vec![[2.15, 50.0]], ..Light::default() }; lenslets.len()];
         let start = std::time::Instant::now();
         frame(&c, &Psf::default(), &Change::default(), &lenslets, &lights, [4096, 4096]);
         println!("{} spectra in {:?}", lenslets.len(), start.elapsed());

@@ -283,7 +283,8 @@ mod tests {
         let c = LensletConfig { grid: [2, 1], throughput_spread: 0.0, ..Default::default() };
         let lenslets = c.lenslets([512, 512], 1);
         let line = Light { lines: vec![[2.15, 100.0]], ..Light::default() };
-        let (image, spectra) = frame(&c, &lenslets, &[line.clone(), Light::default()], [512, 512], &Change::default());
+        let (image, spectra) =
+            frame(&c, &lenslets, &[line.clone(), Light::default()], [512, 512], &Change::default());
         let total = |v: &[f32]| v.iter().map(|x| f64::from(*x)).sum::<f64>();
         assert!((total(&image) - 100.0).abs() < 1e-3, "{}", total(&image));
         let x: f64 =

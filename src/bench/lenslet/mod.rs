@@ -152,8 +152,11 @@ impl Bench {
             let s = extract(&rate)?;
             let (mut lit, mut dark, mut total, mut truth, mut line) = (0.0, 0.0, 0.0, 0.0, f64::MAX);
             for (i, l) in self.scene.lenslets.iter().enumerate() {
-                let own: Vec<f64> =
-                    s.flux[i * s.nx..(i + 1) * s.nx].iter().filter(|f| f.is_finite()).map(|f| f64::from(*f)).collect();
+                let own: Vec<f64> = s.flux[i * s.nx..(i + 1) * s.nx]
+                    .iter()
+                    .filter(|f| f.is_finite())
+                    .map(|f| f64::from(*f))
+                    .collect();
                 let peak = own.iter().fold(0f64, |m, f| m.max(f.abs()));
                 total += own.iter().map(|f| f.abs()).sum::<f64>();
                 if l.ix == column {
@@ -178,9 +181,7 @@ impl Bench {
 
     /// The calibration from noisy frames, and a sky whose PSF is not the lamps'.
     fn calibration(&self) -> Result<Section> {
-        let clock = Instant::now();
         let cal = self.scene.measured()?;
-        let seconds = clock.elapsed().as_secs_f64();
         let Some(psf) = &cal.psf else {
             return Err(Error::Unsolvable("the calibration has no two-dimensional PSF".into()));
         };
@@ -193,7 +194,8 @@ impl Bench {
             let x = f64::midpoint(lens.xmin as f64, lens.xmax as f64);
             let (a, b) = (psf.psflet(&cal, l, x), self.psf.psflet(&self.cal, l, x));
             let top = b.iter().fold(0f64, |m, v| m.max(*v));
-            shape += (a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64).sqrt() / top;
+            shape +=
+                (a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64).sqrt() / top;
             count += 1.0;
         }
         let sky = Change { width: 1.02, shift: [0.1, 0.1], asymmetry: 0.03 };
@@ -206,11 +208,7 @@ impl Bench {
             let target = limit.is_finite();
             let params = Extract { method: Extraction::Factored, flexure, ..Extract::default() };
             let figures = self.leaks(&change, target, limit, |rate| {
-                let s = extract(&mut CpuEngine::new(4 << 30), rate, &cal, &params)?;
-                if let Some(f) = &s.flexure {
-                    eprintln!("flexure {:?}", f);
-                }
-                Ok(s)
+                extract(&mut CpuEngine::new(4 << 30), rate, &cal, &params)
             })?;
             rows.push((vec![name.into()], figures));
         }
@@ -219,7 +217,7 @@ impl Bench {
             title: "A LEN-SPX from noisy frames",
             about: format!(
                 "White scans of every column (30 000 e- a detector column), 16 frames of one wavelength (200 000 e- a \
-                 spot), noise {} e-: {seconds:.1} s, {size:.2} MB, {} eigen-PSFlets; the PSFlets' rms error is {:.2} % \
+                 spot), noise {} e-: {size:.2} MB, {} eigen-PSFlets; the PSFlets' rms error is {:.2} % \
                  of their peak (shifts that the wavelengths take up among it). The sky's PSF is 2 % wider, shifted by \
                  0.1 px along both axes and has 3 % more of its light displaced.",
                 scene::NOISE,
@@ -258,7 +256,8 @@ impl Bench {
             relative.sort_by(f64::total_cmp);
             let at = |p: f64| relative[((relative.len() - 1) as f64 * p) as usize];
             let clean = seed == 0;
-            let bias = Figure::new(sum / all, if clean { 0.0 } else { variance.sqrt() / all }, [-0.002, 0.002]);
+            let bias =
+                Figure::new(sum / all, if clean { 0.0 } else { variance.sqrt() / all }, [-0.002, 0.002]);
             let figures = vec![
                 Figure::new(at(0.5), 0.0, if clean { most(1e-3) } else { FREE }),
                 Figure::new(at(0.95), 0.0, if clean { most(3e-3) } else { FREE }),
@@ -409,7 +408,9 @@ impl Bench {
             let x = (k * 37 + 5) % 64;
             let entry = &self.system.entries[e];
             let i = entry.spectrum as usize * written.nx + entry.segment as usize * 64 + x;
-            if !written.variance.get(i).is_some_and(|v| v.is_finite()) || local(&self.system, &own.weight, &own.diagonal, e, x).is_none() {
+            if !written.variance.get(i).is_some_and(|v| v.is_finite())
+                || local(&self.system, &own.weight, &own.diagonal, e, x).is_none()
+            {
                 continue;
             }
             let truth = column(&wide, &weight, &diagonal, e * 64 + x)[e * 64 + x];
@@ -417,7 +418,10 @@ impl Bench {
         }
         ratios.sort_by(f64::total_cmp);
         let middle = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
-        let far = ratios.iter().copied().fold(1.0, |w: f64, r| if (r - 1.0).abs() > (w - 1.0).abs() { r } else { w });
+        let far = ratios
+            .iter()
+            .copied()
+            .fold(1.0, |w: f64, r| if (r - 1.0).abs() > (w - 1.0).abs() { r } else { w });
         Ok((middle, far))
     }
 
@@ -505,14 +509,24 @@ fn time(options: &Options) -> Result<Section> {
         let simulated = clock.elapsed().as_secs_f64();
         let rate = scene.expose(&light, 3);
         let clock = Instant::now();
-        let banded = extract(&mut CpuEngine::new(4 << 30), &rate, &cal, &Extract { method: Extraction::Banded, ..Extract::default() })?;
+        let banded = extract(
+            &mut CpuEngine::new(4 << 30),
+            &rate,
+            &cal,
+            &Extract { method: Extraction::Banded, ..Extract::default() },
+        )?;
         let quick = clock.elapsed().as_secs_f64();
         drop(banded);
         let clock = Instant::now();
         let system = factor::system(&cal, &psf, &|_, _| 0.0)?;
         let load = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
-        let s = extract_with(&system, &rate, &cal, &Extract { method: Extraction::Factored, ..Extract::default() })?;
+        let s = extract_with(
+            &system,
+            &rate,
+            &cal,
+            &Extract { method: Extraction::Factored, ..Extract::default() },
+        )?;
         let solved = clock.elapsed().as_secs_f64();
         let limit = |t: f64| if options.full && size[0] == 4096 { most(t) } else { FREE };
         let figures = vec![

@@ -84,7 +84,8 @@ impl Scene {
                     mean as f32
                 } else {
                     let w = source.block(x as u32, y as u32, 0);
-                    (poisson(mean, [w[1], w[2]], &source, x as u32, y as u32, 0) + NOISE * normal(w[0])) as f32
+                    (poisson(mean, [w[1], w[2]], &source, x as u32, y as u32, 0) + NOISE * normal(w[0]))
+                        as f32
                 };
             }
         });
@@ -155,7 +156,8 @@ impl Scene {
         let psf = self.psf();
         let [gx, gy] = self.config.grid;
         let pick = |n: usize| -> Vec<usize> {
-            let mut all: Vec<usize> = (0..6).map(|k| ((n - 1) as f64 * f64::from(k) / 5.0).round() as usize).collect();
+            let mut all: Vec<usize> =
+                (0..6).map(|k| ((n - 1) as f64 * f64::from(k) / 5.0).round() as usize).collect();
             all.dedup();
             all
         };
@@ -253,10 +255,13 @@ pub(super) fn lines(scene: &Scene, waves: &[f64], flux: f64, lit: impl Fn(&Lensl
 pub(super) fn field(scene: &Scene, level: f64, flux: f64) -> Vec<Light> {
     let c = &scene.config;
     let density = level * c.span / (c.wave[1] - c.wave[0]);
-    let at = |l: &Lenslet, k: usize| c.wave[0] + (c.wave[1] - c.wave[0]) * (0.1 + 0.2 * k as f64 + 0.002 * (l.ix + l.iy) as f64);
+    let at = |l: &Lenslet, k: usize| {
+        c.wave[0] + (c.wave[1] - c.wave[0]) * (0.1 + 0.2 * k as f64 + 0.002 * (l.ix + l.iy) as f64)
+    };
     let one = |l: &Lenslet| {
         let own = 1.0 + 0.5 * ((3 * l.ix + 5 * l.iy) as f64).sin();
-        let lines = (0..5).map(|k| [at(l, k), flux * (1.0 + ((7 * l.ix + 3 * l.iy + k) as f64).cos())]).collect();
+        let lines =
+            (0..5).map(|k| [at(l, k), flux * (1.0 + ((7 * l.ix + 3 * l.iy + k) as f64).cos())]).collect();
         Light { continuum: density * own, slope: 0.2 * density * own, lines }
     };
     scene.lenslets.iter().map(one).collect()

@@ -184,7 +184,7 @@ pub fn normal<T: Lanes>(s: &System<T>, weight: &[T], f: &[T], wide: &mut [T], ou
             block.fill(T::ZERO);
             let weight = &weight[seg * s.ny * SEG..][..s.ny * SEG];
             let finish = |y: usize, row: &mut [T]| {
-                row.iter_mut().zip(&weight[y * SEG..]).for_each(|(v, w)| *v = *v * *w);
+                row.iter_mut().zip(&weight[y * SEG..]).for_each(|(v, w)| *v *= *w);
             };
             sweep(s, Some(f), seg, block, finish, Some(wide));
         },

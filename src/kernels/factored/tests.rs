@@ -25,7 +25,14 @@ fn system(nx: usize, n: usize, pitch: f64) -> System<f64> {
             let row = |x: usize| 3.3 + pitch * l as f64 + 0.01 * x as f64;
             let anchor = row(s * SEG).floor() as i32 - 4;
             let live = [0, (last - s * SEG).min(SEG) as u8];
-            entries.push(Entry { spectrum: l as u32, segment: s as u32, anchor, left: NONE, right: NONE, live });
+            entries.push(Entry {
+                spectrum: l as u32,
+                segment: s as u32,
+                anchor,
+                left: NONE,
+                right: NONE,
+                live,
+            });
             for dy in 0..ky {
                 for r in 0..rank {
                     for x in 0..SEG {
@@ -40,8 +47,9 @@ fn system(nx: usize, n: usize, pitch: f64) -> System<f64> {
         starts.push(entries.len());
     }
     for e in 0..entries.len() {
-        let next = (0..entries.len())
-            .find(|k| entries[*k].spectrum == entries[e].spectrum && entries[*k].segment == entries[e].segment + 1);
+        let next = (0..entries.len()).find(|k| {
+            entries[*k].spectrum == entries[e].spectrum && entries[*k].segment == entries[e].segment + 1
+        });
         if let Some(k) = next {
             entries[e].right = k as u32;
             entries[k].left = e as u32;

@@ -7,7 +7,9 @@ use super::flexure::{self, Flexure};
 use crate::config::Extract;
 use crate::datamodel::{Rate, dq};
 use crate::error::Result;
-use crate::kernels::factored::{Fit, HALF_COLUMNS, HALF_SPECTRA, NONE, Options, REACH, SEG, System, fit, local};
+use crate::kernels::factored::{
+    Fit, HALF_COLUMNS, HALF_SPECTRA, NONE, Options, REACH, SEG, System, fit, local,
+};
 use crate::pipeline::lenspx::noise::Noise;
 use crate::pipeline::lenspx::{LensCal, factor, psf::PsfModel};
 

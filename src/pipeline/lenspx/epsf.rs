@@ -165,7 +165,11 @@ impl Frame<'_> {
         self.spots.par_iter_mut().for_each(|spot| {
             let c = at_spot(theta, spot);
             let h = 0.05;
-            let moved = |dx: f64, dy: f64| Spot { x: spot.x + dx, y: spot.y + dy + slope(cal, spot) * dx, ..spot.clone() };
+            let moved = |dx: f64, dy: f64| Spot {
+                x: spot.x + dx,
+                y: spot.y + dy + slope(cal, spot) * dx,
+                ..spot.clone()
+            };
             let sample = |s: &Spot| {
                 let mut out = std::collections::BTreeMap::new();
                 pixels_of(cal, rate, s, |i, a, b| {
@@ -174,7 +178,8 @@ impl Frame<'_> {
                 out
             };
             let own = sample(spot);
-            let [xp, xm, yp, ym] = [(h, 0.0), (-h, 0.0), (0.0, h), (0.0, -h)].map(|(x, y)| sample(&moved(x, y)));
+            let [xp, xm, yp, ym] =
+                [(h, 0.0), (-h, 0.0), (0.0, h), (0.0, -h)].map(|(x, y)| sample(&moved(x, y)));
             let mut normal = Normal::new(if places { 3 } else { 1 });
             for (i, p) in &own {
                 let get = |m: &std::collections::BTreeMap<usize, f64>| m.get(i).copied().unwrap_or(0.0);
@@ -183,7 +188,11 @@ impl Frame<'_> {
                     spot.flux * (get(&xp) - get(&xm)) / (2.0 * h),
                     spot.flux * (get(&yp) - get(&ym)) / (2.0 * h),
                 ];
-                normal.add(&row[..if places { 3 } else { 1 }], f64::from(rate.data[*i]) - model[*i], weight[*i]);
+                normal.add(
+                    &row[..if places { 3 } else { 1 }],
+                    f64::from(rate.data[*i]) - model[*i],
+                    weight[*i],
+                );
             }
             if let Some(step) = normal.solution() {
                 spot.flux += step[0];
@@ -373,7 +382,12 @@ fn fit(cal: &LensCal, frames: &[Frame<'_>], theta: &mut [Vec<f64>]) {
     };
     let mut r = gather(&|f| {
         let model = f.image(cal, theta);
-        model.iter().zip(&f.weight).enumerate().map(|(i, (m, w))| w * (f64::from(f.rate.data[i]) - m)).collect()
+        model
+            .iter()
+            .zip(&f.weight)
+            .enumerate()
+            .map(|(i, (m, w))| w * (f64::from(f.rate.data[i]) - m))
+            .collect()
     });
     // The diagonal's scale: Σ w flux² over the spots' pixels.
     let ones = gather(&|f| f.weight.iter().map(|w| w * 1e-3).collect());
@@ -457,7 +471,10 @@ fn one_trace(cal: &LensCal, psf: &PsfModel, l: usize, rate: &Rate, noise: &Noise
                 (first..)
                     .zip(w)
                     .filter(|(n, _)| (0..NODES as i64).contains(n))
-                    .map(|(n, w)| w * (profiles[k][n as usize] * (1.0 - t) + profiles[(k + 1).min(psf.knots - 1)][n as usize] * t))
+                    .map(|(n, w)| {
+                        w * (profiles[k][n as usize] * (1.0 - t)
+                            + profiles[(k + 1).min(psf.knots - 1)][n as usize] * t)
+                    })
                     .sum()
             };
             let rows = (y0 - 5.0).ceil().max(0.0) as usize..((y0 + 5.0).floor() as usize + 1).min(rate.ny);

@@ -18,7 +18,7 @@ use crate::kernels::factored::{Entry, NONE, REACH, SEG, System, TAPS};
 /// Widths of the grid are this far apart at most, columns.
 const WIDTH_STEP: f64 = 0.02;
 /// What the taps leave out of the kernels, relative.
-const TRUNCATED: f64 = 1e-3;
+const TRUNCATED: f64 = 2e-4;
 /// Regularisation of the kernels, relative to the diagonal.
 const DAMPING: f64 = 1e-6;
 /// Most rows of a profile.
@@ -74,11 +74,14 @@ fn kernels(sigma: f64) -> impl Fn(&[f64]) -> Vec<f64> {
 
 impl Tables {
     fn new(psf: &PsfModel) -> Tables {
-        let (low, high) =
-            psf.lsf.iter().fold((f64::MAX, f64::MIN), |r, s| (r.0.min(f64::from(*s)), r.1.max(f64::from(*s))));
+        let (low, high) = psf
+            .lsf
+            .iter()
+            .fold((f64::MAX, f64::MIN), |r, s| (r.0.min(f64::from(*s)), r.1.max(f64::from(*s))));
         let n = ((high - low) / WIDTH_STEP).ceil() as usize + 1;
-        let widths: Vec<f64> =
-            (0..n).map(|i| if n > 1 { low + (high - low) * i as f64 / (n - 1) as f64 } else { low }).collect();
+        let widths: Vec<f64> = (0..n)
+            .map(|i| if n > 1 { low + (high - low) * i as f64 / (n - 1) as f64 } else { low })
+            .collect();
         let nb = psf.basis.len();
         let whole: Vec<Vec<Vec<f64>>> = widths
             .par_iter()
@@ -155,7 +158,11 @@ impl Tables {
 
 /// B for frames of the calibration's size. `moved` is added to the row of a lenslet's
 /// trace (its number and column).
-pub fn system(cal: &LensCal, psf: &PsfModel, moved: &(dyn Fn(usize, f64) -> f64 + Sync)) -> Result<System<f32>> {
+pub fn system(
+    cal: &LensCal,
+    psf: &PsfModel,
+    moved: &(dyn Fn(usize, f64) -> f64 + Sync),
+) -> Result<System<f32>> {
     system_of(cal, psf, moved, &|_| true)
 }
 
@@ -209,7 +216,9 @@ pub fn system_of(
     if ky as usize > MAX_ROWS {
         return Err(Error::reference(
             "lenspx",
-            format!("a trace runs over {ky} rows in {SEG} columns, {MAX_ROWS} are modelled: its traces are wrong"),
+            format!(
+                "a trace runs over {ky} rows in {SEG} columns, {MAX_ROWS} are modelled: its traces are wrong"
+            ),
         ));
     }
     let ky = ky.max(1) as usize;
@@ -226,7 +235,14 @@ pub fn system_of(
                 entries[left as usize].right = e;
             }
             now[*l as usize] = e;
-            entries.push(Entry { spectrum: *l, segment: s as u32, anchor: *anchor, left, right: NONE, live: live(*l as usize, s) });
+            entries.push(Entry {
+                spectrum: *l,
+                segment: s as u32,
+                anchor: *anchor,
+                left,
+                right: NONE,
+                live: live(*l as usize, s),
+            });
         }
         before = now;
         starts.push(entries.len());

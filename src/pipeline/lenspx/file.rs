@@ -230,7 +230,9 @@ fn read_psf(fits: &Fits, n: usize, fail: &dyn Fn(String) -> Error) -> Result<Opt
     let coefs = fits.require(&["PSFCOEF"])?;
     let knots = match coefs.shape[..] {
         [rows, knots, own] if rows == n && own == nb && (2..=1024).contains(&knots) => knots,
-        _ => return Err(fail(format!("PSFCOEF has shape {:?}, not (NLENS = {n}, knots, {nb})", coefs.shape))),
+        _ => {
+            return Err(fail(format!("PSFCOEF has shape {:?}, not (NLENS = {n}, knots, {nb})", coefs.shape)));
+        }
     };
     let coefs = fits.f32(coefs)?;
     let lsf = fits.require(&["LSF"])?;

@@ -191,7 +191,8 @@ impl PsfModel {
         self.coefs
             .par_chunks(self.basis.len().max(1))
             .map(|c| {
-                let value = |x: usize| -> f64 { c.iter().zip(&sums).map(|(c, s)| f64::from(*c) * s[x]).sum() };
+                let value =
+                    |x: usize| -> f64 { c.iter().zip(&sums).map(|(c, s)| f64::from(*c) * s[x]).sum() };
                 let profile: Vec<f64> = (0..NODES).map(value).collect();
                 fwhm(&profile) / FINE as f64 / super::gaussian::FWHM
             })
@@ -306,7 +307,8 @@ pub fn eigen(matrix: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     (0..n).for_each(|i| v[i * n + i] = 1.0);
     let size: f64 = a.iter().map(|x| x * x).sum::<f64>().sqrt();
     for _ in 0..60 {
-        let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
+        let off: f64 =
+            (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * n + j].powi(2)).sum();
         if off.sqrt() <= 1e-14 * size {
             break;
         }
