@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use super::blend::{iso_date, now};
-use super::extract::Spectra;
+use super::extract::{Spectra, factored};
 use super::lenspx::LensCal;
 use super::provenance::Provenance;
 use super::wcs::is_wcs_keyword;
@@ -152,6 +152,17 @@ pub fn write_spectra(path: &Path, about: &About<'_>, spectra: &Spectra, cal: &Le
     // With the spectrum next above in the same detector column.
     w.image("COVAR", &variance, &shape, Pixels::F32(&spectra.covariance))?;
     w.image("CHI2", &Header::new(), &shape, Pixels::F32(&spectra.chi2))?;
+    if !spectra.correlation.is_empty() {
+        let mut h = Header::new();
+        h.set("CORSTEP", factored::DECIMATED, "columns from value to value");
+        for (k, (up, on)) in factored::LAGS.iter().enumerate() {
+            h.set(&format!("CORUP{}", k + 1), *up, "with the spectrum so many above");
+            h.set(&format!("CORON{}", k + 1), *on, "and so many columns on");
+        }
+        let all: Vec<f32> = spectra.correlation.concat();
+        let shape = [factored::LAGS.len(), n, all.len() / (n * factored::LAGS.len()).max(1)];
+        w.image("CORREL", &h, &shape, Pixels::F32(&all))?;
+    }
     let mut wavelength = vec![f64::NAN; n * nx];
     for (l, row) in cal.lenslets.iter().zip(wavelength.chunks_exact_mut(nx)) {
         (l.xmin..=l.xmax).for_each(|x| row[x] = l.wavelength(x as f64));

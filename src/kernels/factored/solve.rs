@@ -266,10 +266,14 @@ pub fn fit<T: Lanes>(s: &System<T>, data: &[T], variance: &[T], options: &Option
         if last {
             break;
         }
-        let rejected = if options.threshold > 0.0 { reject(s, data, options, &mut out) } else { 0 };
-        out.rejected += rejected;
-        last = round + 2 == ROUNDS || (round > 0 && rejected == 0);
+        let changed = if options.threshold > 0.0 {
+            readmit(data, variance, options, &mut out) + reject(s, data, options, &mut out)
+        } else {
+            0
+        };
+        last = round + 2 == ROUNDS || (round > 0 && changed == 0);
     }
+    out.rejected = out.weight.par_iter().filter(|w| **w < T::ZERO).count() as u64;
     let sums: Vec<(f64, u64)> = out
         .weight
         .par_chunks(SEG * s.ny)
@@ -314,8 +318,33 @@ fn covered<T: Real>(s: &System<T>) -> Vec<bool> {
     out
 }
 
+/// Takes back pixels that agree with a fit without them: a strong hit bends the first
+/// fits around it. How many.
+fn readmit<T: Real>(data: &[T], variance: &[T], options: &Options, fit: &mut Fit<T>) -> u64 {
+    let (factor, error) = (options.factor, options.model_error);
+    fit.weight
+        .par_iter_mut()
+        .zip(&fit.model)
+        .zip(data)
+        .zip(variance)
+        .map(|(((w, m), d), v)| {
+            if *w >= T::ZERO {
+                return 0;
+            }
+            let (d, m) = (d.to_f64(), m.to_f64());
+            let expected = v.to_f64() + factor * m.max(0.0) + (error * m).powi(2);
+            let back = (d - m).powi(2) < options.threshold.powi(2) * expected;
+            if back {
+                // The next round gives it a weight.
+                *w = T::ZERO;
+            }
+            u64::from(back)
+        })
+        .sum()
+}
+
 /// Rejects pixels further than the threshold from the model; of several within two
-/// pixels of one another the worst.
+/// pixels of one another the worst. How many.
 fn reject<T: Real>(s: &System<T>, data: &[T], options: &Options, fit: &mut Fit<T>) -> u64 {
     let size = s.ny * SEG;
     let far: Vec<Vec<(usize, f64)>> = (0..s.segments())

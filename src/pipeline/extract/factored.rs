@@ -14,7 +14,7 @@ use crate::pipeline::lenspx::noise::Noise;
 use crate::pipeline::lenspx::{LensCal, factor, psf::PsfModel};
 
 /// Columns from one exact variance to the next.
-const DECIMATED: usize = 16;
+pub const DECIMATED: usize = 16;
 /// The covariances that are kept: (spectra above, columns on).
 pub const LAGS: [(usize, i32); 11] =
     [(0, 1), (0, 2), (0, 3), (1, -3), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)];
