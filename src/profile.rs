@@ -134,7 +134,7 @@ impl Drop for Span {
         if let Ok(mut trace) = TRACE.lock()
             && let Some(trace) = trace.as_mut()
         {
-            trace.event(self, whole);
+            trace.event(self, whole, within);
         }
     }
 }
@@ -146,11 +146,11 @@ struct Trace {
 }
 
 impl Trace {
-    fn event(&mut self, span: &Span, nanoseconds: u64) {
+    fn event(&mut self, span: &Span, nanoseconds: u64, within: u64) {
         let start = span.start.saturating_duration_since(*START).as_nanos() as f64 * 1e-3;
         let event = serde_json::json!({
             "name": span.name, "cat": span.kind.word(), "ph": "X", "pid": 1, "tid": thread(),
-            "ts": start, "dur": nanoseconds as f64 * 1e-3, "args": { "bytes": span.bytes },
+            "ts": start, "dur": nanoseconds as f64 * 1e-3, "args": { "bytes": span.bytes, "own": nanoseconds.saturating_sub(within) as f64 * 1e-3 },
         });
         if let Err(e) = writeln!(self.to, "{event},") {
             self.error.get_or_insert(e);
@@ -200,22 +200,22 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("trace.json");
         trace(&path).expect("trace");
+        // Other tests count, too: what is counted can only be more.
         let before = totals();
         {
             let _outer = span(Kind::Sync, "outer");
             let _inner = span(Kind::Upload, "in \"quotes\"").bytes(7);
             std::thread::sleep(Duration::from_millis(20));
         }
-        let after = totals();
+        let (before, after) = (before[Kind::Upload as usize], totals()[Kind::Upload as usize]);
         end_trace(&path).expect("end");
-        let took = |k: Kind| after[k as usize].seconds - before[k as usize].seconds;
-        assert!(took(Kind::Upload) >= 0.02, "{after:?}");
-        assert!(took(Kind::Sync) < took(Kind::Upload), "{after:?}");
-        assert!(after[Kind::Upload as usize].bytes >= before[Kind::Upload as usize].bytes + 7);
+        assert!(after.seconds >= before.seconds + 0.02 && after.bytes >= before.bytes + 7, "{after:?}");
         let text = std::fs::read_to_string(&path).expect("read");
         let events: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let named = |n: &str| events.as_array().into_iter().flatten().find(|e| e["name"] == n).cloned();
         let (outer, inner) = (named("outer").expect("outer"), named("in \"quotes\"").expect("inner"));
+        let own = |e: &serde_json::Value| e["args"]["own"].as_f64().expect("own");
+        assert!(own(&inner) >= 2e4 && own(&outer) < own(&inner), "{outer} {inner}");
         assert!(
             inner["ts"].as_f64() >= outer["ts"].as_f64() && inner["dur"].as_f64() <= outer["dur"].as_f64()
         );

@@ -153,8 +153,9 @@ fn lit_reference_pixels_are_told() {
     );
     let wrong: Vec<u32> = (0..N * N)
         .map(|p| {
-            let frame = |i: usize| (8..12).contains(&i) || (N - 12..N - 8).contains(&i);
-            if frame(p / N) || frame(p % N) { dq::REFERENCE_PIXEL } else { 0 }
+            // Eight lit pixels beside the four that are none.
+            let border = |i: usize| !(12..N - 12).contains(&i);
+            if border(p / N) || border(p % N) { dq::REFERENCE_PIXEL } else { 0 }
         })
         .collect();
     let path = dir.path().join("wrong.fits");

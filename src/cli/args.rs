@@ -236,6 +236,10 @@ pub(super) enum BenchVerb {
     Accuracy(Accuracy),
     /// Lenslet extraction on simulated frames of known truth, as a markdown report with targets (exit code 1 where one is missed)
     Lenslet(LensletBench),
+    /// How fast this machine is, beside its own limits: kernels, and whole exposures file to file
+    Speed(Speed),
+    /// Two results of `bench speed --json` side by side
+    Compare(Compare),
 }
 
 #[derive(Debug, Args)]
@@ -246,7 +250,7 @@ pub(super) struct LensletBench {
     /// Time the IRIS format, too: 4096 × 4096 pixels, 2048 spectra
     #[arg(long)]
     pub(super) full: bool,
-    /// Only sections with this in their name: leak, flux, errors, precision, time
+    /// Only sections with this in their name: leak, calibration, flux, errors, precision, time
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(super) only: Vec<String>,
     /// Write the report to this file, too
@@ -257,6 +261,43 @@ pub(super) struct LensletBench {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) talk: Talk,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Speed {
+    /// Only these parts: kernels, stage1, four (detectors), night [default: kernels,stage1]
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub(super) only: Vec<String>,
+    /// Pixels along an edge of whole frames
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub(super) size: usize,
+    /// Reads of a ramp
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10, 20])]
+    pub(super) reads: Vec<usize>,
+    /// Runs of each, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(super) runs: usize,
+    /// Folder for files, on the disk to be measured; emptied of them afterwards [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
+    /// Write the result as JSON to this file, too
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) engine: Engine,
+    #[command(flatten)]
+    pub(super) talk: Talk,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Compare {
+    /// Result of an earlier `bench speed`
+    pub(super) before: PathBuf,
+    /// Result of a later one
+    pub(super) after: PathBuf,
 }
 
 #[derive(Debug, Args)]
