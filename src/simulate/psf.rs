@@ -11,7 +11,7 @@
 //!
 //! whose terms integrate over pixels in closed form, so that a spectrum's image is a sum
 //! of products of columns and rows: exact, without stamps. The slope of the trace is a
-//! shear and joins ρ. Only the change of the PSF within [`BLOCK`] columns is left out.
+//! shear and joins ρ. Only the change of the PSF within 32 columns is left out.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
