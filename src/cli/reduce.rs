@@ -84,7 +84,7 @@ pub(super) fn planned(
 
 /// Runs a plan and prints what became of it.
 pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit> {
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), profile::totals());
     if let Some(path) = &common.trace {
         profile::trace(path)?;
     }
@@ -92,7 +92,8 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;
     }
-    let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64());
+    let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64())
+        .with_times(&profile::since(&before));
     if common.json {
         print::json(&summary.json())?;
     } else {
