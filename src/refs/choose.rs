@@ -47,7 +47,7 @@ pub struct Choice {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Key {
+pub(super) enum Key {
     Detector,
     Instmode,
     Filter,
@@ -60,7 +60,7 @@ enum Key {
 
 /// How strictly a key is compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Rule {
+pub(super) enum Rule {
     /// Reference and exposure say the same.
     Same(Key),
     /// They do not contradict each other: what one leaves out, fits.
@@ -74,7 +74,7 @@ use Rule::{Agree, Same, Within};
 
 /// What must match, by type. The imager's sky does not turn on GRATING and SCALE,
 /// which only a spectrograph's header has to state.
-fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
+pub(super) fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
     match reftype {
         "flat" => &[Same(Detector), Same(Filter), Agree(Pupil), Within(Subarray)],
         "sky" if instmode == "IMG" => {
@@ -131,7 +131,7 @@ impl Rule {
         }
     }
 
-    fn holds(self, exposure: &Meta, reference: &Meta) -> bool {
+    pub(super) fn holds(self, exposure: &Meta, reference: &Meta) -> bool {
         let key = self.key();
         let (mut e, r) = (key.value(exposure), key.value(reference));
         if key == Subarray && e.is_empty() {
@@ -144,7 +144,19 @@ impl Rule {
         }
     }
 
+    /// What the reference says where it breaks the rule, and what it should.
+    pub(super) fn broken(self, exposure: &Meta, reference: &Meta) -> String {
+        let says = self.key().value(reference);
+        let says = if says.is_empty() { "nothing".to_owned() } else { says };
+        format!("{} is {says}, not {}", self.key().keyword(), self.wanted(exposure))
+    }
+
     fn wish(self, exposure: &Meta) -> String {
+        format!("{} = {}", self.key().keyword(), self.wanted(exposure))
+    }
+
+    /// The value that a reference must have, in words.
+    fn wanted(self, exposure: &Meta) -> String {
         let value = self.key().value(exposure);
         let value = match (value.is_empty(), self.key()) {
             (true, Subarray) => "FULL",
@@ -152,12 +164,12 @@ impl Rule {
             _ => value.as_str(),
         };
         let or = if matches!(self, Within(_)) && value != "FULL" { " or FULL" } else { "" };
-        format!("{} = {value}{or}", self.key().keyword())
+        format!("{value}{or}")
     }
 }
 
 /// The canonical name of a known type; another one in lower case.
-fn canonical(reftype: &str) -> String {
+pub(super) fn canonical(reftype: &str) -> String {
     canonical_reftype(reftype).map_or_else(|| reftype.trim().to_ascii_lowercase(), str::to_owned)
 }
 
@@ -208,7 +220,7 @@ pub fn why_none(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Str
     format!("{count} {plural}, none with {}", wishes.join(" and "))
 }
 
-fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
+pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
     if candidate.origin == BY_HAND {
         return Agree(Detector).holds(exposure, &candidate.meta);
     }
@@ -219,17 +231,17 @@ fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
 }
 
 /// What decides among candidates that fit; smaller is better.
-struct Rank {
-    origin: u8,
-    other_mode: bool,
+pub(super) struct Rank {
+    pub(super) origin: u8,
+    pub(super) other_mode: bool,
     /// A part is taken out of a larger one.
-    larger: bool,
-    exptime: f64,
-    days: f64,
+    pub(super) larger: bool,
+    pub(super) exptime: f64,
+    pub(super) days: f64,
 }
 
 impl Rank {
-    fn of(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Rank {
+    pub(super) fn of(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Rank {
         let origin = match candidate.origin.as_str() {
             BY_HAND => 0,
             THIS_NIGHT => 1,

@@ -23,6 +23,7 @@
 
 mod checksum;
 mod choose;
+pub mod crds;
 mod dark_ramp;
 mod image;
 mod ipc;
@@ -31,6 +32,7 @@ mod open;
 mod plane;
 mod reftype;
 mod sirs;
+mod why;
 
 use std::path::PathBuf;
 
@@ -48,6 +50,7 @@ pub use open::Frame;
 pub use plane::{MaskFile, PlaneFile};
 pub use reftype::canonical_reftype;
 pub use sirs::SirsKernels;
+pub use why::{Verdict, explain};
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
