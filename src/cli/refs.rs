@@ -10,8 +10,8 @@ use super::families::Families;
 use super::{options, print};
 use crate::error::{Error, Result};
 use crate::night::{self, Exposure, References};
-use crate::refs::crds::{Crds, Facts, FromCrds, facts_of_json};
-use crate::refs::{REFTYPES, canonical_reftype, choose, explain, why_none};
+use crate::refs::crds::{Crds, Facts, facts_of_json};
+use crate::refs::{REFTYPES, canonical_reftype, explain, find};
 use crate::report::Table;
 
 /// Runs `refs`.
@@ -100,18 +100,9 @@ impl Asked {
     /// What `run` would take.
     fn taken(&self, reftype: &'static str) -> Option<Taken> {
         let meta = &self.exposure.as_ref()?.meta;
-        let candidates = &self.references.candidates;
-        let taken = |file, why| Some(Taken { reftype: reftype.to_owned(), file, why });
-        if let Some(choice) = choose(reftype, meta, candidates) {
-            return taken(Some(choice.path), choice.reason);
-        }
-        let none = why_none(reftype, meta, candidates);
-        match self.crds().map(|crds| crds.reference(reftype, &self.facts)) {
-            None => taken(None, none),
-            Some(FromCrds::File(path, why)) => taken(Some(path), why),
-            Some(FromCrds::NotApplicable(why)) => taken(None, why),
-            Some(FromCrds::Nothing(why)) => taken(None, format!("{none}; {why}")),
-        }
+        let crds = self.crds().map(|crds| (crds, &self.facts));
+        let found = find(reftype, meta, &self.references.candidates, crds);
+        Some(Taken { reftype: reftype.to_owned(), file: found.path, why: found.reason })
     }
 }
 

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use crate::config::{Overrides, Recipe, RefpixAlgorithm, Step, Takes};
 use crate::datamodel::Meta;
-use crate::refs::crds::{Crds, Facts, FromCrds};
-use crate::refs::{Candidate, choose, why_none};
+use crate::refs::crds::{Crds, Facts};
+use crate::refs::{Candidate, Found, choose, find};
 
 /// A reference that was looked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,19 +120,11 @@ pub fn assign(
             wanted.push(reftype);
         }
     }
-    let local = |reftype: &'static str, from: &[Candidate]| match choose(reftype, meta, from) {
-        Some(choice) => Picked { reftype, path: Some(choice.path), reason: choice.reason, crds: false },
-        None => Picked { reftype, path: None, reason: why_none(reftype, meta, from), crds: false },
+    let look = |reftype: &'static str, from: &[Candidate], crds| {
+        let Found { path, reason, crds } = find(reftype, meta, from, crds);
+        Picked { reftype, path, reason, crds }
     };
-    let pick = |reftype: &'static str, from: &[Candidate]| {
-        let found = local(reftype, from);
-        match crds.filter(|_| found.path.is_none()).map(|(crds, facts)| crds.reference(reftype, facts)) {
-            None => found,
-            Some(FromCrds::File(path, reason)) => Picked { reftype, path: Some(path), reason, crds: true },
-            Some(FromCrds::NotApplicable(reason)) => Picked { reftype, path: None, reason, crds: true },
-            Some(FromCrds::Nothing(why)) => Picked { reason: format!("{}; {why}", found.reason), ..found },
-        }
-    };
+    let pick = |reftype: &'static str, from: &[Candidate]| look(reftype, from, crds);
     let dark = wanted.contains(&"dark").then(|| pick("dark", candidates));
     let has_dark = dark.as_ref().map(|d| d.path.is_some());
     let skies = usable_skies(candidates, meta, has_dark, dark_kept);
@@ -143,7 +135,7 @@ pub fn assign(
         let mut found = match (&dark, reftype) {
             (Some(dark), "dark") => dark.clone(),
             // CRDS cannot tell a sky that kept its dark.
-            (_, "sky") if has_dark == Some(false) => local(reftype, &skies),
+            (_, "sky") if has_dark == Some(false) => look(reftype, &skies, None),
             (_, "sky") => pick(reftype, &skies),
             _ => pick(reftype, candidates),
         };

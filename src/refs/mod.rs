@@ -25,6 +25,7 @@ mod checksum;
 mod choose;
 pub mod crds;
 mod dark_ramp;
+mod find;
 mod image;
 mod ipc;
 mod nonlin;
@@ -43,6 +44,7 @@ pub use choose::{
     BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
 };
 pub use dark_ramp::{DarkRampFile, Sampling, is_ramp};
+pub use find::{Found, find};
 pub use image::{load_dark, load_flat, load_sky};
 pub use ipc::IpcFile;
 pub use nonlin::{NonlinFile, ZeroPoint};

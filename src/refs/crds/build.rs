@@ -5,11 +5,15 @@ use std::collections::HashMap;
 use super::condition::{alternatives, condition, number, quoted};
 use super::key::Key;
 use super::literal::{Dict, Literal, entry};
-use super::selector::{Choice, Entry, Match, Order, Rule, Selector, Weighed, allowed, padded_version};
+use super::selector::{Choice, Entry, Order, Rule, Selector, padded_version};
+use super::weigh::{Match, Weighed, allowed};
 
 /// Stands for "any subarray" in every mapping, unless it says otherwise itself.
 const SUBSTITUTIONS: [(&str, &str, &str); 2] =
     [("META.SUBARRAY.NAME", "GENERIC", "N/A"), ("SUBARRAY", "GENERIC", "N/A")];
+
+/// Regular expressions in a mapping, at most: each takes memory.
+const MAX_EXPRESSIONS: usize = 1000;
 
 /// The rules of one reference type.
 #[derive(Debug, Clone)]
@@ -30,12 +34,14 @@ pub(super) struct File {
 struct Builder<'a> {
     header: &'a Dict,
     files: Vec<File>,
+    /// Regular expressions so far.
+    expressions: usize,
 }
 
 /// Builds the rules of a mapping from its header and selector.
 pub(super) fn tree(header: &Dict, selector: &Literal) -> Result<Tree, String> {
     let levels = levels(header)?;
-    let mut builder = Builder { header, files: Vec::new() };
+    let mut builder = Builder { header, files: Vec::new(), expressions: 0 };
     let root = builder.selector(selector, &levels, &[])?;
     Ok(Tree { root, files: builder.files })
 }
@@ -125,7 +131,7 @@ impl Builder<'_> {
         Ok(Choice::File(value.clone(), self.files.len() - 1))
     }
 
-    fn matches(&self, parameters: &[String], rows: Vec<(&Literal, Choice)>) -> Result<Match, String> {
+    fn matches(&mut self, parameters: &[String], rows: Vec<(&Literal, Choice)>) -> Result<Match, String> {
         let substitutions: Vec<Vec<(Literal, Literal)>> =
             parameters.iter().map(|p| self.substitutions(p)).collect();
         let mut rows: Vec<(Vec<Literal>, bool, Choice)> = rows
@@ -158,12 +164,15 @@ impl Builder<'_> {
                 .filter_map(|(from, to)| Some((from.text()?.to_owned(), to.text()?.to_owned())))
                 .collect()
         };
-        let weighed = |(key, choice): (Vec<String>, Choice)| {
-            Ok::<_, String>(Weighed {
-                keys: key.iter().map(|k| Key::new(k)).collect::<Result<_, _>>()?,
-                choice,
-            })
-        };
+        let mut weighed = Vec::with_capacity(entries.len());
+        for (key, choice) in entries {
+            let keys: Vec<Key> = key.iter().map(|k| Key::new(k)).collect::<Result<_, _>>()?;
+            self.expressions += keys.iter().map(Key::expressions).sum::<usize>();
+            if self.expressions > MAX_EXPRESSIONS {
+                return Err(format!("the mapping has more than {MAX_EXPRESSIONS} regular expressions"));
+            }
+            weighed.push(Weighed { keys, choice });
+        }
         let yes = |text: String| matches!(text.to_uppercase().as_str(), "TRUE" | "1");
         Ok(Match {
             allowed,
@@ -171,7 +180,7 @@ impl Builder<'_> {
             merge: entry(self.header, "merge_overlaps")
                 .and_then(Literal::plain)
                 .is_none_or(|t| yes(t.strip_suffix(".0").map(str::to_owned).unwrap_or(t))),
-            entries: entries.into_iter().map(weighed).collect::<Result<_, _>>()?,
+            entries: weighed,
         })
     }
 
@@ -289,7 +298,7 @@ fn by_version(rows: Vec<(&Literal, Choice)>) -> Result<Vec<((f64, String), Entry
     for (key, choice) in rows {
         let text = key.plain().ok_or_else(|| unfit("SelectVersion", key))?;
         let by = if text.replace('=', "").trim() == "default" {
-            (f64::from_bits(0x43E0_0000_0000_0000), "=".to_owned())
+            (i64::MAX as f64, "=".to_owned())
         } else {
             let signs = text.bytes().take(2).take_while(|b| matches!(b, b'<' | b'=')).count();
             // '<' and '=' may be followed by '=' only.

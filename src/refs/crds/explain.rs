@@ -1,12 +1,13 @@
 //! Why each file of a mapping was chosen or not.
 
 use super::build::Tree;
-use super::cache::Crds;
 use super::condition::{number, quoted};
+use super::context::Crds;
 use super::dates::Date;
 use super::key::Meets;
 use super::mapping::{Rules, json};
-use super::selector::{Choice, Match, Order, Rule, Selector, Values, bracket, ordering_key, value_of};
+use super::selector::{Choice, Order, Rule, Selector, Values, bracket, ordering_key, value_of};
+use super::weigh::Match;
 use super::{Answer, Facts};
 
 /// A file that a mapping can give.

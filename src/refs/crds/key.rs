@@ -2,12 +2,15 @@
 
 use std::cmp::Ordering;
 
-use regex_lite::Regex;
+use regex_lite::{Regex, RegexBuilder};
 
 use super::condition::{alternatives, float, quoted};
 
 /// `NOT`s and relations within each other, at most.
 const MAX_DEPTH: usize = 16;
+
+/// Bytes of a compiled regular expression, at most.
+const MAX_EXPRESSION: usize = 32 << 10;
 
 /// How a value meets a key. The weight of a whole key is the number of its
 /// elements that match.
@@ -113,9 +116,19 @@ impl Key {
         Ok(Key::Two(text.to_owned(), junction, Box::new([next()?, next()?])))
     }
 
+    /// How many regular expressions are in it.
+    pub(super) fn expressions(&self) -> usize {
+        match self {
+            Key::Regular(..) => 1,
+            Key::Two(_, _, keys) => keys.iter().map(Key::expressions).sum(),
+            Key::Not(key) => key.expressions(),
+            _ => 0,
+        }
+    }
+
     /// Compares a conditioned value.
     pub(super) fn meets(&self, value: &str) -> Meets {
-        let own = match self {
+        let text = match self {
             Key::Anyway => return Meets::Anyway,
             Key::Not(key) => {
                 return match key.meets(value) {
@@ -124,25 +137,30 @@ impl Key {
                     Meets::Anyway => Meets::Anyway,
                 };
             }
-            Key::Same(text) => value == text,
-            Key::Names(parts) => parts.iter().any(|p| named(p, value)),
-            Key::Regular(text, regex) => value == text || regex.is_match(value),
-            Key::Relation(text, compare, bound) => value == text || compare.holds(value, *bound),
-            Key::Two(text, junction, keys) => {
-                let [a, b] = keys.as_ref();
-                let yes = |key: &Key| key.meets(value) == Meets::Yes;
-                value == text
-                    || match junction {
-                        Junction::And => yes(a) && yes(b),
-                        Junction::Or => yes(a) || yes(b),
-                    }
+            Key::Same(text) | Key::Regular(text, _) | Key::Relation(text, ..) | Key::Two(text, ..) => {
+                Some(text.as_str())
             }
+            Key::Names(_) => None,
         };
         match value {
-            _ if own => Meets::Yes,
+            own if text == Some(own) => Meets::Yes,
             "*" => Meets::Yes,
             "N/A" => Meets::Anyway,
+            other if self.fits(other) => Meets::Yes,
             _ => Meets::No,
+        }
+    }
+
+    /// Whether a plain value fits what more than a text the key is.
+    fn fits(&self, value: &str) -> bool {
+        let yes = |key: &Key| key.meets(value) == Meets::Yes;
+        match self {
+            Key::Names(parts) => parts.iter().any(|p| named(p, value)),
+            Key::Regular(_, regex) => regex.is_match(value),
+            Key::Relation(_, compare, bound) => compare.holds(value, *bound),
+            Key::Two(_, Junction::And, keys) => keys.iter().all(yes),
+            Key::Two(_, Junction::Or, keys) => keys.iter().any(yes),
+            Key::Same(_) | Key::Not(_) | Key::Anyway => false,
         }
     }
 }
@@ -166,7 +184,7 @@ fn start(text: &str) -> String {
 
 /// The engine answers in time linear in the value: no pattern can hang it.
 fn regular(pattern: &str) -> Result<Key, String> {
-    let regex = Regex::new(&format!("^(?:{pattern})"));
+    let regex = RegexBuilder::new(&format!("^(?:{pattern})")).size_limit(MAX_EXPRESSION).build();
     let regex = regex.map_err(|e| format!("the key '({})' is no regular expression: {e}", start(pattern)))?;
     Ok(Key::Regular(pattern.to_owned(), regex))
 }
@@ -264,6 +282,8 @@ mod tests {
             ("H|K", "HK", No),
             ("Y*", "YN2", Yes),
             ("*", "X", Yes),
+            ("*", "N/A", Anyway),
+            ("{N/A}", "N/A", Yes),
             ("K[1-3]|*Z", "K2", Yes),
             ("K[!1-3]|*Z", "K2", No),
             ("A?C|B", "ABC", Yes),
@@ -297,7 +317,7 @@ mod tests {
     fn what_is_no_key_is_a_sentence() {
         let deep = format!("{}J", "NOT ".repeat(200_000));
         let hashes = "#".repeat(1 << 20);
-        for key in ["between 9 4", "between 4", ">x", "((a)", "(?=a)", &deep, &hashes] {
+        for key in ["between 9 4", "between 4", ">x", "((a)", "(?=a)", "((a{999}){999})", &deep, &hashes] {
             let sentence = Key::new(key).expect_err("no key");
             assert!(sentence.len() < 400, "{sentence}");
         }

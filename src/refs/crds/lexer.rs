@@ -3,12 +3,12 @@
 use std::fmt;
 
 /// Bytes of a mapping, at most. The largest known has a few million.
-pub(super) const MAX_BYTES: usize = 16 << 20;
+pub(super) const MAX_BYTES: usize = 8 << 20;
 
 /// Bytes of a line, at most: mappings have one entry a line.
 const MAX_LINE: usize = 64 << 10;
 
-/// Where something stands, from 1.
+/// Where something stands, from 1; columns count bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct At {
     line: usize,
@@ -118,7 +118,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn at(&self) -> At {
-        At { line: self.line, column: self.text[self.start..self.next].chars().count() + 1 }
+        At { line: self.line, column: self.next - self.start + 1 }
     }
 
     /// Passes white space, comments and lines that go on (`\`).

@@ -10,6 +10,7 @@
 mod build;
 mod cache;
 mod condition;
+mod context;
 mod dates;
 mod explain;
 mod expression;
@@ -21,10 +22,11 @@ mod mapping;
 mod selector;
 #[cfg(test)]
 mod tests;
+mod weigh;
 
 use std::fmt;
 
-pub use cache::{Crds, Found, FromCrds};
+pub use context::{Crds, FromCrds, LookedUp};
 pub use explain::Explained;
 pub use facts::{Facts, facts, facts_of_json};
 

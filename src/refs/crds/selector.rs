@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use super::build::Tree;
-use super::condition::{alternatives, float, is_expression, listed, number, quoted};
+use super::condition::{float, listed, quoted};
 use super::dates::Date;
-use super::key::{Key, Meets};
 use super::literal::Literal;
+use super::weigh::Match;
 
 /// Conditioned values by parkey.
 pub(super) type Values = BTreeMap<String, String>;
@@ -55,25 +55,6 @@ pub(super) enum Choice {
     Then(Box<Selector>),
 }
 
-/// Keys of several elements, weighed.
-#[derive(Debug, Clone)]
-pub(super) struct Match {
-    /// By their conditioned keys.
-    pub(super) entries: Vec<Weighed>,
-    /// What each parameter may be; `None` where that is not checked.
-    pub(super) allowed: Vec<Option<Vec<String>>>,
-    /// What stands for what, by parameter.
-    pub(super) substitutions: Vec<Vec<(String, String)>>,
-    /// Whether entries of equal weight are merged.
-    pub(super) merge: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Weighed {
-    pub(super) keys: Vec<Key>,
-    pub(super) choice: Choice,
-}
-
 /// What was found: the answer, and the numbers of the files it is made of.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pick {
@@ -86,20 +67,20 @@ pub(super) struct Pick {
 pub(super) struct Nothing {
     pub(super) why: String,
     /// Whether a Match above may go on with its next best entries.
-    goes_on: bool,
+    pub(super) goes_on: bool,
 }
 
 impl Nothing {
-    fn here(why: impl Into<String>) -> Nothing {
+    pub(super) fn here(why: impl Into<String>) -> Nothing {
         Nothing { why: why.into(), goes_on: true }
     }
 
-    fn at_all(why: impl Into<String>) -> Nothing {
+    pub(super) fn at_all(why: impl Into<String>) -> Nothing {
         Nothing { why: why.into(), goes_on: false }
     }
 }
 
-type Found = Result<Pick, Nothing>;
+pub(super) type Found = Result<Pick, Nothing>;
 
 /// The value of a parameter; what a header does not say is UNDEFINED.
 pub(super) fn value_of<'a>(values: &'a Values, parameter: &str) -> &'a str {
@@ -252,7 +233,8 @@ pub(super) fn padded_version(text: &str) -> Result<String, String> {
     Ok(parts.map(|p| format!("{p:08}")).join("."))
 }
 
-fn ordered(order: Order, parameters: &[String], entries: &[&Entry], values: &Values) -> Found {
+/// The entry that a date or version chooses among sorted ones.
+pub(super) fn ordered(order: Order, parameters: &[String], entries: &[&Entry], values: &Values) -> Found {
     let wanted = ordering_key(order, parameters, values)?;
     let entry = match order {
         Order::ClosestTime => {
@@ -271,162 +253,6 @@ fn ordered(order: Order, parameters: &[String], entries: &[&Entry], values: &Val
     entry.choice.follow(values).map_err(last)
 }
 
-impl Match {
-    fn choose(&self, parameters: &[String], values: &Values) -> Found {
-        for (i, parameter) in parameters.iter().enumerate() {
-            self.check(i, parameter, value_of(values, parameter), 0)?;
-        }
-        for (_, group) in self.groups(parameters, values) {
-            let found = match group.as_slice() {
-                [one] => one.choice.follow(values),
-                _ if !self.merge => {
-                    return Err(Nothing::at_all("More than one match clause matched."));
-                }
-                several => together(several, values),
-            };
-            match found {
-                Err(nothing) if nothing.goes_on => {}
-                other => return other,
-            }
-        }
-        Err(Nothing::here("No match found."))
-    }
-
-    /// The entries that fit, the heaviest first, those of equal weight together.
-    pub(super) fn groups(&self, parameters: &[String], values: &Values) -> Vec<(usize, Vec<&Weighed>)> {
-        let values: Vec<&str> = parameters.iter().map(|p| value_of(values, p)).collect();
-        let mut groups: BTreeMap<usize, Vec<&Weighed>> = BTreeMap::new();
-        for entry in &self.entries {
-            if let Some(weight) = entry.weight(&values) {
-                groups.entry(weight).or_default().push(entry);
-            }
-        }
-        groups.into_iter().rev().collect()
-    }
-
-    /// Whether a header's value is one that the mapping knows at all.
-    fn check(&self, i: usize, parameter: &str, value: &str, depth: usize) -> Result<(), Nothing> {
-        let Some(allowed) = self.allowed.get(i).and_then(Option::as_ref).filter(|a| !a.is_empty()) else {
-            return Ok(());
-        };
-        let has = |text: &str| allowed.iter().any(|a| a == text);
-        if has(value) || has(&super::condition::condition(value)) || has("*") || has("ANY") || has("N/A") {
-            return Ok(());
-        }
-        if let Some(negated) = value.strip_prefix("NOT").filter(|_| depth < 8) {
-            return self.check(i, parameter, negated.trim(), depth + 1);
-        }
-        if is_expression(value) && !value.to_uppercase().starts_with("BETWEEN")
-            || matches!(value, "*" | "ANY" | "N/A")
-            || value.to_uppercase().starts_with("BETWEEN")
-        {
-            return Ok(());
-        }
-        if let [range] = allowed.as_slice()
-            && let Some((low, high)) = range.split_once(':')
-        {
-            let number = |text: &str| float(text).map_err(Nothing::at_all);
-            let (low, high, value_is) = (number(low)?, number(high)?, number(value)?);
-            if low <= value_is && value_is <= high {
-                return Ok(());
-            }
-            let (name, value, low, high) =
-                (quoted(parameter), quoted(value), number_text(low), number_text(high));
-            let why = format!(" parameter={name} value ={value} is not in range [{low} .. {high}]");
-            return Err(Nothing::at_all(why));
-        }
-        let substituted = self.substitutions.get(i).and_then(|s| s.iter().find(|(from, _)| from == value));
-        if let Some((_, to)) = substituted.filter(|_| depth < 8) {
-            return self.check(i, parameter, to, depth + 1);
-        }
-        let (name, value) = (quoted(parameter), quoted(value));
-        Err(Nothing::at_all(format!(" parameter={name} value={value} is not in [{}]", listed(allowed))))
-    }
-}
-
-fn number_text(n: f64) -> String {
-    number(n)
-}
-
-impl Weighed {
-    /// How many elements match; `None` where one does not.
-    pub(super) fn weight(&self, values: &[&str]) -> Option<usize> {
-        let mut weight = 0;
-        for (key, value) in self.keys.iter().zip(values) {
-            match key.meets(value) {
-                Meets::Yes => weight += 1,
-                Meets::Anyway => {}
-                Meets::No => return None,
-            }
-        }
-        Some(weight)
-    }
-}
-
-/// Entries of equal weight: their dates in one list; files as they are.
-fn together(group: &[&Weighed], values: &Values) -> Found {
-    let selectors: Vec<&Selector> = group
-        .iter()
-        .filter_map(|w| match &w.choice {
-            Choice::Then(selector) => Some(selector.as_ref()),
-            Choice::File(..) => None,
-        })
-        .collect();
-    if selectors.is_empty() {
-        let picks: Vec<Pick> = group.iter().map(|w| w.choice.follow(values)).collect::<Result<_, _>>()?;
-        let (answers, files): (Vec<_>, Vec<_>) = picks.into_iter().map(|p| (p.answer, p.files)).unzip();
-        return Ok(Pick { answer: Literal::Row(answers), files: files.concat() });
-    }
-    let cannot = |what: &str| {
-        Nothing::at_all(format!(
-            "More than one match was found at the same weight and {what} does not support merging."
-        ))
-    };
-    let first = selectors[0];
-    let Rule::Ordered(order, entries) = &first.rule else {
-        return Err(cannot(first.name()));
-    };
-    if selectors.len() < group.len() {
-        return Err(cannot("a file beside a selector"));
-    }
-    let mut merged: Vec<&Entry> = entries.iter().collect();
-    for selector in &selectors[1..] {
-        let Rule::Ordered(_, entries) = &selector.rule else { return Err(cannot(selector.name())) };
-        merged = merge(merged, entries)?;
-    }
-    ordered(*order, &first.parameters, &merged, values)
-}
-
-/// Two sorted lists in one; of two entries with one key, the greater file name stays.
-fn merge<'a>(ours: Vec<&'a Entry>, theirs: &'a [Entry]) -> Result<Vec<&'a Entry>, Nothing> {
-    let mut out = Vec::with_capacity(ours.len() + theirs.len());
-    let (mut ours, mut theirs) = (ours.into_iter().peekable(), theirs.iter().peekable());
-    while let (Some(own), Some(other)) = (ours.peek(), theirs.peek()) {
-        let (own, other) = (*own, *other);
-        match own.key.cmp(&other.key) {
-            std::cmp::Ordering::Less => out.extend(ours.next()),
-            std::cmp::Ordering::Greater => out.extend(theirs.next()),
-            std::cmp::Ordering::Equal => {
-                let names = |e: &Entry| match &e.choice {
-                    Choice::File(Literal::Text(name), _) => Some(vec![name.clone()]),
-                    Choice::File(Literal::Row(row), _) => row.iter().map(Literal::plain).collect(),
-                    _ => None,
-                };
-                let both = names(own).zip(names(other));
-                let (a, b) = both.ok_or_else(|| {
-                    Nothing::at_all(format!("two selectors at {} cannot be merged", quoted(&own.key)))
-                })?;
-                out.push(if a >= b { own } else { other });
-                ours.next();
-                theirs.next();
-            }
-        }
-    }
-    out.extend(ours);
-    out.extend(theirs);
-    Ok(out)
-}
-
 impl Selector {
     pub(super) fn name(&self) -> &'static str {
         match &self.rule {
@@ -437,19 +263,6 @@ impl Selector {
             Rule::SelectVersion(_) => "SelectVersion",
         }
     }
-}
-
-/// The values that keys may have, from all keys of a Match: `None` where a key is an
-/// expression.
-pub(super) fn allowed<'a>(column: impl Iterator<Item = &'a str>) -> Option<Vec<String>> {
-    let mut all = std::collections::BTreeSet::new();
-    for key in column {
-        if is_expression(key) {
-            return None;
-        }
-        all.extend(alternatives(key));
-    }
-    Some(all.into_iter().collect())
 }
 
 impl Tree {

@@ -127,7 +127,7 @@ fn doubles_and_wrong_checksums_are_warned_of() {
     std::fs::write(&path, &text).expect("write");
     let crds = Crds::open(path.to_str(), &nowhere).expect("open").expect("CRDS");
     let warnings = crds.warnings().join("\n");
-    assert!(warnings.contains("line 6, column 29: this key stands here a second time"), "{warnings}");
+    assert!(warnings.contains("line 6, column 37: this key stands here a second time"), "{warnings}");
     assert!(warnings.contains("the sha1sum of x.rmap is not that of its text"), "{warnings}");
     let facts = facts_of_json(r#"{"DETECTOR": "img1"}"#).expect("facts");
     assert_eq!(crds.best("FLAT", &facts).answer.file(), Some("b.fits"));
