@@ -102,6 +102,6 @@ fn dispatch(engine: &mut dyn Engine, reads: usize) -> Dispatch {
         buffers: buffers.into_iter().map(|b| b.expect("memory")).collect(),
         items: PIXELS,
         params: bytemuck::cast_slice(&[params]).to_vec(),
-        constants: vec![("NREADS", (reads as u32).next_power_of_two())],
+        constants: params.constants(),
     }
 }

@@ -60,7 +60,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if pixel >= p.items {
         return;
     }
-    load(pixel);
+    load(pixel, 0u, total_reads());
     for (var k = 0u; k < total_reads(); k++) {
         if p.neighbours != 0u && (flags[k] & LOST) == 0u && marked(k, pixel) {
             flags[k] |= FLAG_JUMP;

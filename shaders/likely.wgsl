@@ -27,25 +27,22 @@ fn t_pair(i: u32) -> f32 { return table(5u, base + i); }
 // Rate, photon variance, read variance of each ramp that has them.
 var<private> rates: array<vec3<f32>, NRAMPS>;
 
-// The reads of the pixel and their flags; how many can be used.
-fn load_all(pixel: u32) -> u32 {
+// The reads of ramp r of the pixel and their flags; how many can be used.
+fn load_ramp(r: u32, pixel: u32) -> u32 {
     let given = p.reads - p.zero;
     var usable = 0u;
-    for (var r = 0u; r < p.ramps; r++) {
-        let first = r * p.reads;
-        for (var k = 0u; k < given; k++) {
-            let place = (r * given + k) * grid() + pixel;
-            let to = first + p.zero + k;
-            y[to] = ramp[place];
-            flags[to] = flags_in[place];
-            usable += select(0u, 1u, (flags[to] & LOST) == 0u);
-        }
-        if p.zero != 0u {
-            let z = zero_frames[r * grid() + pixel];
-            y[first] = z;
-            y[first + 1u] = (y[first + 1u] * p.frames - z) / (p.frames - 1.0);
-            flags[first] = flags[first + 1u];
-        }
+    for (var k = 0u; k < given; k++) {
+        let place = (r * given + k) * grid() + pixel;
+        let to = p.zero + k;
+        y[to] = ramp[place];
+        flags[to] = flags_in[place];
+        usable += select(0u, 1u, (flags[to] & LOST) == 0u);
+    }
+    if p.zero != 0u {
+        let z = zero_frames[r * grid() + pixel];
+        y[0] = z;
+        y[1] = (y[1] * p.frames - z) / (p.frames - 1.0);
+        flags[0] = flags[1];
     }
     return usable;
 }
@@ -53,27 +50,13 @@ fn load_all(pixel: u32) -> u32 {
 // Differences of the ramp, and the median of them all, at least 0.
 fn differences(n: u32, gain: f32) -> f32 {
     for (var i = 0u; i < n; i++) {
-        let k = base + i;
-        let value = gain * ((y[k + 1u] - y[k]) * table(0u, k));
+        let value = gain * ((y[i + 1u] - y[i]) * table(0u, base + i));
         sorted[i] = value;
-        let on = (flags[k] | flags[k + 1u]) == 0u;
+        let on = (flags[i] | flags[i + 1u]) == 0u;
         d[i] = select(0.0, value, on);
         used[i] = select(0.0, 1.0, on);
     }
     return max(median(n), 0.0);
-}
-
-// The larger of the differences in use.
-fn larger(n: u32) -> u32 {
-    var at = 0u;
-    var most = -HUGE;
-    for (var i = 0u; i < n; i++) {
-        if used[i] > 0.0 && d[i] > most {
-            at = i;
-            most = d[i];
-        }
-    }
-    return at;
 }
 
 // Drops the differences that hits spoil; the rate of what is left. One difference
@@ -99,13 +82,13 @@ fn jumps(n: u32, g: f32) -> f32 {
             && !(single && leads(best.one, best.two, p.threshold_one - p.threshold_two));
         var first = select(best.one.at, best.two.at, both);
         if left < 2.5 {
-            first = larger(n);
+            first = largest(n);
         }
         let last = select(first, first + 1u, both);
         for (var i = first; i <= last; i++) {
             used[i] = 0.0;
             d[i] = 0.0;
-            flags[base + i + 1u] |= FLAG_JUMP;
+            flags[i + 1u] |= FLAG_JUMP;
         }
         again = count_used(n) > 3.5;
     }
@@ -147,7 +130,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         return;
     }
     let pixel = index + p.skip;
-    let usable = load_all(pixel);
     let n = p.reads - 1u;
     let gain = cal_value(3u, pixel);
     let s2 = cal_value(4u, pixel);
@@ -155,19 +137,29 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if p.dark != 0u {
         current = dark[pixel] * gain;
     }
+    var dq = cal_bits(0u, pixel);
+    var usable = 0u;
     var found = 0u;
     var chi2 = 0.0;
     var dof = 0.0;
     for (var r = 0u; r < p.ramps; r++) {
         base = r * p.reads;
+        usable += load_ramp(r, pixel);
         for (var k = 0u; k < p.reads; k++) {
             read_variance[k] = s2 * table(7u, base + k);
         }
         let g0 = differences(n, gain);
-        if count_used(n) == 0.0 {
+        var a0 = 0.0;
+        let any = count_used(n) > 0.0;
+        if any {
+            a0 = jumps(n, g0);
+        }
+        for (var k = 0u; k < p.reads; k++) {
+            dq |= flags[k] & (FLAG_JUMP | FLAG_SATURATED);
+        }
+        if !any {
             continue;
         }
-        let a0 = jumps(n, g0);
         let g = max(a0, 0.0) + current;
         let s = forward(n, g, a0);
         let part = parts(n);
@@ -176,10 +168,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         chi2 += max(s.s2 - s.s1 * s.s1 * inv, 0.0);
         dof += count_used(n) - 1.0;
         found++;
-    }
-    var dq = cal_bits(0u, pixel);
-    for (var k = 0u; k < total_reads(); k++) {
-        dq |= flags[k] & (FLAG_JUMP | FLAG_SATURATED);
     }
     if found == 0u {
         dq |= FLAG_DO_NOT_USE;

@@ -22,72 +22,96 @@ fn total_reads() -> u32 { return p.ramps * p.reads; }
 var<private> gain: f32;
 var<private> noise: f32;
 var<private> rate: f32;
-// 1 for ramps that have their first frame in place of their first read.
-var<private> zeros: array<u32, NRAMPS>;
+// Whether the ramp at hand has its first frame in place of its first read.
+var<private> zeros: bool;
 
 struct Sums { read: f32, photon: f32, slope: f32 }
 
 fn good(f: u32) -> bool { return (f & ~FLAG_PERSISTENCE) == 0u; }
 
-// Brings the flags of reads a..b to what the fit goes by.
-fn settle(a: u32, b: u32) {
+// Brings the flags of the ramp at hand to what the fit goes by.
+fn settle() {
     if p.first > 0u {
-        flags[a] &= ~FLAG_JUMP;
+        flags[p.first] &= ~FLAG_JUMP;
     }
     var count = 0u;
-    for (var k = a; k < b; k++) {
+    for (var k = p.first; k < p.last; k++) {
         count += select(0u, 1u, good(flags[k]));
     }
-    if p.suppress_one_group != 0u && b - a > 1u && count == 1u {
-        for (var k = a; k < b; k++) {
+    if p.suppress_one_group != 0u && p.last - p.first > 1u && count == 1u {
+        for (var k = p.first; k < p.last; k++) {
             flags[k] |= FLAG_DO_NOT_USE;
         }
     }
 }
 
-// Puts the first frame of ramp r without a good read in place of its first read a.
-fn first_frame(r: u32, pixel: u32, a: u32, b: u32) {
-    zeros[r] = 0u;
+// Loads ramp r as the fit takes it. How many reads it can use, and what its flags
+// were together, before they were settled and after.
+fn ramp_at(r: u32, pixel: u32) -> vec3<u32> {
+    load(pixel, r * p.reads, p.reads);
+    var usable = 0u;
+    for (var k = 0u; k < p.reads; k++) {
+        usable += select(0u, 1u, (flags[k] & LOST) == 0u);
+    }
+    let before = together();
+    settle();
+    let after = together();
+    first_frame(r, pixel);
+    return vec3<u32>(usable, before, after);
+}
+
+fn together() -> u32 {
+    var all = 0u;
+    for (var k = p.first; k < p.last; k++) {
+        all |= flags[k];
+    }
+    return all;
+}
+
+// Puts the first frame of a ramp without a good read in place of its first read.
+fn first_frame(r: u32, pixel: u32) {
+    zeros = false;
     if p.zero == 0u || p.suppress_one_group != 0u {
         return;
     }
-    for (var k = a; k < b; k++) {
+    for (var k = p.first; k < p.last; k++) {
         if flags[k] == 0u {
             return;
         }
     }
     let value = zero_frames[r * grid() + pixel];
     if value != 0.0 {
-        y[a] = value;
-        flags[a] = 0u;
-        zeros[r] = 1u;
+        y[p.first] = value;
+        flags[p.first] = 0u;
+        zeros = true;
     }
 }
 
-fn only_first(a: u32, b: u32) -> bool {
+fn only_first() -> bool {
     var count = 0u;
-    for (var k = a; k < b; k++) {
+    for (var k = p.first; k < p.last; k++) {
         count += select(0u, 1u, flags[k] == 0u);
     }
-    return p.suppress_one_group == 0u && flags[a] == 0u && count == 1u;
+    return p.suppress_one_group == 0u && flags[p.first] == 0u && count == 1u;
 }
 
-fn single_time(r: u32, a: u32, b: u32) -> f32 {
-    if zeros[r] != 0u {
+fn single_time() -> f32 {
+    if zeros {
         return p.frame_time;
     }
-    return select(p.group_time, p.first_time, only_first(a, b));
+    return select(p.group_time, p.first_time, only_first());
 }
 
-fn median_rate(r: u32, a: u32, b: u32) -> f32 {
-    if zeros[r] != 0u {
+fn median_rate() -> f32 {
+    let a = p.first;
+    if zeros {
         return y[a] / p.frame_time;
     }
-    if b - a == 1u || only_first(a, b) {
+    if p.last - a == 1u || only_first() {
         return y[a] / p.first_time;
     }
     var n = 0u;
-    for (var k = a + 1u; k < b; k++) {
+    for (var k = a + 1u; k < p.last; k++) {
         if (flags[k - 1u] & LOST) == 0u && (flags[k] & (LOST | FLAG_JUMP)) == 0u {
             sorted[n] = (y[k] - y[k - 1u]) / p.group_time;
             n++;
@@ -99,9 +123,10 @@ fn median_rate(r: u32, a: u32, b: u32) -> f32 {
     return median(n);
 }
 
-// The first segment of reads a..b that ends after `from`: x its first read, y the
-// read after its last; x = y where there is none.
-fn segment(a: u32, b: u32, start: u32) -> vec2<u32> {
+// The first segment that ends after read `start`: x its first read, y the read after
+// its last; x = y where there is none.
+fn segment(start: u32) -> vec2<u32> {
+    let b = p.last;
     var k = start;
     while k < b && !good(flags[min(k, NREADS - 1u)]) {
         k++;
@@ -113,18 +138,18 @@ fn segment(a: u32, b: u32, start: u32) -> vec2<u32> {
     while end < b && good(flags[min(end, NREADS - 1u)]) {
         end++;
     }
-    if k > a && (flags[k - 1u] & ~FLAG_PERSISTENCE) == FLAG_JUMP {
+    if k > p.first && (flags[k - 1u] & ~FLAG_PERSISTENCE) == FLAG_JUMP {
         k--;
     }
     return vec2<u32>(k, end);
 }
 
-fn longest(a: u32, b: u32) -> u32 {
+fn longest() -> u32 {
     var most = 0u;
-    var s = segment(a, b, a);
+    var s = segment(p.first);
     while s.x < s.y {
         most = max(most, s.y - s.x);
-        s = segment(a, b, s.y);
+        s = segment(s.y);
     }
     return most;
 }
@@ -181,10 +206,10 @@ fn read_noise(n: u32, single: f32) -> f32 {
     return 12.0 * noise / (t * t * (m * m * m - m) * gain * gain);
 }
 
-fn add_segments(a: u32, b: u32, single: f32, sums: Sums) -> Sums {
+fn add_segments(single: f32, sums: Sums) -> Sums {
     var out = sums;
-    let most = longest(a, b);
-    var s = segment(a, b, a);
+    let most = longest();
+    var s = segment(p.first);
     while s.x < s.y {
         let n = s.y - s.x;
         if n > 1u || most == 1u {
@@ -196,7 +221,7 @@ fn add_segments(a: u32, b: u32, single: f32, sums: Sums) -> Sums {
                 out.photon += time * gain / rate;
             }
         }
-        s = segment(a, b, select(s.y, b, most == 1u));
+        s = segment(select(s.y, p.last, most == 1u));
     }
     return out;
 }
@@ -213,26 +238,20 @@ fn inverse(sum: f32) -> f32 {
 fn uncharged(pixel: u32) -> f32 {
     var sums = Sums(0.0, 0.0, 0.0);
     for (var r = 0u; r < p.ramps; r++) {
-        let a = r * p.reads + p.first;
-        let b = r * p.reads + p.last;
-        let single = single_time(r, a, b);
-        let saturated = (flags[a] & FLAG_SATURATED) != 0u;
-        var charged = false;
-        for (var k = a; k < b; k++) {
-            charged = charged || (flags[k] & FLAG_CHARGELOSS) != 0u;
-        }
-        if charged {
-            for (var k = a; k < b; k++) {
-                var f = flags_in[k * grid() + pixel];
+        ramp_at(r, pixel);
+        let single = single_time();
+        if (together() & FLAG_CHARGELOSS) != 0u {
+            for (var k = p.first; k < p.last; k++) {
+                var f = flags_in[(r * p.reads + k) * grid() + pixel];
                 if (f & FLAG_CHARGELOSS) != 0u {
                     f ^= FLAG_CHARGELOSS | FLAG_DO_NOT_USE;
                 }
                 flags[k] = f;
             }
-        } else if saturated {
+        } else if (flags[p.first] & FLAG_SATURATED) != 0u {
             continue;
         }
-        sums = add_segments(a, b, single, sums);
+        sums = add_segments(single, sums);
     }
     return inverse(sums.read);
 }
@@ -244,7 +263,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         return;
     }
     let pixel = index + p.skip;
-    load(pixel);
     gain = cal_value(3u, pixel);
     noise = cal_value(4u, pixel) / p.frames;
     var dq = cal_bits(0u, pixel);
@@ -252,21 +270,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var total = 0.0;
     var any = 0u;
     var loss = 0u;
-    for (var k = 0u; k < total_reads(); k++) {
-        usable += select(0u, 1u, (flags[k] & LOST) == 0u);
-    }
     for (var r = 0u; r < p.ramps; r++) {
-        let a = r * p.reads + p.first;
-        let b = r * p.reads + p.last;
-        for (var k = a; k < b; k++) {
-            loss |= flags[k] & FLAG_CHARGELOSS;
-        }
-        settle(a, b);
-        for (var k = a; k < b; k++) {
-            any |= flags[k];
-        }
-        first_frame(r, pixel, a, b);
-        total += median_rate(r, a, b);
+        let all = ramp_at(r, pixel);
+        usable += all.x;
+        loss |= all.y & FLAG_CHARGELOSS;
+        any |= all.z;
+        total += median_rate();
     }
     dq |= any & (FLAG_JUMP | FLAG_PERSISTENCE | FLAG_SATURATED);
     rate = max(total / f32(p.ramps), 0.0);
@@ -276,16 +285,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var sums = Sums(0.0, 0.0, 0.0);
     var dead = 0u;
     for (var r = 0u; r < p.ramps; r++) {
-        let a = r * p.reads + p.first;
-        let b = r * p.reads + p.last;
-        let saturated = (flags[a] & FLAG_SATURATED) != 0u;
+        ramp_at(r, pixel);
+        let saturated = (flags[p.first] & FLAG_SATURATED) != 0u;
         var lost = true;
-        for (var k = a; k < b; k++) {
+        for (var k = p.first; k < p.last; k++) {
             lost = lost && (flags[k] & LOST) != 0u;
         }
         dead += select(0u, 1u, saturated || lost);
         if !saturated {
-            sums = add_segments(a, b, single_time(r, a, b), sums);
+            sums = add_segments(single_time(), sums);
         }
     }
     if dead == p.ramps {

@@ -1,5 +1,6 @@
 // Raw reads of a pixel to its rate, or through any part of that way: the twin of
-// src/kernels/ramp. One invocation a pixel; NREADS >= ramps * reads.
+// src/kernels/ramp. One invocation a pixel; NREADS >= ramps * reads; FITS is 0
+// where no stage needs the fit.
 
 struct Params {
     items: u32, nx: u32, rows: u32, row0: u32,
@@ -266,13 +267,16 @@ fn jumps(n: u32, dark: f32) -> f32 {
         }
         let best = omissions(n, s);
         let left = count_used(n);
-        let single = exceeds(best.one, p.threshold_one) && left > 2.5;
+        let single = exceeds(best.one, p.threshold_one) && left > 1.5;
         let double = exceeds(best.two, p.threshold_two) && left > 3.5
             && !leads(best.one, best.two, p.threshold_one - p.threshold_two);
         if !single && !double {
             break;
         }
-        let first = select(best.one.at, best.two.at, double);
+        var first = select(best.one.at, best.two.at, double);
+        if left < 2.5 {
+            first = largest(n);
+        }
         let last = select(first, first + 1u, double);
         for (var i = first; i <= last; i++) {
             used[i] = 0.0;
@@ -447,7 +451,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         dark = cal_value(5u + p.ncoef, pixel);
     }
     var start = 0.0;
-    if on(JUMP | FIT) {
+    if FITS != 0u && on(JUMP | FIT) {
         differences(pixel, n);
         if on(JUMP) {
             start = jumps(n, dark);
@@ -457,7 +461,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             start = a0 + s.s1 / max(s.s0, TINY);
         }
     }
-    if on(STORE) {
+    if FITS == 0u || on(STORE) {
         store(index);
     } else {
         write_rate(index, pixel, n, fit(index, pixel, n, dark, start));

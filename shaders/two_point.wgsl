@@ -135,7 +135,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if pixel >= p.items {
         return;
     }
-    load(pixel);
+    load(pixel, 0u, total_reads());
     let gain = cal_value(3u, pixel);
     s2 = cal_value(4u, pixel);
     on[total_reads() - 1u] = 0u;

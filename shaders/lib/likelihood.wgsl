@@ -50,6 +50,19 @@ fn trimmed_mean(n: u32) -> f32 {
     return sum / max(count, 1.0);
 }
 
+// The largest of the differences in use.
+fn largest(n: u32) -> u32 {
+    var at = 0u;
+    var most = -HUGE;
+    for (var i = 0u; i < n; i++) {
+        if used[i] > 0.0 && d[i] > most {
+            at = i;
+            most = d[i];
+        }
+    }
+    return at;
+}
+
 fn forward(n: u32, g: f32, a0: f32) -> Sums {
     var s = Sums(0.0, 0.0, 0.0);
     var z = 0.0;

@@ -13,7 +13,7 @@ const FLAG_PERSISTENCE: u32 = 32u;
 const FLAG_CHARGELOSS: u32 = 128u;
 const LOST: u32 = FLAG_DO_NOT_USE | FLAG_SATURATED;
 
-// Reads of the pixel, DN, their flags, and room to sort.
+// Reads of the pixel, or of one of its ramps, DN, their flags, and room to sort.
 var<private> y: array<f32, NREADS>;
 var<private> flags: array<u32, NREADS>;
 var<private> sorted: array<f32, NREADS>;
@@ -22,10 +22,11 @@ fn cal_bits(plane: u32, pixel: u32) -> u32 { return cal[plane * grid() + pixel];
 fn cal_value(plane: u32, pixel: u32) -> f32 { return bitcast<f32>(cal_bits(plane, pixel)); }
 fn table(which: u32, at: u32) -> f32 { return tables[which * total_reads() + at]; }
 
-fn load(pixel: u32) {
-    for (var k = 0u; k < total_reads(); k++) {
-        y[k] = ramp[k * grid() + pixel];
-        flags[k] = flags_in[k * grid() + pixel];
+// Loads `count` reads of the pixel, the exposure's from `first` on.
+fn load(pixel: u32, first: u32, count: u32) {
+    for (var k = 0u; k < count; k++) {
+        y[k] = ramp[(first + k) * grid() + pixel];
+        flags[k] = flags_in[(first + k) * grid() + pixel];
     }
 }
 

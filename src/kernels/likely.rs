@@ -243,7 +243,7 @@ impl<'a, T: Real> Source<'a, T> {
                 (true, false) => (one.at[0], 1),
                 _ => (two.at[0], 2),
             };
-            let at = if left == T::of(2.0) { larger(&w.block) } else { at as usize };
+            let at = if left == T::of(2.0) { w.block.largest(0) } else { at as usize };
             for i in at..at + width {
                 w.block.used[i][0] = T::ZERO;
                 w.block.d[i][0] = T::ZERO;
@@ -269,18 +269,6 @@ impl<'a, T: Real> Source<'a, T> {
             dof: block.count()[0] - T::ONE,
         }
     }
-}
-
-/// The larger of the differences in use: of two, either omission leaves no χ², and
-/// a hit adds charge.
-fn larger<T: Real>(block: &Block<T, 1>) -> usize {
-    let (mut at, mut most) = (0, -T::HUGE);
-    for (i, (d, used)) in block.d.iter().zip(&block.used).enumerate() {
-        if used[0] > T::ZERO && d[0] > most {
-            (at, most) = (i, d[0]);
-        }
-    }
-    at
 }
 
 /// The average of the ramps; `None` of none. The exposure's `single` ramp stands

@@ -1,3 +1,4 @@
+use super::super::array_length;
 use super::*;
 use crate::engine::{CpuEngine, testing};
 use crate::kernels::ramp::OUT_PLANES;
@@ -54,8 +55,7 @@ fn in_precision<T: Real>(case: &Case) -> Vec<Rate> {
 
 fn on(case: &Case, engine: &mut dyn crate::engine::Engine) -> Vec<Rate> {
     let (ramps, reads, pixels) = case.size();
-    let reads = ((ramps * (reads + 1)) as u32).next_power_of_two().max(4);
-    let constants = [("NREADS", reads), ("NRAMPS", (ramps as u32).next_power_of_two())];
+    let constants = [("NREADS", array_length((reads + 1).max(ramps))), ("NRAMPS", array_length(ramps))];
     let out =
         dispatch(&LIKELY, bytemuck::cast_slice(&[of(case)]), &buffers(case), pixels, &constants, engine);
     rates(&out[0], pixels)

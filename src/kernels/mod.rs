@@ -72,6 +72,14 @@ impl std::fmt::Debug for Kernel {
 /// WGSL in front of every kernel.
 pub const WGSL_PRELUDE: &str = include_str!("../../shaders/lib/prelude.wgsl");
 
+/// Length of a GPU thread's private arrays for so many `reads`: in steps, for few
+/// pipelines, and small ones, since a driver may clear them entry by entry (Mesa's
+/// software driver compiles 512 in minutes).
+pub fn array_length(reads: usize) -> u32 {
+    let reads = reads as u32;
+    if reads > 16 { reads.next_multiple_of(16) } else { reads.next_power_of_two().max(4) }
+}
+
 impl Kernel {
     /// The whole WGSL source with `constants` declared as `const NAME: u32`.
     pub fn source(&self, constants: &[(&'static str, u32)]) -> String {

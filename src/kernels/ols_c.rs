@@ -36,7 +36,7 @@ use super::{Access, Args, Kernel};
 pub static OLS_C: Kernel = Kernel {
     stem: "ols_c",
     wgsl: &[include_str!("../../shaders/lib/stored.wgsl"), include_str!("../../shaders/ols_c.wgsl")],
-    constants: &[("NREADS", 16), ("NRAMPS", 4)],
+    constants: &[("NREADS", 16)],
     params: Params::LAYOUT,
     access: &[
         Access::Read,

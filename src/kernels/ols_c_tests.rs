@@ -1,3 +1,4 @@
+use super::super::array_length;
 use super::*;
 use crate::engine::{CpuEngine, testing};
 use crate::kernels::stored_tests::{Case, cases, compare, dispatch, rates, with_args};
@@ -39,9 +40,8 @@ fn in_precision<T: Real>(case: &Case) -> Vec<Rate> {
 }
 
 fn on(case: &Case, engine: &mut dyn crate::engine::Engine) -> Vec<Rate> {
-    let (ramps, reads, pixels) = case.size();
-    let reads = ((ramps * reads) as u32).next_power_of_two().max(4);
-    let constants = [("NREADS", reads), ("NRAMPS", (ramps as u32).next_power_of_two())];
+    let (_, reads, pixels) = case.size();
+    let constants = [("NREADS", array_length(reads))];
     let out =
         dispatch(&OLS_C, bytemuck::cast_slice(&[params(case)]), &case.fit(), pixels, &constants, engine);
     rates(&out[0], pixels)

@@ -1,3 +1,4 @@
+use super::super::array_length;
 use super::*;
 use crate::engine::{CpuEngine, Engine, testing};
 use crate::kernels::jump_spread::{self, JUMP_SPREAD};
@@ -42,7 +43,7 @@ fn params(case: &Case) -> (Params, jump_spread::Params) {
 fn flags(case: &Case, engine: &mut dyn Engine) -> Vec<u32> {
     let (ramps, reads, pixels) = case.size();
     let (find, take) = params(case);
-    let constants = [("NREADS", ((ramps * reads) as u32).next_power_of_two().max(4))];
+    let constants = [("NREADS", array_length(ramps * reads))];
     let mut buffers = case.stored();
     buffers.extend([vec![0; ramps * reads * pixels], vec![0; pixels]]);
     let found = dispatch(&TWO_POINT, bytemuck::cast_slice(&[find]), &buffers, pixels, &constants, engine);

@@ -43,7 +43,6 @@ pub struct Stream<'a> {
     tables: Vec<f32>,
     grow: u32,
     rows: usize,
-    nreads: u32,
     chain: chain::Chain,
     facts: chain::Facts,
     /// Whether it ends in rates.
@@ -149,7 +148,6 @@ impl<'a> Stream<'a> {
             cal.warnings.extend(warnings);
         }
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
-        let nreads = (total as u32).next_power_of_two().max(4);
         let grow = plan.grow;
         let spread = plan.spread.clone().filter(Spread::needed);
         let amplitudes = Amplitudes::new(&ramp.times, &ramp.nsample, ramp.frame_time, ramp.reads);
@@ -160,7 +158,6 @@ impl<'a> Stream<'a> {
             tables,
             grow,
             rows,
-            nreads,
             chain,
             facts,
             spread,

@@ -103,6 +103,18 @@ impl<T: Real, const L: usize> Block<T, L> {
         n
     }
 
+    /// The largest difference in use of lane `l`: of two, either omission leaves no
+    /// χ², and a hit adds charge.
+    pub(in crate::kernels) fn largest(&self, l: usize) -> usize {
+        let (mut at, mut most) = (0, -T::HUGE);
+        for (i, (d, used)) in self.d.iter().zip(&self.used).enumerate() {
+            if used[l] > T::ZERO && d[l] > most {
+                (at, most) = (i, d[l]);
+            }
+        }
+        at
+    }
+
     /// Mean of the usable differences without the largest and the smallest (of
     /// fewer than three, the mean of all): a start that one jump cannot pull.
     #[inline(always)]
@@ -132,6 +144,17 @@ impl<T: Real, const L: usize> Block<T, L> {
     /// Forward pass with photon rate `g`, about `a0`.
     #[inline(always)]
     pub(in crate::kernels) fn forward(&mut self, t: &Tables<T>, g: &[T; L], a0: &[T; L]) -> Sums<T, L> {
+        self.pass::<true>(t, g, a0)
+    }
+
+    /// The same where no backward pass follows: nothing is kept, and s2 is left out.
+    #[inline(always)]
+    pub(in crate::kernels) fn sums(&mut self, t: &Tables<T>, g: &[T; L], a0: &[T; L]) -> Sums<T, L> {
+        self.pass::<false>(t, g, a0)
+    }
+
+    #[inline(always)]
+    fn pass<const KEEP: bool>(&mut self, t: &Tables<T>, g: &[T; L], a0: &[T; L]) -> Sums<T, L> {
         let mut s = Sums { s0: [T::ZERO; L], s1: [T::ZERO; L], s2: [T::ZERO; L] };
         let (mut z, mut w, mut inv, mut before) = ([T::ZERO; L], [T::ZERO; L], [T::ZERO; L], [T::ZERO; L]);
         // Every row is copied out and back: the compiler vectorises loops over local
@@ -158,13 +181,17 @@ impl<T: Real, const L: usize> Block<T, L> {
                 let wi = w[l] * inv[l];
                 s.s0[l] += wi * w[l];
                 s.s1[l] += wi * z[l];
-                s.s2[l] += z[l] * inv[l] * z[l];
+                if KEEP {
+                    s.s2[l] += z[l] * inv[l] * z[l];
+                }
             }
             before = u;
-            links[i] = link;
-            zs[i] = z;
-            ws[i] = w;
-            invs[i] = inv;
+            if KEEP {
+                links[i] = link;
+                zs[i] = z;
+                ws[i] = w;
+                invs[i] = inv;
+            }
         }
         s
     }

@@ -22,7 +22,7 @@ mod reads;
 mod tables;
 
 use super::layout::params;
-use super::{Access, Kernel};
+use super::{Access, Kernel, array_length};
 pub use amplitude::Amplitudes;
 pub use cpu::reference;
 pub use decode::Encoding;
@@ -37,7 +37,7 @@ pub static RAMP: Kernel = Kernel {
         include_str!("../../../shaders/lib/lines.wgsl"),
         include_str!("../../../shaders/ramp.wgsl"),
     ],
-    constants: &[("NREADS", 16)],
+    constants: &[("NREADS", 16), ("FITS", 1)],
     params: Params::LAYOUT,
     access: &[
         Access::Read,
@@ -121,6 +121,13 @@ impl Params {
     /// and its covariance with the rate.
     pub fn out_planes(&self) -> usize {
         OUT_PLANES + if self.pedestal != 0 { 3 * self.ramps as usize } else { 0 }
+    }
+
+    /// The constants of a dispatch with these parameters: without jumps and fit the
+    /// shader has no use for most of its arrays.
+    pub fn constants(&self) -> Vec<(&'static str, u32)> {
+        let fits = self.stages & (stage::JUMP | stage::FIT) != 0;
+        vec![("NREADS", array_length((self.ramps * self.reads) as usize)), ("FITS", u32::from(fits))]
     }
 }
 

@@ -36,6 +36,7 @@ impl<T: Real> Source<'_, T> {
     #[inline(always)]
     pub(super) fn jumps<const L: usize>(&self, w: &mut Work<T, L>, dark: &[T; L]) -> [T; L] {
         let (one_min, two_min) = (T::of(self.p.threshold_one), T::of(self.p.threshold_two));
+        let least = one_min.smaller(two_min) * T::of(0.99);
         let mut active = [1u32; L];
         let mut rate = [T::ZERO; L];
         for round in 0..=self.p.max_jumps {
@@ -44,14 +45,20 @@ impl<T: Real> Source<'_, T> {
             for l in 0..L {
                 rate[l] = a0[l] + s.s1[l] / s.s0[l].larger(T::ONE / T::HUGE);
             }
-            if round == self.p.max_jumps {
+            // No omission gains more than all of χ².
+            let mut hopeful = 0;
+            for l in 0..L {
+                let chi2 = s.s2[l] - s.s1[l] * (rate[l] - a0[l]);
+                hopeful |= active[l] & u32::from(chi2 > least);
+            }
+            if round == self.p.max_jumps || hopeful == 0 {
                 break;
             }
             let (one, two) = w.block.omissions(&self.tables, &s);
             let left = w.block.count();
             let (mut pair, mut any) = ([0u32; L], 0);
             for l in 0..L {
-                let single = one.exceeds(l, one_min) & (left[l] > T::of(2.5));
+                let single = one.exceeds(l, one_min) & (left[l] > T::of(1.5));
                 let double = two.exceeds(l, two_min) & (left[l] > T::of(3.5));
                 let prefer = double & !one.leads(&two, l, one_min - two_min);
                 pair[l] = u32::from(prefer);
@@ -62,7 +69,11 @@ impl<T: Real> Source<'_, T> {
                 break;
             }
             for l in (0..L).filter(|&l| active[l] != 0) {
-                let first = if pair[l] != 0 { two.at[l] } else { one.at[l] } as usize;
+                let first = match (left[l] < T::of(2.5), pair[l] != 0) {
+                    (true, _) => w.block.largest(l),
+                    (_, true) => two.at[l] as usize,
+                    _ => one.at[l] as usize,
+                };
                 for i in first..=first + pair[l] as usize {
                     w.block.used[i][l] = T::ZERO;
                     w.block.d[i][l] = T::ZERO;
@@ -87,12 +98,12 @@ impl<T: Real> Source<'_, T> {
             return self.line(w, dark);
         }
         let mut a = start;
-        let mut s = w.block.forward(t, &photon_rate(&a, dark), &a);
+        let first = w.block.sums(t, &photon_rate(&a, dark), &a);
         for l in 0..L {
-            a[l] += s.s1[l] / s.s0[l].larger(tiny);
+            a[l] += first.s1[l] / first.s0[l].larger(tiny);
         }
         let g = photon_rate(&a, dark);
-        s = w.block.forward(t, &g, &a);
+        let mut s = w.block.forward(t, &g, &a);
         let (photon, mut read) = w.block.parts(t);
         if self.p.pedestal != 0 {
             self.pedestals(w, &mut s, &mut read, &a, &g);
@@ -138,11 +149,13 @@ impl<T: Real> Source<'_, T> {
         }
         self.offsets(w);
         let s2 = self.lanes(Plane::ReadVariance as usize, w);
-        w.block.read_variance(&self.tables, &s2);
         if self.on(stage::LINEARITY) {
-            self.linearity(w);
-        } else if self.on(stage::LINEARISED) {
-            self.stretch(w);
+            self.linearity(w, &s2);
+        } else {
+            w.block.read_variance(&self.tables, &s2);
+            if self.on(stage::LINEARISED) {
+                self.stretch(w);
+            }
         }
         if !self.on(stage::JUMP | stage::FIT) {
             return None;

@@ -343,10 +343,10 @@ impl<'a, T: Real> Source<'a, T> {
         }
     }
 
-    /// The polynomial, Horner's way; saturated reads stay. The noise of a read is
-    /// stretched by the polynomial's slope there.
+    /// The polynomial, Horner's way; saturated reads stay. The noise of a read, of
+    /// variance `s2` a frame, is stretched by the polynomial's slope there.
     #[inline(always)]
-    pub(super) fn linearity<const L: usize>(&self, w: &mut Work<T, L>) {
+    pub(super) fn linearity<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L]) {
         let p = &self.p;
         let mut shift = [T::ZERO; L];
         if p.zero_point == zero::RAW && self.on(stage::BIAS) {
@@ -354,20 +354,24 @@ impl<'a, T: Real> Source<'a, T> {
         }
         self.load_coefficients(w);
         let reads = p.reads as usize;
-        let variances = w.block.r.iter_mut();
-        for (k, ((row, flags), variance)) in w.y.iter_mut().zip(&w.flags).zip(variances).enumerate() {
+        let variances = w.block.r.iter_mut().zip(&self.tables.inv_n);
+        for (k, ((row, flags), (variance, inv_n))) in w.y.iter_mut().zip(&w.flags).zip(variances).enumerate() {
             if p.zero_point == zero::FIRST && k % reads == 0 {
                 shift = *row;
             }
             let (mut y, flags) = (*row, *flags);
-            let (mut x, mut r) = (y, *variance);
+            let (mut x, mut r) = (y, *s2);
             for l in 0..L {
                 x[l] -= shift[l];
             }
             let (value, slope) = horner(&w.coefficients, &x);
             for l in 0..L {
-                y[l] = if flags[l] & flag::SATURATED != 0 { y[l] } else { value[l] };
-                r[l] = r[l] * slope[l] * slope[l];
+                r[l] = r[l] * *inv_n * slope[l] * slope[l];
+            }
+            for l in 0..L {
+                // Both loaded first: a choice between two addresses has no vector form.
+                let (before, after) = (y[l], value[l]);
+                y[l] = if flags[l] & flag::SATURATED == 0 { after } else { before };
             }
             *row = y;
             *variance = r;

@@ -109,7 +109,7 @@ impl Stream<'_> {
             buffers: vec![slot.ramp, slot.flags, slot.cal, tables, slot.list, slot.out, slot.flags_out],
             items,
             params: bytemuck::cast_slice(&[params]).to_vec(),
-            constants: vec![("NREADS", self.nreads)],
+            constants: params.constants(),
         }])
     }
 
@@ -152,13 +152,18 @@ pub(super) fn chunk_rows(ramp: &Ramp, planes: usize, plan: &Plan, engine: &dyn E
     let more = chain::row_bytes(plan, total, nx);
     let together = (raw + flags + out + planes + flags_out + more).max(1) * 2;
     let device = engine.device();
-    /// Private arrays of a thread on a GPU are of this length at most: 128 KiB.
-    const MOST_READS: u64 = 4096;
-    if device.kind != DeviceKind::Cpu && total.next_power_of_two() > MOST_READS {
+    // Private arrays of a thread are of this length at most: 128 KiB on a GPU; in
+    // software, what compiles in minutes.
+    let most = match device.kind {
+        DeviceKind::Gpu => 4096,
+        DeviceKind::Software => 512,
+        DeviceKind::Cpu => u64::MAX,
+    };
+    if total > most {
         return Err(Error::Device {
             device: device.name.clone(),
             message: format!(
-                "{} ramps of {} reads are {total}, more than the {MOST_READS} that its kernel holds: use --device cpu",
+                "{} ramps of {} reads are {total}, more than the {most} that its kernel holds: use --device cpu",
                 ramp.ramps, ramp.reads
             ),
         });

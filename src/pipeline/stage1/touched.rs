@@ -251,12 +251,13 @@ impl Stream<'_> {
         let own = engine.buffer_of_f32(&own)?;
         let out = engine.allocate(self.params.out_planes() * n)?;
         let none = engine.allocate(1)?;
+        let params = self.stored_params(n, n);
         engine.submit(&vec![Dispatch {
             kernel: &RAMP,
             buffers: vec![ramp, flags, own, tables, list, out, none],
             items: n,
-            params: bytemuck::cast_slice(&[self.stored_params(n, n)]).to_vec(),
-            constants: vec![("NREADS", self.nreads)],
+            params: bytemuck::cast_slice(&[params]).to_vec(),
+            constants: params.constants(),
         }])?;
         engine.download_with(out, &mut |w| scatter(w, n, rate, pixels.iter().copied()))?;
         for buffer in [list, ramp, flags, own, out, none] {

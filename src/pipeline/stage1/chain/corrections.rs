@@ -192,7 +192,7 @@ impl Stream<'_> {
             buffers: vec![chunk.values, chunk.flags, slot.cal, tables, slot.list, values, flags],
             items: pixels,
             params: bytemuck::cast_slice(&[params]).to_vec(),
-            constants: vec![("NREADS", self.nreads)],
+            constants: params.constants(),
         }])?;
         (chunk.values, chunk.flags) = (values, flags);
         chunk.more.extend([values, flags]);

@@ -6,6 +6,7 @@ use super::{Chunk, Fit, even};
 use crate::datamodel::Rate;
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::Result;
+use crate::kernels::array_length;
 use crate::kernels::likely::{self, LIKELY};
 use crate::kernels::ols_c::{self, OLS_C};
 use crate::kernels::ramp::{Params, RAMP, Tables};
@@ -26,7 +27,6 @@ impl Stream<'_> {
         let (ramps, reads) = (ramp.ramps as u32, ramp.reads as u32);
         let mut extra = vec![out];
         let mut buffers = vec![chunk.values, chunk.flags, chunk.slot.cal, tables];
-        let mut constants = vec![("NREADS", self.nreads)];
         let plane = chunk.grid.start * nx..chunk.grid.end * nx;
         let dark = self.cal.average_dark().map(|d| &d[plane]);
         let counts = self.params.counts;
@@ -36,10 +36,9 @@ impl Stream<'_> {
             let zero = engine.buffer_of_f32(zero.as_deref().unwrap_or(&[0.0]))?;
             extra.extend([dark, zero]);
             buffers.extend([dark, zero, out]);
-            constants.push(("NRAMPS", ramps.next_power_of_two()));
         }
         let common = (items as u32, pixels as u32, skip as u32);
-        let (kernel, params) = match self.chain.fit {
+        let (kernel, params, constants) = match self.chain.fit {
             Fit::OlsC { suppress } => {
                 let (first, last) = self.live();
                 let params = ols_c::Params {
@@ -59,7 +58,8 @@ impl Stream<'_> {
                     zero: u32::from(zero.is_some()),
                     frame_time: ramp.zeroframe.as_ref().map_or(1.0, |z| z.times[0]) as f32,
                 };
-                (&OLS_C, bytemuck::cast_slice(&[params]).to_vec())
+                let constants = vec![("NREADS", array_length(ramp.reads))];
+                (&OLS_C, bytemuck::cast_slice(&[params]).to_vec(), constants)
             }
             Fit::Likely { one, two, .. } => {
                 let params = likely::Params {
@@ -79,9 +79,11 @@ impl Stream<'_> {
                     let split = engine.buffer_of(&self.split_tables().to_words())?;
                     extra.push(split);
                     buffers[3] = split;
-                    constants[0].1 = (ramps * params.reads).next_power_of_two().max(4);
                 }
-                (&LIKELY, bytemuck::cast_slice(&[params]).to_vec())
+                // Room for the ramps' rates, to find their median.
+                let room = array_length(params.reads.max(ramps) as usize);
+                let constants = vec![("NREADS", room), ("NRAMPS", array_length(ramp.ramps))];
+                (&LIKELY, bytemuck::cast_slice(&[params]).to_vec(), constants)
             }
             Fit::Ramp => {
                 let list: Vec<u32> = (skip as u32..(skip + items) as u32).collect();
@@ -89,7 +91,7 @@ impl Stream<'_> {
                 extra.extend([list, none]);
                 buffers.extend([list, out, none]);
                 let params = Params { listed: 1, ..self.stored_params(items, pixels) };
-                (&RAMP, bytemuck::cast_slice(&[params]).to_vec())
+                (&RAMP, bytemuck::cast_slice(&[params]).to_vec(), params.constants())
             }
         };
         engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;

@@ -5,6 +5,7 @@ use super::{Chunk, even};
 use crate::config::Jump;
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::Result;
+use crate::kernels::array_length;
 use crate::kernels::jump_spread::{self, JUMP_SPREAD};
 use crate::kernels::two_point::{self, TWO_POINT, mode};
 
@@ -43,7 +44,7 @@ impl Stream<'_> {
         let (nx, rows) = (self.ramp.nx, chunk.grid.len());
         let pixels = rows * nx;
         let total = (ramps * reads) as usize;
-        let constants = vec![("NREADS", self.nreads)];
+        let constants = vec![("NREADS", array_length(total))];
         let found = engine.allocate(total * pixels)?;
         let spread = engine.allocate(total * pixels)?;
         let medians = engine.allocate(pixels)?;
