@@ -355,7 +355,8 @@ impl<'a, T: Real> Source<'a, T> {
         self.load_coefficients(w);
         let reads = p.reads as usize;
         let variances = w.block.r.iter_mut().zip(&self.tables.inv_n);
-        for (k, ((row, flags), (variance, inv_n))) in w.y.iter_mut().zip(&w.flags).zip(variances).enumerate() {
+        for (k, ((row, flags), (variance, inv_n))) in w.y.iter_mut().zip(&w.flags).zip(variances).enumerate()
+        {
             if p.zero_point == zero::FIRST && k % reads == 0 {
                 shift = *row;
             }

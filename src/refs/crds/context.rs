@@ -49,7 +49,7 @@ pub(super) struct Instrument {
 
 #[derive(Debug)]
 pub(super) enum Type {
-    Rules(Rules),
+    Rules(Box<Rules>),
     NotApplicable,
     Omitted,
     /// The mapping cannot be read, and why.
@@ -95,7 +95,7 @@ impl Crds {
             Body::Index { parkey, files, pipeline: true } => Root::Pipeline { parkey, files },
             Body::Index { files, .. } => Root::One(Arc::new(Instrument::read(&files, &cache, &mut warnings))),
             Body::Rules(rules) => {
-                let types = BTreeMap::from([(rules.filekind.clone(), Type::Rules(*rules))]);
+                let types = BTreeMap::from([(rules.filekind.clone(), Type::Rules(rules))]);
                 Root::One(Arc::new(Instrument::of(types)))
             }
         };
@@ -261,7 +261,7 @@ impl Instrument {
                 "N/A" | "n/a" | "TEMP_N/A" | "temp_n/a" => Type::NotApplicable,
                 "OMIT" | "omit" | "TEMP_OMIT" => Type::Omitted,
                 file => match cache.mapping(file, warnings) {
-                    Ok(Body::Rules(rules)) => Type::Rules(*rules),
+                    Ok(Body::Rules(rules)) => Type::Rules(rules),
                     Ok(Body::Index { .. }) => {
                         Type::Broken(format!("{file} has no rules of a reference type"))
                     }
@@ -275,7 +275,7 @@ impl Instrument {
 
     fn of(types: BTreeMap<String, Type>) -> Instrument {
         let rules = types.values().filter_map(|t| match t {
-            Type::Rules(rules) => Some(rules),
+            Type::Rules(rules) => Some(rules.as_ref()),
             _ => None,
         });
         let parkeys = rules.flat_map(|r| r.parkeys.iter().cloned()).collect();

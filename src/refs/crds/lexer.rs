@@ -193,17 +193,22 @@ impl<'a> Lexer<'a> {
         }
         self.next += 1;
         let digits = match c {
-            'n' => return Ok(out.push('\n')),
-            't' => return Ok(out.push('\t')),
-            'r' => return Ok(out.push('\r')),
+            'x' => 2,
+            'u' => 4,
             '\n' => {
                 self.line += 1;
                 self.start = self.next;
                 return Ok(());
             }
-            'x' => 2,
-            'u' => 4,
-            quoted => return Ok(out.push(quoted)),
+            plain => {
+                out.push(match plain {
+                    'n' => '\n',
+                    't' => '\t',
+                    'r' => '\r',
+                    quoted => quoted,
+                });
+                return Ok(());
+            }
         };
         let code = self.text.get(self.next..self.next + digits).and_then(|t| u32::from_str_radix(t, 16).ok());
         let c = code.and_then(char::from_u32);

@@ -80,8 +80,8 @@ impl Match {
         if let [range] = allowed.as_slice()
             && let Some((low, high)) = range.split_once(':')
         {
-            let number = |text: &str| float(text).map_err(Nothing::at_all);
-            let (low, high, value_is) = (number(low)?, number(high)?, number(value)?);
+            let bound = |text: &str| float(text).map_err(Nothing::at_all);
+            let (low, high, value_is) = (bound(low)?, bound(high)?, bound(value)?);
             if low <= value_is && value_is <= high {
                 return Ok(());
             }
