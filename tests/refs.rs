@@ -160,7 +160,7 @@ fn a_run_takes_what_crds_names_and_says_so_in_the_product() {
     let refs = cache.dir.path().join("refs");
     std::fs::create_dir(&refs).expect("refs");
     let mut own = Header::new();
-    [("REFTYPE", "flat"), ("DETECTOR", "IMG1"), ("FILTER", "K")].map(|(k, v)| own.set(k, v, ""));
+    [("REFTYPE", "flat"), ("DETECTOR", "IMG1"), ("FILTER", "K")].iter().for_each(|(k, v)| own.set(k, *v, ""));
     write(&refs.join("own.fits"), &own, 1.0);
     let best = cache.json(&["refs", "best", &file, "--json"]);
     let of = |best: &Value, reftype: &str| {
@@ -258,7 +258,8 @@ fn explain_says_why_each_candidate_lost() {
     ] {
         let mut h = Header::new();
         [("REFTYPE", "flat"), ("DETECTOR", "IMG1"), ("FILTER", filter), ("EXPDTST", date)]
-            .map(|(k, v)| h.set(k, v, ""));
+            .iter()
+            .for_each(|(k, v)| h.set(k, *v, ""));
         write(&refs.join(name), &h, 1.0);
     }
     let (_, out, _) = cache.irisgpu(&["refs", "explain", &file, "flat"]);

@@ -2,6 +2,7 @@
 //! exposure, product models and their names. Knows no bytes on disk beyond
 //! header cards.
 
+mod date;
 pub mod dq;
 mod meta;
 mod models;
@@ -9,6 +10,7 @@ mod names;
 mod paths;
 mod unit;
 
+pub use date::civil;
 pub use meta::{EXPOSURE_NUMBER, Kind, Meta, ObsName, guide_window_mode};
 pub use models::{Cube, Image, Rate};
 pub use names::{distinct_name, master_name, own_part, product_name};

@@ -32,6 +32,7 @@ mod nonlin;
 mod open;
 mod plane;
 mod reftype;
+mod rules;
 mod sirs;
 mod why;
 

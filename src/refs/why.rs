@@ -1,6 +1,7 @@
 //! Why each candidate was taken, or lost.
 
-use super::choose::{Rank, canonical, fits, rules};
+use super::choose::{Rank, canonical, fits};
+use super::rules::rules;
 use super::{Candidate, choose};
 use crate::datamodel::Meta;
 

@@ -1,6 +1,7 @@
 //! Dates in the forms that headers and mappings have them.
 
 use super::condition::{float, quoted};
+use crate::datamodel::civil;
 
 /// A date and time of day. Compared as the text of [`Date::text`], or by
 /// [`Date::microseconds`].
@@ -84,14 +85,7 @@ pub(super) fn of_julian(jd: f64) -> Option<String> {
         return None;
     }
     let (days, rest) = ((seconds as i64).div_euclid(86_400), (seconds as i64).rem_euclid(86_400));
-    // Howard Hinnant's days_to_civil: eras of 400 years from the first of March of the year 0.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let march = (5 * of_year + 2) / 153;
-    let (day, month) = (of_year - (153 * march + 2) / 5 + 1, if march < 10 { march + 3 } else { march - 9 });
-    let year = year + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil(days);
     let time = Time { hour: rest / 3600, minute: rest / 60 % 60, second: rest % 60, micro: 0 };
     Date::new(year, month, day, time).ok().map(|d| d.text())
 }
