@@ -5,7 +5,7 @@ struct Params {
     items: u32, pixels: u32, skip: u32, ramps: u32,
     reads: u32, first: u32, last: u32, suppress_one_group: u32,
     counts: u32, dark: u32, group_time: f32, first_time: f32,
-    frames: f32, zero: u32, frame_time: f32,
+    frames: f32, zero: u32, frame_time: f32, alone: u32,
 }
 
 @group(0) @binding(4) var<storage, read> dark: array<f32>;
@@ -25,7 +25,10 @@ var<private> rate: f32;
 // Whether the ramp at hand has its first frame in place of its first read.
 var<private> zeros: bool;
 
-struct Sums { read: f32, photon: f32, slope: f32 }
+struct Sums { read: f32, photon: f32, both: f32, slope: f32 }
+
+// Whether the rate is one of ramp r.
+fn counts(r: u32) -> bool { return p.alone == 0u || p.alone == r + 1u; }
 
 fn good(f: u32) -> bool { return (f & ~FLAG_PERSISTENCE) == 0u; }
 
@@ -213,10 +216,12 @@ fn add_segments(single: f32, sums: Sums) -> Sums {
     while s.x < s.y {
         let n = s.y - s.x;
         if n > 1u || most == 1u {
-            let inv = 1.0 / read_noise(n, single);
+            let read = read_noise(n, single);
+            let inv = 1.0 / read;
             let time = select(p.group_time * f32(max(n, 2u) - 1u), single, n == 1u);
             out.read += inv;
             out.slope += slope_of(s.x, s.y, single) * inv;
+            out.both += 1.0 / (read + rate / (time * gain));
             if rate > 0.0 {
                 out.photon += time * gain / rate;
             }
@@ -236,8 +241,11 @@ fn inverse(sum: f32) -> f32 {
 
 // Read variance of the segments that there would be without CHARGELOSS.
 fn uncharged(pixel: u32) -> f32 {
-    var sums = Sums(0.0, 0.0, 0.0);
+    var sums = Sums(0.0, 0.0, 0.0, 0.0);
     for (var r = 0u; r < p.ramps; r++) {
+        if !counts(r) {
+            continue;
+        }
         ramp_at(r, pixel);
         let single = single_time();
         if (together() & FLAG_CHARGELOSS) != 0u {
@@ -272,9 +280,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     var loss = 0u;
     for (var r = 0u; r < p.ramps; r++) {
         let all = ramp_at(r, pixel);
-        usable += all.x;
-        loss |= all.y & FLAG_CHARGELOSS;
-        any |= all.z;
+        if counts(r) {
+            usable += all.x;
+            loss |= all.y & FLAG_CHARGELOSS;
+            any |= all.z;
+        }
         total += median_rate();
     }
     dq |= any & (FLAG_JUMP | FLAG_PERSISTENCE | FLAG_SATURATED);
@@ -282,27 +292,30 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if p.dark != 0u {
         rate += dark[pixel];
     }
-    var sums = Sums(0.0, 0.0, 0.0);
-    var dead = 0u;
+    var sums = Sums(0.0, 0.0, 0.0, 0.0);
+    var alive = false;
     for (var r = 0u; r < p.ramps; r++) {
+        if !counts(r) {
+            continue;
+        }
         ramp_at(r, pixel);
         let saturated = (flags[p.first] & FLAG_SATURATED) != 0u;
         var lost = true;
         for (var k = p.first; k < p.last; k++) {
             lost = lost && (flags[k] & LOST) != 0u;
         }
-        dead += select(0u, 1u, saturated || lost);
+        alive = alive || !(saturated || lost);
         if !saturated {
             sums = add_segments(single_time(), sums);
         }
     }
-    if dead == p.ramps {
+    if !alive {
         dq |= FLAG_DO_NOT_USE;
     }
     let photon = inverse(sums.photon);
     var read = inverse(sums.read);
     let slope = sums.slope * read;
-    let err = sqrt(photon + read);
+    let err = sqrt(select(inverse(sums.both), photon + read, p.alone == 0u));
     if loss != 0u {
         read = uncharged(pixel);
     }

@@ -53,6 +53,9 @@ pub enum Error {
     /// The command was used wrongly.
     #[error("{0}")]
     Usage(String),
+    /// A benchmark could not run what it was to time.
+    #[error("{0}")]
+    Bench(String),
     /// No device fits what was asked for.
     #[error("{0}")]
     NoDevice(String),

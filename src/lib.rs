@@ -17,6 +17,7 @@ pub mod input;
 pub mod kernels;
 pub mod night;
 pub mod pipeline;
+pub mod profile;
 pub mod refs;
 pub mod report;
 mod simd;

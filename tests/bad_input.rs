@@ -29,6 +29,10 @@ struct Case {
     coefficients: Vec<f32>,
     /// Seeing of each read; no table without.
     seeing: Vec<f64>,
+    /// Reads of DATA, where not as many as there are times.
+    reads: Option<usize>,
+    /// The image of times, and that of the ramp.
+    names: [&'static str; 2],
     cards: Vec<(&'static str, Value)>,
     options: Vec<String>,
     recipe: &'static str,
@@ -51,6 +55,8 @@ impl Case {
             mask_shape: PLANE,
             coefficients: [identity(0), identity(1), identity(2)].concat(),
             seeing: Vec::new(),
+            reads: None,
+            names: ["TIMES", "DATA"],
             cards: Vec::new(),
             options: Vec::new(),
             recipe: "stage1",
@@ -78,8 +84,11 @@ impl Case {
         let mut w = FitsWriter::create(&at("ramp.fits")).expect("create");
         w.empty("PRIMARY", &h).expect("primary");
         let plain = Header::new();
-        w.image("TIMES", &plain, &[ramps, reads], Pixels::F64(&self.times)).expect("times");
-        w.image("DATA", &plain, &[ramps, reads, N, N], Pixels::F32(&self.data)).expect("data");
+        if !self.names[0].is_empty() {
+            w.image(self.names[0], &plain, &[ramps, reads], Pixels::F64(&self.times)).expect("times");
+        }
+        let reads = self.reads.unwrap_or(reads);
+        w.image(self.names[1], &plain, &[ramps, reads, N, N], Pixels::F32(&self.data)).expect("data");
         if !self.seeing.is_empty() {
             let data = ColumnData::F64(self.seeing.clone());
             let column = Column { name: "SEEING".into(), unit: "arcsec".into(), width: 1, data };
@@ -162,6 +171,14 @@ impl Product {
 
     fn dq(&self) -> Vec<u32> {
         self.fits.u32(self.fits.hdu("DQ").expect("DQ")).expect("DQ")
+    }
+
+    /// Whether its header says so.
+    fn history(&self, words: &str) -> bool {
+        let cards = self.fits.primary().cards();
+        let said: String =
+            cards.iter().filter(|c| c.keyword == "HISTORY").map(|c| c.comment.trim_end()).collect();
+        said.replace(' ', "").contains(&words.replace(' ', ""))
     }
 
     /// Pixel `p` has no value and says so, with `bits`.
@@ -354,8 +371,53 @@ fn reads_that_are_left_out() {
     case.refused(&["keeps none of its 24 reads"]);
     Case::new(1, 8).option("--steps.dq_init.drop_reads=8").refused(&["no read 8", "a ramp has 8"]);
     Case::new(1, 8).option("--steps.dq_init.keep_reads=3").refused(&["one read a ramp"]);
-    Case::new(1, 8).option("--steps.dq_init.read_max=1").refused(&["read_column"]);
+    // Said before any file is looked at: wrong usage.
+    for half in ["read_max=1", "read_column=SEEING"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
+        command.args(["run", "stage1", "none.fits", &format!("--steps.dq_init.{half}")]);
+        let done = command.stdin(Stdio::null()).output().expect("run");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.code() == Some(2) && said.contains("go together"), "{:?} {said}", done.status);
+    }
     Case::new(1, 8).option("--steps.dq_init.drop_reads=first").refused(&["whole numbers"]);
+}
+
+/// JWST's headers say when reads were taken: what they cannot mean is refused.
+#[test]
+fn times_of_headers_are_checked() {
+    let jwst = |cards: &[(&'static str, f64)]| {
+        let mut case = Case::new(1, 5);
+        case.names = ["", "SCI"];
+        case.cards = cards.iter().map(|(k, v)| (*k, Value::Real(*v))).collect();
+        case
+    };
+    jwst(&[("TGROUP", 1.0), ("NFRAMES", 1.0)]).run().expect("product").good(9, 0);
+    for (cards, words) in [
+        (&[("TGROUP", 0.0)][..], ["TGROUP = 0", "above 0"]),
+        (&[("TGROUP", -3.0), ("TFRAME", 1.0)], ["TGROUP = -3", "above 0"]),
+        (&[("TGROUP", 1e6)], ["TGROUP = 1000000", "below 10000"]),
+        (&[("TFRAME", 0.0), ("TGROUP", 1.0)], ["TFRAME = 0", "above 0"]),
+        (&[("TGROUP", 1.0), ("NFRAMES", 0.0)], ["NFRAMES = 0", "from 1 to"]),
+        (&[("TGROUP", 1.0), ("NFRAMES", -4.0)], ["NFRAMES = -4", "from 1 to"]),
+        (&[("TGROUP", 1.0), ("NFRAMES", 1.5)], ["NFRAMES = 1.5", "whole number"]),
+        (&[("TGROUP", 1.0), ("GROUPGAP", -1.0)], ["GROUPGAP = -1", "from 0 to"]),
+        (&[("FRM_TIME", 0.0)], ["FRM_TIME = 0", "above 0"]),
+    ] {
+        jwst(cards).refused(&words);
+    }
+    // Microseconds, as the detector's own headers have them: said so.
+    let product = jwst(&[("FRM_TIME", 1e6)]).run().expect("product");
+    product.good(9, 0);
+    assert!(product.history("FRM_TIME = 1000000 is taken as microseconds: 1 s"));
+    // TIMES beside SCI, right and of another size.
+    let mut case = jwst(&[("TGROUP", 7.0)]);
+    case.names[0] = "TIMES";
+    case.run().expect("product").good(9, 0);
+    let mut wrong = jwst(&[("TGROUP", 1.0)]);
+    wrong.names[0] = "TIMES";
+    wrong.data.truncate(4 * N * N);
+    wrong.reads = Some(4);
+    wrong.refused(&["TIMES", "1 x 5", "1 x 4"]);
 }
 
 #[test]

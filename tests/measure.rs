@@ -140,6 +140,48 @@ fn a_gain_without_light_is_a_sentence() {
     assert!(left <= 1, "nothing but the lock stays: {left}");
 }
 
+/// Pixels that are lit and taken for reference pixels take light away: that is said, with
+/// numbers, wherever light is needed.
+#[test]
+fn lit_reference_pixels_are_told() {
+    const N: usize = 64;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let files = night(
+        dir.path(),
+        "frame: [64, 64]\nexposures: [{detector: IMG1, kind: NFF, count: 2, reads: 6, read_time: 2.5}, \
+         {detector: IMG1, kind: DRK, count: 2, reads: 6}]\n",
+    );
+    let wrong: Vec<u32> = (0..N * N)
+        .map(|p| {
+            // Eight lit pixels beside the four that are none.
+            let border = |i: usize| !(12..N - 12).contains(&i);
+            if border(p / N) || border(p % N) { dq::REFERENCE_PIXEL } else { 0 }
+        })
+        .collect();
+    let path = dir.path().join("wrong.fits");
+    let mut h = Header::new();
+    h.set("REFTYPE", "mask", "");
+    h.set("DETECTOR", "IMG1", "");
+    let mut w = FitsWriter::create(&path).expect("create");
+    w.empty("PRIMARY", &h).expect("primary");
+    w.image("DQ", &Header::new(), &[N, N], Pixels::U32(&wrong)).expect("image");
+    w.finish().expect("finish");
+    for recipe in ["gain", "nonlin", "mask"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_irisgpu"))
+            .args(["run", recipe])
+            .args(&files)
+            .arg(format!("--override_mask={}", text(&path)))
+            .args(["--steps.photon_transfer.tiles_across=2", "--steps.photon_transfer.tiles_along=2"])
+            .args(["--device", "cpu", "-o", text(&dir.path().join(recipe))])
+            .stdin(Stdio::null())
+            .output()
+            .expect("run");
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let words = ["for reference pixels that drift by", "as lit ones do", "refpix.skip=true"];
+        assert!(words.iter().all(|w| said.contains(w)) && !said.contains("()"), "{recipe}: {said}");
+    }
+}
+
 const BAD: &str = "
 seed: 8
 frame: [192, 192]

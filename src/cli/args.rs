@@ -76,6 +76,9 @@ pub(super) struct Common {
     /// Result as JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Write a timeline of the run, for a browser's trace viewer (chrome://tracing, ui.perfetto.dev)
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: Engine,
     #[command(flatten)]
@@ -285,6 +288,47 @@ pub(super) struct Bench {
 pub(super) enum BenchVerb {
     /// Statistics of stage 1 on simulated ramps, as a markdown report with targets (exit code 1 where one is missed)
     Accuracy(Accuracy),
+    /// How fast this machine is, beside its own limits: kernels, and whole exposures file to file
+    Speed(Speed),
+    /// Two results of `bench speed --json` side by side
+    Compare(Compare),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Speed {
+    /// Only these parts: kernels, stage1, four (detectors), night [default: kernels,stage1]
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub(super) only: Vec<String>,
+    /// Pixels along an edge of whole frames
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pub(super) size: usize,
+    /// Reads of a ramp
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [10, 20])]
+    pub(super) reads: Vec<usize>,
+    /// Runs of each, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(super) runs: usize,
+    /// Folder for files, on the disk to be measured; emptied of them afterwards [default: the system's for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(super) folder: Option<PathBuf>,
+    /// Write the result as JSON to this file, too
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) engine: Engine,
+    #[command(flatten)]
+    pub(super) talk: Talk,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Compare {
+    /// Result of an earlier `bench speed`
+    pub(super) before: PathBuf,
+    /// Result of a later one
+    pub(super) after: PathBuf,
 }
 
 #[derive(Debug, Args)]

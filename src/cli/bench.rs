@@ -1,9 +1,11 @@
 //! `bench`: the program measured against its own goals.
 
-use super::args::{Accuracy, Bench, BenchVerb};
+use std::path::{Path, PathBuf};
+
+use super::args::{Accuracy, Bench, BenchVerb, Compare, Engine, Speed};
 use super::exit::Exit;
 use super::{options, print};
-use crate::bench::{Verdict, accuracy};
+use crate::bench::{Verdict, accuracy, speed};
 use crate::engine;
 use crate::error::{Error, Result};
 
@@ -14,7 +16,94 @@ const QUICK: usize = 20_000;
 pub(super) fn bench(args: &Bench) -> Result<Exit> {
     match &args.verb {
         BenchVerb::Accuracy(a) => statistics(a),
+        BenchVerb::Speed(a) => timings(a),
+        BenchVerb::Compare(a) => compare(a),
     }
+}
+
+/// `bench speed`: a kernel that is not what the reference says is the exit code's.
+fn timings(args: &Speed) -> Result<Exit> {
+    for (what, least, value) in [
+        ("--runs", 1, args.runs),
+        ("--size", 64, args.size),
+        ("--reads", 2, args.reads.iter().copied().min().unwrap_or(0)),
+    ] {
+        if value < least {
+            return Err(Error::Usage(format!("{what} {value}: give at least {least}")));
+        }
+    }
+    let asked = options::engine(&args.engine)?;
+    if let Some(n) = asked.threads {
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
+    }
+    let engine = engine::select(asked.device.as_deref(), asked.memory)?;
+    let folder = Scratch::new(args.folder.as_deref())?;
+    let options = speed::Options {
+        only: args.only.clone(),
+        size: args.size,
+        reads: args.reads.clone(),
+        runs: args.runs,
+        folder: folder.0.clone(),
+        engine: repeated(&args.engine),
+    };
+    let report = speed::measure(engine, &options, &|what| {
+        if !args.talk.quiet {
+            print::note(what);
+        }
+    })?;
+    if let Some(path) = &args.output {
+        let text = format!("{:#}\n", report.json());
+        std::fs::write(path, text).map_err(Error::io("write", path))?;
+    }
+    if args.json {
+        print::json(&report.json())?;
+    } else {
+        print::out(&report.text())?;
+    }
+    Ok(if report.agrees() { Exit::Done } else { Exit::SomeFailed })
+}
+
+/// The options of the engine as they were typed.
+fn repeated(engine: &Engine) -> Vec<String> {
+    let threads = engine.threads.map(|n| n.to_string());
+    let all = [("--device", &engine.device), ("--threads", &threads), ("--memory", &engine.memory)];
+    all.iter().filter_map(|(name, v)| v.as_ref().map(|v| [(*name).to_owned(), v.clone()])).flatten().collect()
+}
+
+/// A folder of this process, removed with what it holds.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(within: Option<&Path>) -> Result<Scratch> {
+        let within = within.map_or_else(std::env::temp_dir, Path::to_path_buf);
+        let folder = within.join(format!("irisgpu-speed-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        Ok(Scratch(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing can be done where it fails, and nothing is wrong but lost space.
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// `bench compare`.
+fn compare(args: &Compare) -> Result<Exit> {
+    let read = |path: &Path| -> Result<serde_json::Value> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let run: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|e| Error::input(path, format!("is no result of `irisgpu bench speed --json`: {e}")))?;
+        match run["timings"].is_array() {
+            true => Ok(run),
+            false => {
+                Err(Error::input(path, "is no result of `irisgpu bench speed --json`: it has no timings"))
+            }
+        }
+    };
+    print::out(&speed::compare(&read(&args.before)?, &read(&args.after)?))?;
+    Ok(Exit::Done)
 }
 
 /// `bench accuracy`: the report goes to stdout, and to a file that is named; a target

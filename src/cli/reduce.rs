@@ -9,6 +9,7 @@ use super::families::Families;
 use super::{engine, interrupt, options, print, progress, summary};
 use crate::error::{Error, Result};
 use crate::night::{self, Lock, Outcome, Plan};
+use crate::profile;
 use crate::refs;
 
 /// Fingerprints of references, kept in the folder of products from run to run.
@@ -84,7 +85,13 @@ pub(super) fn planned(
 /// Runs a plan and prints what became of it.
 pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit> {
     let start = Instant::now();
+    if let Some(path) = &common.trace {
+        profile::trace(path)?;
+    }
     let (name, outcomes) = outcomes(plan, common, idle)?;
+    if let Some(path) = &common.trace {
+        profile::end_trace(path)?;
+    }
     let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64());
     if common.json {
         print::json(&summary.json())?;

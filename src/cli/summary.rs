@@ -10,6 +10,7 @@ use super::exit::Exit;
 use crate::error::{Error, Result};
 use crate::night::{Executor, Outcome, Plan, Status, Task};
 use crate::pipeline::{Done, Job};
+use crate::profile::{self, Total};
 use crate::report::Table;
 
 /// Runs nothing: for plans in which nothing is to be computed.
@@ -52,6 +53,19 @@ fn trouble(status: &Status) -> Option<&str> {
         Status::NoRecipe(why) if *why != word(status) => Some(why),
         _ => None,
     }
+}
+
+/// Shares of `seconds` by kind, with the rate of what moved bytes; `None` of nothing.
+fn where_time_went(totals: &[Total], seconds: f64) -> Option<String> {
+    let busy: Vec<&Total> = totals.iter().filter(|t| t.seconds > 0.005 * seconds).collect();
+    let parts = busy.iter().map(|t| {
+        let (share, rate) = (100.0 * t.seconds / seconds, t.bytes as f64 / t.seconds * 1e-9);
+        let rate = if t.bytes == 0 { String::new() } else { format!(" ({rate:.2} GB/s)") };
+        format!("{} {share:.0} %{rate}", t.kind.word())
+    });
+    let idle = 1.0 - totals.iter().map(|t| t.seconds).sum::<f64>() / seconds;
+    let parts = parts.chain((idle > 0.005).then(|| format!("between tasks {:.0} %", 100.0 * idle)));
+    (!busy.is_empty()).then(|| format!("Time: {}", parts.collect::<Vec<_>>().join(", ")))
 }
 
 /// A finished run.
@@ -118,7 +132,11 @@ impl<'a> Summary<'a> {
             .iter()
             .map(|(text, first, n)| json!({"warning": text, "first": first, "tasks": n}))
             .collect();
-        json!({"output": self.output, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds})
+        let times: serde_json::Map<String, Value> = profile::totals()
+            .iter()
+            .map(|t| (t.kind.word().to_owned(), json!({"seconds": t.seconds, "bytes": t.bytes})))
+            .collect();
+        json!({"output": self.output, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds, "time": times})
     }
 
     fn row(&self, task: &Task, outcome: &Outcome) -> Value {
@@ -188,6 +206,9 @@ impl fmt::Display for Summary<'_> {
         let plural = if warnings == 1 { "warning" } else { "warnings" };
         let (counts, output) = (counts.join(", "), self.output.display());
         writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)?;
+        if let Some(times) = where_time_went(&profile::totals(), self.seconds) {
+            writeln!(f, "{times}")?;
+        }
         if self.exit() == Exit::Interrupted {
             writeln!(f, "Interrupted: run it again for the rest.")?;
         }

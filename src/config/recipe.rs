@@ -174,6 +174,9 @@ impl Recipe {
                 *step = set_parameters(step, parameters)?;
             }
         }
+        if let Some(step) = self.active(|s| if let Step::DqInit(d) = s { Some(d) } else { None }) {
+            step.limited().map_err(Error::Usage)?;
+        }
         Ok(self)
     }
 
@@ -290,6 +293,20 @@ mod tests {
         assert!(e.to_string().contains("algoritm"), "{e}");
         let text = "name: x\nabout: y\ntakes: one\nsteps: [{ramp_fit: {}}, {bias: {}}]";
         assert!(Recipe::from_yaml(text, "x").expect_err("order").to_string().contains("cannot come after"));
+    }
+
+    #[test]
+    fn a_column_of_reads_and_its_limit_go_together() {
+        let with = |parameters: &[(&str, &str)]| {
+            let parameters = parameters.iter().map(|(p, v)| ((*p).to_owned(), (*v).to_owned()));
+            let o = Overrides::from([("dq_init".into(), parameters.collect())]);
+            Recipe::built_in("stage1").expect("stage1").with(&o)
+        };
+        for half in [("read_column", "SEEING"), ("read_min", "1"), ("read_max", "1")] {
+            assert!(matches!(with(&[half]), Err(Error::Usage(m)) if m.contains("go together")), "{half:?}");
+            assert!(with(&[half, ("skip", "true")]).is_ok());
+        }
+        assert!(with(&[("read_column", "SEEING"), ("read_max", "1")]).is_ok());
     }
 
     #[test]

@@ -265,6 +265,13 @@ steps! {
         /// `sirs`: side pixels further than this (σ) from the others are left out.
         sigreject: f64 = 4.0; Above(0.0),
     }
+    /// The signal that a reset leaves and that dies away.
+    DarkDecay "dark_decay S_DKDECA" {
+        /// What it is at the reset, DN; 0: nothing is done.
+        amplitude: f64 = 0.0; Between(-1e6, 1e6),
+        /// Seconds in which it falls to 1/e.
+        time_constant: f64 = 20.0; Above(0.0),
+    }
     /// Non-linearity polynomial.
     Linearity "linearity S_NLCORR" {
         /// Correct averaged reads frame by frame, where the reference has the inverse
@@ -287,7 +294,7 @@ steps! {
         /// Correct the gain for inter-pixel capacitance, measured from the flats.
         ipc: bool = true,
         /// Pixels with a difference further than this (σ) from the others are left out.
-        rejection_threshold: f64 = 6.0; Above(0.0),
+        rejection_threshold: f64 = 5.0; Above(0.0),
     }
     /// Bad pixels of the detector, from dark and flat ramps.
     BadPixels "bad_pixels S_BADPIX" {
@@ -393,6 +400,9 @@ steps! {
         num_coadd: u32 = 3; AtLeast(1.0),
         /// Unit of the rate: e-/s or DN/s.
         units: RateUnits = RateUnits::Electrons,
+        /// `ols`, `mcds`, `cds`: weight several ramps by the scatter of their reads, as
+        /// liger_iris_pipeline does: biased, for comparison.
+        weight_ramps_by_scatter: bool = false,
         /// `ols_c`: give up ramps with one good read.
         suppress_one_group: bool = true,
         /// `ols_c` (without suppress_one_group), `likely`: take ZEROFRAME, where there is one.
@@ -475,5 +485,21 @@ steps! {
     SkySub "sky_sub S_SKYSUB" {
         /// Factor on the sky cube.
         scale: f64 = 1.0; AtLeast(0.0),
+    }
+}
+
+impl DqInit {
+    /// Whether reads are kept by a column of theirs; a sentence where only half of that
+    /// is said.
+    pub fn limited(&self) -> Result<bool, String> {
+        let limits = self.read_min.is_some() || self.read_max.is_some();
+        if limits == self.read_column.is_empty() {
+            return Err(
+                "dq_init: read_column (what) and a limit on it (read_min, read_max) go together: give both \
+                        or neither"
+                    .into(),
+            );
+        }
+        Ok(limits)
     }
 }

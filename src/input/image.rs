@@ -83,7 +83,12 @@ impl RawImage {
             _ => None,
         };
         let meta = Meta::from_header(&header);
-        let timing = Timing::of(&header, times::read_time(&header, options), &mut warnings);
+        // Not every frame needs one.
+        let read_time = times::read_time(&fits.path, &header, options, &mut warnings).unwrap_or_else(|e| {
+            warnings.push(format!("{e} (taken as not known)"));
+            options.read_time.filter(|t| t.is_finite() && *t > 0.0)
+        });
+        let timing = Timing::of(&header, read_time, &mut warnings);
         let ramps = count(&header, &["NUMRAMPS", "NGROUPS"]).unwrap_or(1) as f64;
         if ramps > 1.0 && !unit.per_second {
             warnings.push(format!("pixels are taken as the sum of {ramps} ramps (NUMRAMPS or NGROUPS)"));

@@ -111,7 +111,7 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions) -> Result<Ramp> {
         return Err(Error::input(&pair[1].path, message));
     }
     let (files, ramps, reads) = fullest(files, &mut warnings);
-    let times = read_times(&files, options)?;
+    let times = read_times(&files, options, &mut warnings)?;
     times::check(&times, reads).map_err(|m| {
         Error::input(&first.path, format!("{m}; correct READTIME, RST_TIME, READ_NO of the set"))
     })?;
@@ -181,7 +181,7 @@ fn fullest(files: Vec<ReadFile>, warnings: &mut Vec<String>) -> (Vec<ReadFile>, 
 
 /// Seconds since each ramp's reset: READTIME − RST_TIME (both microseconds in MJD),
 /// else READTIME since the ramp's first read, else READ_NO times the read time.
-fn read_times(files: &[ReadFile], options: &OpenOptions) -> Result<Vec<f64>> {
+fn read_times(files: &[ReadFile], options: &OpenOptions, warnings: &mut Vec<String>) -> Result<Vec<f64>> {
     // Any date is beyond this many microseconds, any duration below.
     let date =
         |f: &ReadFile, key: &str| f.header.integer(key).filter(|t| (1e11..9e18).contains(&(*t as f64)));
@@ -190,7 +190,10 @@ fn read_times(files: &[ReadFile], options: &OpenOptions) -> Result<Vec<f64>> {
     if let Some(times) = files.iter().map(|f| both(f).map(|(t, reset)| seconds(t - reset))).collect() {
         return Ok(times);
     }
-    let step = files.first().and_then(|f| times::read_time(&f.header, options));
+    let step = match files.first() {
+        Some(f) => times::read_time(&f.path, &f.header, options, warnings)?,
+        None => None,
+    };
     let begins = |ramp: i64| files.iter().find(|f| f.key.ramp == ramp).and_then(|f| date(f, "READTIME"));
     let since =
         |f: &ReadFile| Some(seconds(date(f, "READTIME")? - begins(f.key.ramp)?) + step.unwrap_or(0.0));

@@ -1,5 +1,7 @@
 //! When each read was taken.
 
+use std::path::Path;
+
 use super::layout::{Family, Layout};
 use super::{OpenOptions, by, label};
 use crate::error::{Error, Result};
@@ -16,23 +18,55 @@ pub(super) struct Times {
     pub(super) frame_time: f64,
 }
 
+/// From this many seconds on, nothing is the duration of a read.
+const LONGEST: f64 = 1e4;
+/// From here on a number is no duration in microseconds either, but a date.
+const DATE: f64 = 1e11;
+
 /// Seconds of the first of `keys` that holds a duration. READTIME and FRM_TIME are
 /// seconds in exposure headers and integer microseconds in the detector's per-read
-/// headers, where READTIME is an absolute time (microseconds in MJD) and no
-/// duration at all: below 1e4 it is seconds, below 1e11 microseconds, else it is
-/// passed over.
-pub(super) fn duration(header: &Header, keys: &[&str]) -> Option<f64> {
-    keys.iter().find_map(|key| match header.number(key)? {
-        v if v > 0.0 && v < 1e4 => Some(v),
-        v if (1e4..1e11).contains(&v) => Some(v * 1e-6),
-        _ => None,
-    })
+/// headers: from 1e4 on they are taken as microseconds, with a warning. There READTIME
+/// may also be a date (microseconds in MJD, 1e11 and more), and is passed over.
+/// A number that can be neither is an error, as a sentence.
+pub(super) fn duration(
+    header: &Header,
+    keys: &[&str],
+    warnings: &mut Vec<String>,
+) -> Result<Option<f64>, String> {
+    for key in keys {
+        let micro = matches!(*key, "READTIME" | "FRM_TIME");
+        match header.number(key) {
+            None => {}
+            Some(v) if v > 0.0 && v < LONGEST => return Ok(Some(v)),
+            Some(v) if micro && (LONGEST..DATE).contains(&v) => {
+                let warning = format!("{key} = {v} is taken as microseconds: {} s", v * 1e-6);
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+                return Ok(Some(v * 1e-6));
+            }
+            Some(v) if *key == "READTIME" && v >= DATE => {}
+            Some(v) => {
+                return Err(format!(
+                    "{key} = {v} is no duration: seconds above 0 and below {LONGEST} are expected; mend the header, \
+                     or remove the keyword and give --read-time=SECONDS"
+                ));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Seconds a read of an evenly sampled ramp, from header or `--read-time`.
-pub(super) fn read_time(header: &Header, options: &OpenOptions) -> Option<f64> {
-    duration(header, &["FRM_TIME", "READTIME", "TFRAME", "TGROUP"])
-        .or(options.read_time.filter(|t| t.is_finite() && *t > 0.0))
+pub(super) fn read_time(
+    path: &Path,
+    header: &Header,
+    options: &OpenOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Option<f64>> {
+    let found = duration(header, &["FRM_TIME", "READTIME", "TFRAME", "TGROUP"], warnings)
+        .map_err(|m| Error::input(path, m))?;
+    Ok(found.or(options.read_time.filter(|t| t.is_finite() && *t > 0.0)))
 }
 
 /// The times of all reads that `layout` promises.
@@ -47,15 +81,20 @@ pub(super) fn of_ramp(
     let times = match (plane(fits, "TIMES", layout, warnings)?, layout.family) {
         (Some(times), _) => {
             let nsample = nsample(fits, header, layout, warnings)?;
-            let frame_time = frame_time(&times, &nsample, layout.reads, header, warnings);
+            let frame_time = frame_time(&times, &nsample, layout.reads, header, warnings)
+                .map_err(|m| Error::input(&fits.path, m))?;
             Times { times, nsample, frame_time }
         }
-        (None, Family::Jwst) if jwst(header, layout, warnings).is_some() => {
-            jwst(header, layout, &mut Vec::new()).unwrap_or_else(|| even(layout, 1.0))
-        }
-        (None, _) => {
+        (None, family) => {
+            if family == Family::Jwst
+                && let Some(times) =
+                    jwst(header, layout, warnings).map_err(|m| Error::input(&fits.path, m))?
+            {
+                return Ok(times);
+            }
             let cut = fits.hdus.iter().any(|h| fits.available(h) < h.data_len);
-            let even_share = || {
+            let given = read_time(&fits.path, header, options, warnings)?;
+            let mut even_share = || {
                 // A file cut off before its TIMES still says how long it was exposed.
                 let (time, reads) = (header.number("EXPTIME")?, header.number("NREADS")?);
                 (cut && layout.family == Family::Native && time > 0.0 && reads > 0.0).then(|| {
@@ -64,7 +103,7 @@ pub(super) fn of_ramp(
                     time / reads
                 })
             };
-            let step = read_time(header, options).or_else(even_share).ok_or_else(|| {
+            let step = given.or_else(&mut even_share).ok_or_else(|| {
                 let cut = if cut { "is cut short, perhaps before its TIMES, and " } else { "" };
                 let message = format!(
                     "{cut}says nothing about when its reads were taken: add an HDU TIMES (ramps, reads) or one of \
@@ -117,17 +156,16 @@ pub(super) fn check(times: &[f64], reads: usize) -> Result<(), String> {
 /// An HDU of one number a read; a 1-D one holds for every ramp. `None` where it is
 /// absent or lost with the end of the file.
 fn plane(fits: &Fits, name: &str, layout: &Layout, warnings: &mut Vec<String>) -> Result<Option<Vec<f64>>> {
-    let Some(hdu) = fits.hdu(name).filter(|h| h.is_image()) else { return Ok(None) };
+    let Some(hdu) = fits.hdu(name) else { return Ok(None) };
+    if !hdu.is_image() {
+        return Err(fits.error(&label(hdu), "is a table: an image of one number a read is expected"));
+    }
     let fits_shape = match *hdu.shape.as_slice() {
         [r, n] => (r, n) == (layout.ramps, layout.reads),
         [n] => n == layout.reads,
         _ => false,
     };
     if !fits_shape {
-        if layout.family == Family::Jwst {
-            warnings.push(format!("{name} is {}, not one number a read: ignored", by(&hdu.shape)));
-            return Ok(None);
-        }
         let (ramps, reads) = (layout.ramps, layout.reads);
         let message = format!("is {}, but there are {ramps} x {reads} (ramps x reads)", by(&hdu.shape));
         return Err(fits.error(&label(hdu), message));
@@ -152,7 +190,7 @@ fn nsample(fits: &Fits, header: &Header, layout: &Layout, warnings: &mut Vec<Str
             ));
         }
         let frames = match layout.family {
-            Family::Jwst => header.integer("NFRAMES").unwrap_or(1).clamp(1, 65535) as u16,
+            Family::Jwst => whole(header, "NFRAMES", 1).map_err(|m| Error::input(&fits.path, m))?,
             _ => 1,
         };
         return Ok(vec![frames; n]);
@@ -171,9 +209,9 @@ fn frame_time(
     reads: usize,
     header: &Header,
     warnings: &mut Vec<String>,
-) -> f64 {
+) -> Result<f64, String> {
     if nsample.iter().all(|&n| n <= 1) {
-        return 0.0;
+        return Ok(0.0);
     }
     let longest = times
         .chunks(reads.max(1))
@@ -181,7 +219,7 @@ fn frame_time(
         .flat_map(|(t, n)| t.windows(2).zip(n.windows(2)))
         .map(|(t, n)| (t[1] - t[0]) / (f64::from(n[0]) + f64::from(n[1])) * 2.0)
         .fold(f64::INFINITY, f64::min);
-    match duration(header, &["TFRAME", "FRM_TIME", "READTIME"]) {
+    Ok(match duration(header, &["TFRAME", "FRM_TIME", "READTIME"], warnings)? {
         Some(t) => {
             if t > longest * (1.0 + 1e-6) {
                 warnings.push(format!(
@@ -195,17 +233,26 @@ fn frame_time(
             longest
         }
         None => 0.0,
-    }
+    })
+}
+
+/// A whole number of the header, `least` or more and `least` where there is none.
+fn whole(header: &Header, key: &str, least: i64) -> Result<u16, String> {
+    let Some(value) = header.number(key) else { return Ok(least as u16) };
+    let fits = value.fract() == 0.0 && (least as f64..=65535.0).contains(&value);
+    fits.then_some(value as u16)
+        .ok_or_else(|| format!("{key} = {value}: it must be a whole number from {least} to 65535"))
 }
 
 /// JWST's: resultant g averages NFRAMES frames TFRAME apart and begins TGROUP =
 /// TFRAME (NFRAMES + GROUPGAP) after the one before; its mean time is
-/// TGROUP g + TFRAME ((NFRAMES + 1) / 2 + DRPFRMS1).
-fn jwst(header: &Header, layout: &Layout, warnings: &mut Vec<String>) -> Option<Times> {
-    let whole = |key: &str, least: i64| header.integer(key).unwrap_or(least).clamp(least, 65535) as f64;
-    let (frames, gap, dropped) = (whole("NFRAMES", 1), whole("GROUPGAP", 0), whole("DRPFRMS1", 0));
-    let frame = duration(header, &["TFRAME"]);
-    let group = duration(header, &["TGROUP"]).or(frame.map(|f| f * (frames + gap)))?;
+/// TGROUP g + TFRAME ((NFRAMES + 1) / 2 + DRPFRMS1). `None` without either time.
+fn jwst(header: &Header, layout: &Layout, warnings: &mut Vec<String>) -> Result<Option<Times>, String> {
+    let whole = |key: &str, least: i64| whole(header, key, least).map(f64::from);
+    let (frames, gap, dropped) = (whole("NFRAMES", 1)?, whole("GROUPGAP", 0)?, whole("DRPFRMS1", 0)?);
+    let frame = duration(header, &["TFRAME"], warnings)?;
+    let group = duration(header, &["TGROUP"], warnings)?.or(frame.map(|f| f * (frames + gap)));
+    let Some(group) = group else { return Ok(None) };
     let frame = frame.unwrap_or(group / (frames + gap));
     if (frame * (frames + gap) / group - 1.0).abs() > 1e-3 {
         warnings.push(format!(
@@ -217,5 +264,5 @@ fn jwst(header: &Header, layout: &Layout, warnings: &mut Vec<String>) -> Option<
     let n = layout.ramps * layout.reads;
     let times = (0..n).map(|i| first + group * (i % layout.reads) as f64).collect();
     let frame_time = if frames > 1.0 { frame } else { 0.0 };
-    Some(Times { times, nsample: vec![frames as u16; n], frame_time })
+    Ok(Some(Times { times, nsample: vec![frames as u16; n], frame_time }))
 }

@@ -23,7 +23,9 @@
 //! * a ramp without a good read has its first frame in place of its first read, where
 //!   there is one and ramps of one read count: y/t_frame;
 //! * segments of all ramps are averaged with weights 1/var_r; both variances are
-//!   those of the sum of their inverses; the error is √(var_p + var_r).
+//!   those of the sum of their inverses; the error is √(var_p + var_r);
+//! * of a ramp alone (stcal's rateints) likewise, its photon variance still from the
+//!   rate of all ramps; the error is √(1/Σ 1/(var_p + var_r)) over its segments.
 
 use super::layout::params;
 use super::ramp::{Plane, flag};
@@ -84,6 +86,8 @@ params! {
         pub zero: u32,
         /// Time of the first frame since the reset, s.
         pub frame_time: f32,
+        /// Ramp (from 1) that is fitted alone; 0: all.
+        pub alone: u32,
     }
 }
 
@@ -100,10 +104,11 @@ struct Pixel<T> {
     bits: u32,
 }
 
-/// Sums over segments: of 1/var_r, 1/var_p and slope/var_r.
+/// Sums over segments: of 1/var_r, 1/var_p, 1/(var_r + var_p) and slope/var_r.
 struct Sums<T> {
     read: T,
     photon: T,
+    both: T,
     slope: T,
 }
 
@@ -130,6 +135,13 @@ struct Work<T> {
     sorted: Vec<T>,
     /// Ramps that have their first frame in place of their first read.
     zeros: Vec<bool>,
+}
+
+impl Params {
+    /// Whether the rate is one of ramp `r`.
+    fn counts(&self, r: usize) -> bool {
+        self.alone == 0 || self.alone as usize == r + 1
+    }
 }
 
 struct Source<'a> {
@@ -163,39 +175,39 @@ impl<'a> Source<'a> {
             bits: self.stored.bits(pixel),
         };
         let (reads, range) = (p.reads as usize, p.first as usize..p.last as usize);
-        let count = w.flags.iter().filter(|f| **f & (flag::SATURATED | flag::DO_NOT_USE) == 0).count();
+        let lost = |f: &u32| f & (flag::SATURATED | flag::DO_NOT_USE) != 0;
+        let counted = w.flags.chunks(reads).enumerate().filter(|(r, _)| p.counts(*r));
+        let count: usize = counted.map(|(_, flags)| flags.iter().filter(|f| !lost(f)).count()).sum();
         let mut dq = px.bits;
         let mut rate = T::ZERO;
         let mut loss = 0;
         for (r, (y, flags)) in w.y.chunks_mut(reads).zip(w.flags.chunks_mut(reads)).enumerate() {
             let (y, flags) = (&mut y[range.clone()], &mut flags[range.clone()]);
-            loss |= flags.iter().fold(0, |all, f| all | f) & flag::CHARGELOSS;
+            let any = |flags: &[u32]| if p.counts(r) { flags.iter().fold(0, |all, f| all | f) } else { 0 };
+            loss |= any(flags) & flag::CHARGELOSS;
             self.settle(flags);
-            dq |= flags.iter().fold(0, |all, f| all | f)
-                & (flag::JUMP_DET | flag::PERSISTENCE | flag::SATURATED);
+            dq |= any(flags) & (flag::JUMP_DET | flag::PERSISTENCE | flag::SATURATED);
             w.zeros[r] = self.first_frame(r, pixel, y, flags);
             rate += self.median_rate(y, flags, w.zeros[r], &mut w.sorted);
         }
         rate = (rate / T::of(p.ramps as f32)).larger(T::ZERO) + px.dark;
-        let mut sums = Sums { read: T::ZERO, photon: T::ZERO, slope: T::ZERO };
-        let mut dead = 0;
-        for (r, (y, flags)) in w.y.chunks(reads).zip(w.flags.chunks(reads)).enumerate() {
+        let mut sums = Sums { read: T::ZERO, photon: T::ZERO, both: T::ZERO, slope: T::ZERO };
+        let mut alive = false;
+        let ramps = w.y.chunks(reads).zip(w.flags.chunks(reads)).enumerate();
+        for (r, (y, flags)) in ramps.filter(|(r, _)| p.counts(*r)) {
             let (y, flags) = (&y[range.clone()], &flags[range.clone()]);
-            let lost = |f: &u32| f & (flag::SATURATED | flag::DO_NOT_USE) != 0;
-            if flags[0] & flag::SATURATED != 0 || flags.iter().all(lost) {
-                dead += 1;
-            }
+            alive |= flags[0] & flag::SATURATED == 0 && !flags.iter().all(lost);
             if flags[0] & flag::SATURATED == 0 {
                 let single = self.single_time(flags, w.zeros[r]);
                 self.segments(y, flags, single, rate, &px, &mut sums);
             }
         }
-        if dead == p.ramps {
+        if !alive {
             dq |= flag::DO_NOT_USE;
         }
         let var_p = inverse(sums.photon);
         let var_r = inverse(sums.read);
-        let err = (var_p + var_r).sqrt();
+        let err = if p.alone == 0 { var_p + var_r } else { inverse(sums.both) }.sqrt();
         let slope = sums.slope * var_r;
         let var_r = if loss != 0 { self.read_variance(pixel, &px, w) } else { var_r };
         let unit = if p.counts != 0 { T::ONE } else { px.gain };
@@ -288,8 +300,10 @@ impl<'a> Source<'a> {
             }
             let (slope, time) = self.slope(&y[first..last], single, px);
             let var_p = rate / (time * px.gain);
-            let inv = T::ONE / self.read_noise(last - first, single, px);
+            let var_r = self.read_noise(last - first, single, px);
+            let inv = T::ONE / var_r;
             sums.read += inv;
+            sums.both += T::ONE / (var_r + var_p);
             sums.slope += slope * inv;
             if var_p > T::ZERO {
                 sums.photon += T::ONE / var_p;
@@ -333,7 +347,7 @@ impl<'a> Source<'a> {
     fn read_variance<T: Real>(&self, pixel: usize, px: &Pixel<T>, w: &mut Work<T>) -> T {
         let (reads, range) = (self.p.reads as usize, self.p.first as usize..self.p.last as usize);
         let mut total = T::ZERO;
-        for ramp in 0..self.p.ramps as usize {
+        for ramp in (0..self.p.ramps as usize).filter(|r| self.p.counts(*r)) {
             let flags = &mut w.flags[ramp * reads..][range.clone()];
             let single = self.single_time(flags, w.zeros[ramp]);
             let saturated = flags[0] & flag::SATURATED != 0;

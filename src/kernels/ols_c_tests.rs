@@ -32,6 +32,7 @@ fn params(case: &Case) -> Params {
         frames: f32::from(frames[0]),
         zero: u32::from(case.has_zeroframe()),
         frame_time: case.number("frame_time") as f32,
+        alone: 0,
     }
 }
 
@@ -40,10 +41,14 @@ fn in_precision<T: Real>(case: &Case) -> Vec<Rate> {
 }
 
 fn on(case: &Case, engine: &mut dyn crate::engine::Engine) -> Vec<Rate> {
+    of_ramp(case, 0, engine)
+}
+
+fn of_ramp(case: &Case, alone: u32, engine: &mut dyn crate::engine::Engine) -> Vec<Rate> {
+    let params = Params { alone, ..params(case) };
     let (_, reads, pixels) = case.size();
     let constants = [("NREADS", array_length(reads))];
-    let out =
-        dispatch(&OLS_C, bytemuck::cast_slice(&[params(case)]), &case.fit(), pixels, &constants, engine);
+    let out = dispatch(&OLS_C, bytemuck::cast_slice(&[params]), &case.fit(), pixels, &constants, engine);
     rates(&out[0], pixels)
 }
 
@@ -72,6 +77,36 @@ fn gpu_agrees_with_stcal() {
     let Some(mut gpu) = testing::gpu() else { return };
     for case in cases(CASES) {
         compare(&case, &on(&case, gpu.as_mut()), 1e-5, 0.0, 1e-5).expect("gpu");
+    }
+}
+
+/// stcal's rateints, on every engine.
+#[test]
+fn gpu_agrees_with_stcal_on_single_ramps() {
+    let mut engines: Vec<Box<dyn crate::engine::Engine>> = vec![Box::new(CpuEngine::new(1 << 30))];
+    engines.extend(testing::gpu());
+    let several: Vec<Case> = cases(CASES).into_iter().filter(|c| c.has("out_int_slope")).collect();
+    assert!(several.len() >= 6);
+    for case in &several {
+        let pixels = case.size().2;
+        let names = ["out_int_slope", "out_int_err", "out_int_var_poisson", "out_int_var_rnoise"];
+        let expected = names.map(|n| case.array(n));
+        for engine in &mut engines {
+            let near = |got: f64, i: usize, plane: usize| {
+                let (slope, value) = (expected[0][i], expected[plane][i]);
+                got.is_nan() == slope.is_nan()
+                    && (got.is_nan() || (got - value).abs() <= 1e-5 * value.abs() + 1e-12)
+            };
+            for alone in 1..=case.size().0 as u32 {
+                let rates = of_ramp(case, alone, engine.as_mut());
+                for (p, plane) in (0..pixels).flat_map(|p| (0..4).map(move |plane| (p, plane))) {
+                    let (i, got) = ((alone as usize - 1) * pixels + p, rates[p].values[plane]);
+                    assert!(near(got, i, plane), "{} {alone} {p}: {} is {got}", case.id, names[plane]);
+                    let wrong = 1.001 * got + 1.0;
+                    assert!(got.is_nan() || !near(wrong, i, plane), "the comparison cannot fail");
+                }
+            }
+        }
     }
 }
 

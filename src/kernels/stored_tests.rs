@@ -28,6 +28,11 @@ impl Case {
         data.iter().map(|v| v.as_f64().unwrap_or(f64::NAN)).collect()
     }
 
+    /// Whether it has an array of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.arrays.get(name).is_some()
+    }
+
     /// Its shape.
     pub(crate) fn shape(&self, name: &str) -> Vec<usize> {
         let shape = self.arrays[name]["shape"].as_array().expect(name);

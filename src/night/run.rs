@@ -12,6 +12,7 @@ use std::time::Instant;
 use super::{Action, Executor, Plan, Task};
 use crate::error::Error;
 use crate::pipeline::Job;
+use crate::profile::{self, Kind};
 
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +70,9 @@ pub fn run(plan: &Plan, executor: &mut dyn Executor, watch: &dyn Watch, stop: &A
                 Some(status) => status,
                 None => {
                     watch.begins(index, task);
+                    let span = profile::span(Kind::Task, task.name.clone());
                     let (status, more) = execute(job, executor, watch);
+                    drop(span);
                     warnings.extend(more);
                     if status == Status::NotRun {
                         stop.store(true, Ordering::Relaxed);

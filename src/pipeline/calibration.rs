@@ -11,8 +11,10 @@ use rayon::prelude::*;
 use crate::config::{Detector, Recipe};
 use crate::datamodel::dq;
 use crate::error::{Error, Result};
+use crate::fits::Header;
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
+use crate::profile::{self, Kind};
 use crate::refs::{self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint};
 
 /// Open references of one frame, (ny, nx).
@@ -35,12 +37,17 @@ pub struct Calibration<'a> {
     ipc: Option<IpcFile>,
     /// An earlier run undid the coupling.
     uncoupled: bool,
+    /// What undoing the coupling does to the variance of a read counts.
+    amplified: bool,
+    /// What an earlier run's undoing did to it.
+    amplified_before: f32,
     dark: Option<DarkRampFile>,
     /// (ny, nx): dark current that is in no read any more but for its noise, DN/s.
     average_dark: Option<Cow<'a, [f32]>>,
-    /// Variance that a frame has beside its noise, DN²: see [`rounding`] and
-    /// [`Calibration::add_read_variance`].
+    /// Variance that a frame has beside its noise, DN²: see [`rounding`].
     rounding: f32,
+    /// What [`Calibration::add_read_variance`] added to it, DN².
+    added: f32,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
     /// The kernels of reference pixels, where there are any.
@@ -63,6 +70,15 @@ fn rounding(frames: &[u16]) -> f32 {
 
 fn mean_frames(frames: &[u16]) -> f32 {
     frames.iter().map(|n| f32::from(*n)).sum::<f32>() / frames.len().max(1) as f32
+}
+
+/// The keyword of what undoing the coupling makes of the variance of a read.
+pub const IPC_NOISE: &str = "IPCNOISE";
+
+/// That of a ramp whose coupling an earlier run undid.
+pub fn ipc_noise(header: &Header) -> Option<f64> {
+    let done = header.text("S_IPC").as_deref() == Some("COMPLETE");
+    header.number(IPC_NOISE).filter(|v| done && *v > 0.0 && v.is_finite())
 }
 
 /// A plane, or the number that stands in for it.
@@ -141,6 +157,7 @@ impl<'a> Calibration<'a> {
             frame_time: ramp.frame_time,
             header: &ramp.header,
         };
+        let uncoupled = ramp.header.text("S_IPC").as_deref() == Some("COMPLETE");
         let dark = match path("dark") {
             Some(p) if refs::is_ramp(p)? => Some(DarkRampFile::open(p, &frame, &sampling)?),
             _ => None,
@@ -162,10 +179,13 @@ impl<'a> Calibration<'a> {
             nonlin,
             inverse,
             ipc,
-            uncoupled: ramp.header.text("S_IPC").as_deref() == Some("COMPLETE"),
+            uncoupled,
+            amplified: false,
+            amplified_before: ipc_noise(&ramp.header).map_or(1.0, |v| v as f32),
             dark,
             average_dark: ramp.average_dark.as_deref().map(Cow::Borrowed),
             rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
+            added: 0.0,
             reference: Vec::new(),
             refpix: references.get("refpix").cloned(),
             marked: Vec::new(),
@@ -176,7 +196,23 @@ impl<'a> Calibration<'a> {
 
     /// Adds `variance`, DN², to that of every read; `frames` are averaged in each.
     pub fn add_read_variance(&mut self, variance: f64, frames: &[u16]) {
-        self.rounding += variance as f32 * mean_frames(frames);
+        self.added += variance as f32 * mean_frames(frames);
+    }
+
+    /// Multiplies the variance of reads by what undoing the coupling makes of it, Σ K²:
+    /// the noise of the readout has not gone through the coupling that K undoes, the
+    /// shot noise of the charge has.
+    pub fn amplify(&mut self) {
+        self.amplified = true;
+    }
+
+    /// The factor on the variance of reads, the median pixel's; `None` where there is no
+    /// kernel now and was none before.
+    pub fn amplification(&self) -> Option<f64> {
+        match &self.ipc {
+            Some(file) => Some(file.typical_noise()),
+            None => self.uncoupled.then_some(f64::from(self.amplified_before)),
+        }
     }
 
     /// Whether there is a bias reference.
@@ -248,6 +284,7 @@ impl<'a> Calibration<'a> {
 
     /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
     pub fn read(&self, rows: Range<usize>, to: &mut [f32]) -> Result<()> {
+        let _span = profile::span(Kind::References, "planes").bytes(4 * to.len() as u64);
         let (nx, planes) = (self.nx, self.planes());
         let mut blocks: Vec<Vec<&mut [f32]>> = rows.clone().step_by(BLOCK).map(|_| Vec::new()).collect();
         for plane in to.chunks_mut(rows.len() * nx).take(planes) {
@@ -286,7 +323,7 @@ impl<'a> Calibration<'a> {
         }
         self.gain.read(rows.clone(), &[], gain, bits)?;
         self.noise.read(rows.clone(), gain, variance, bits)?;
-        self.to_variance(variance, gain);
+        self.to_variance(&rows, variance, gain);
         let (forward, rest) = coefficients.split_at_mut(self.polynomial().0);
         let (dark, inverse) = rest.split_at_mut(usize::from(self.average_dark.is_some()));
         if let (Some(to), Some(rate)) = (dark.first_mut(), &self.average_dark) {
@@ -360,14 +397,23 @@ impl<'a> Calibration<'a> {
         let n = rows.len() * self.nx;
         let (mut gain, mut variance, mut bits) = (vec![0.0; n], vec![0.0; n], vec![0; n]);
         self.gain.read(rows.clone(), &[], &mut gain, &mut bits)?;
-        self.noise.read(rows, &gain, &mut variance, &mut bits)?;
-        self.to_variance(&mut variance, &gain);
+        self.noise.read(rows.clone(), &gain, &mut variance, &mut bits)?;
+        self.to_variance(&rows, &mut variance, &gain);
         Ok((gain, variance))
     }
 
-    /// Noise of a read, e-, to its variance with that of rounding, e-².
-    fn to_variance(&self, noise: &mut [f32], gain: &[f32]) {
-        noise.iter_mut().zip(gain).for_each(|(v, g)| *v = *v * *v + *g * *g * self.rounding);
+    /// Noise of a read of rows `rows`, e-, to its variance, e-²: with that of rounding,
+    /// both times what undoing the coupling makes of them, and what was added later.
+    fn to_variance(&self, rows: &Range<usize>, noise: &mut [f32], gain: &[f32]) {
+        let one = [self.amplified_before];
+        let factor = match &self.ipc {
+            _ if !self.amplified => &[1.0],
+            Some(file) => file.noise(rows),
+            None => &one[..],
+        };
+        for ((v, g), factor) in noise.iter_mut().zip(gain).zip(factor.iter().cycle()) {
+            *v = (*v * *v + *g * *g * self.rounding) * factor + *g * *g * self.added;
+        }
     }
 
     /// The coupling to each neighbour along x and along y: none where an earlier run

@@ -12,13 +12,7 @@ use crate::input::Ramp;
 /// Leaves out the reads that the step names; `None` where it names none. `in_place`
 /// is [`Ramp::select`]'s.
 pub(super) fn select(ramp: &Ramp, step: &DqInit, in_place: bool) -> Result<Option<Ramp>> {
-    let limits = step.read_min.is_some() || step.read_max.is_some();
-    if limits == step.read_column.is_empty() {
-        return Err(Error::Usage(
-            "dq_init: read_column (what) and a limit on it (read_min, read_max) go together: give both or neither"
-                .into(),
-        ));
-    }
+    let limits = step.limited().map_err(Error::Usage)?;
     if !limits && step.drop_reads.is_empty() && step.keep_reads.is_empty() {
         return Ok(None);
     }

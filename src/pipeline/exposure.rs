@@ -112,6 +112,7 @@ pub(super) fn is_stage1(step: &Step) -> bool {
             | Step::Ipc(_)
             | Step::Bias(_)
             | Step::Refpix(_)
+            | Step::DarkDecay(_)
             | Step::Linearity(_)
             | Step::DarkRamp(_)
             | Step::ChargeMigration(_)

@@ -2,7 +2,8 @@
 //! exposure's own: the same HDUs, with a slow axis of ramps.
 //!
 //! Each ramp is reduced as an exposure of its own, so its jumps, its reduced χ² and
-//! its pedestals owe nothing to the others. All planes are held until they are
+//! its pedestals owe nothing to the others; with `ols_c` as stcal's rateints have it:
+//! jumps and the photons' part of the variance are the whole exposure's. All planes are held until they are
 //! written, HDU by HDU: 28 bytes a pixel and ramp.
 
 use std::collections::BTreeMap;
@@ -19,17 +20,20 @@ use crate::fits::{FitsWriter, Header, Pixels};
 use crate::input::{Encoding, Ramp};
 
 /// The rates of the ramps of `ramp`, in order; none where there is only one, whose
-/// rate is the exposure's. `whole` has what is known of single pixels.
+/// rate is the exposure's. `whole` streams the exposure.
 pub(super) fn each(
     ramp: &Ramp,
     recipe: &Recipe,
     references: &BTreeMap<String, PathBuf>,
     detector: &Detector,
-    whole: &Calibration<'_>,
+    whole: &Stream<'_>,
     engine: &mut dyn Engine,
     progress: &dyn Fn(f64),
 ) -> Result<Vec<Rate>> {
     let ramps = if ramp.ramps > 1 { ramp.ramps } else { 0 };
+    if ramps > 0 && whole.ramps_together() {
+        return whole.rates_of_ramps(engine, progress);
+    }
     (0..ramps)
         .map(|k| {
             let one = ramp.alone(k)?;
@@ -40,7 +44,7 @@ pub(super) fn each(
                 one.encoding != Encoding::F32 && !theirs(recipe),
             )?;
             cal.without(recipe);
-            cal.mark_as(whole);
+            cal.mark_as(whole.calibration());
             let mut plan = Plan::new(recipe, &cal);
             let mut stream = Stream::prepare(&one, cal, &mut plan, detector, engine)?;
             stream.take_zeroframe(references, recipe, detector, engine)?;

@@ -27,6 +27,7 @@ use crate::kernels::ramp::{self, Amplitudes, Params, Tables, stage};
 use crate::kernels::{Args, Bound};
 
 use super::calibration::Calibration;
+use super::dark_decay;
 use super::refpix::{self, Zero};
 use jumps::{Found, Spread};
 pub use jumps::{Jump, Kind};
@@ -79,7 +80,10 @@ impl<'a> Stream<'a> {
         let mut tables: Vec<f32> = bytemuck::cast_vec(
             Tables::new(&ramp.times, &ramp.nsample, ramp.frame_time, ramp.reads).to_words(),
         );
-        let mut found = None;
+        if !plan.theirs {
+            cal.amplify();
+        }
+        let (mut found, mut offsets) = (None, None);
         if let Some(step) = &plan.refpix {
             let kernels = refpix::kernels(step, cal.refpix.as_deref())?;
             let layout = refpix::Layout::find(ramp, &cal, detector)?;
@@ -89,7 +93,7 @@ impl<'a> Stream<'a> {
                 false if ramp.header.text("S_BIAS").as_deref() == Some("COMPLETE") => Zero::Subtracted,
                 false => Zero::None,
             };
-            let offsets = match &layout {
+            let measured = match &layout {
                 Some(l) => refpix::measure(ramp, l, zero, step, kernels.as_ref())?,
                 None => None,
             };
@@ -101,18 +105,13 @@ impl<'a> Stream<'a> {
                 params.along_y = u32::from(layout.along_y);
                 cal.set_reference_pixels(layout.reference);
             }
-            match offsets {
+            match measured {
                 Some(o) => {
-                    params.stages |= stage::REFPIX;
-                    params.across = (o.tables.columns.len() / total) as u32;
-                    params.lines = if params.along_y != 0 { ramp.nx } else { ramp.ny } as u32;
-                    params.block_width = o.tables.block_width as u32;
                     found = Some(o.report);
                     if !plan.theirs {
                         cal.add_read_variance(o.report.added, &ramp.nsample);
                     }
-                    tables.extend(o.tables.columns);
-                    tables.extend(o.tables.lines);
+                    offsets = Some(o.tables);
                 }
                 None => plan.left_out.push((
                     "refpix",
@@ -124,6 +123,19 @@ impl<'a> Stream<'a> {
                     .into(),
                 )),
             }
+        }
+        if let Some(step) = &plan.decay {
+            let along_y = detector.amplifiers.along == 'y';
+            params.along_y = u32::from(along_y);
+            offsets = Some(dark_decay::add(offsets, ramp, along_y, step));
+        }
+        if let Some(o) = offsets {
+            params.stages |= stage::REFPIX;
+            params.across = (o.columns.len() / total) as u32;
+            params.lines = if params.along_y != 0 { ramp.nx } else { ramp.ny } as u32;
+            params.block_width = o.block_width as u32;
+            tables.extend(o.columns);
+            tables.extend(o.lines);
         }
         // What an earlier run's offsets added, they still do.
         if let Some(added) = refpix::added_before(ramp).filter(|_| plan.refpix.is_none() && !plan.theirs) {

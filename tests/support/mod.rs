@@ -102,8 +102,13 @@ impl Job {
         let done = command.output().expect("run");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let files = std::fs::read_dir(&out).expect("output").map(|f| f.expect("file").path());
-        let product: PathBuf =
-            files.into_iter().find(|p| p.extension().is_some_and(|e| e == "fits")).expect("product");
+        // Rates of single ramps are not the product, but beside it.
+        let product: PathBuf = files
+            .into_iter()
+            .find(|p| {
+                p.extension().is_some_and(|e| e == "fits") && !p.to_string_lossy().ends_with("_ramps.fits")
+            })
+            .expect("product");
         (self.dir, Fits::open(&product).expect("product"))
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::super::calibration::Calibration;
+use super::super::calibration::{Calibration, IPC_NOISE};
 use super::super::job::Job;
 use super::super::jump_list::JumpList;
 use super::super::persistence::{self, Found};
 use super::super::product::About;
 use super::super::provenance::{Provenance, Status};
 use super::super::stage1::{Plan, Stream, theirs};
-use super::super::{dq_init, ramp_file, ramp_rates};
+use super::super::{dq_init, ramp_file, ramp_rates, ramp_weights};
 use super::{Level1, Made, Session, note_references, stage1_of};
 use crate::config::{RateUnits, Recipe, RefpixAlgorithm, Step};
 use crate::engine::Engine;
@@ -86,7 +86,8 @@ pub(super) fn reduce(
         return store(ramp_product, &ramp, &stream, (&recipe, &header, record), engine);
     }
     let share = if job.save_ramps { 0.5 } else { 1.0 };
-    let (rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
+    let fit = recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
+    let (mut rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
     let jumps = found.map(|found| JumpList::new(found, &ramp));
     if let Some(jumps) = &jumps {
         jumps.count(&mut header);
@@ -100,11 +101,15 @@ pub(super) fn reduce(
     let listed = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
     let jumps = jumps.filter(|_| listed.is_some_and(|j| j.save_jumps));
     let mut ramps = Vec::new();
-    if job.save_ramps {
+    let by_scatter = fit.filter(|f| ramp_weights::wanted(f, &ramp));
+    if job.save_ramps || by_scatter.is_some() {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
-        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, stream.calibration(), engine, &progress)?;
+        ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, &stream, engine, &progress)?;
     }
-    let fit = recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
+    if let Some(step) = by_scatter {
+        rate = ramp_weights::combined(&ramp, &stream, &ramps, step, engine)?;
+        ramps.truncate(if job.save_ramps { ramps.len() } else { 0 });
+    }
     Ok(Made::Rate(Box::new(Level1 {
         meta: ramp.meta.clone(),
         header,
@@ -145,7 +150,8 @@ fn wanted(recipe: &Recipe, ramp: &Ramp, references: &BTreeMap<String, PathBuf>) 
         // How it stretched the noise of the reads is wanted of a polynomial applied before.
         "nonlin" => linearity || ramp.header.text("S_NLCORR").as_deref() == Some("COMPLETE"),
         "invlin" => linearity,
-        "ipc" => runs(recipe, "ipc"),
+        // As it amplified that noise, pixel by pixel.
+        "ipc" => runs(recipe, "ipc") || ramp.header.text("S_IPC").as_deref() == Some("COMPLETE"),
         "dark" => runs(recipe, "dark_ramp"),
         _ => true,
     };
@@ -191,6 +197,10 @@ fn describe(ramp: &Ramp, stream: &Stream<'_>, windows: Option<&[u32]>, glow: Opt
     header.set("NREADS", ramp.reads, "reads a ramp");
     if let Some(report) = stream.offsets {
         report.describe(&mut header, ramp);
+    }
+    if let Some(factor) = stream.calibration().amplification() {
+        let rounded = format!("{factor:.6}").parse::<f64>().unwrap_or(factor);
+        header.set(IPC_NOISE, rounded, "what ipc makes of the variance of a read");
     }
     if let Some(pixels) = windows {
         header.set("NGUIDE", pixels.len(), "pixels of guide windows, masked");

@@ -55,9 +55,10 @@ pub(super) fn mask(
         all.into_iter().filter(|m| m.reads >= 3).partition(|m| m.lit);
     if darks.is_empty() || flats.is_empty() {
         return Err(Error::Unsolvable(format!(
-            "{} dark and {} flat ramps of 3 unsaturated reads or more: a mask needs one of each at least",
+            "{} dark and {} flat ramps of 3 unsaturated reads or more: a mask needs one of each at least{}",
             darks.len(),
-            flats.len()
+            flats.len(),
+            if flats.is_empty() { set.why_dark() } else { String::new() }
         )));
     }
     let mut warnings = Vec::new();

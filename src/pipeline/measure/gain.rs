@@ -14,7 +14,7 @@ use super::Tiles;
 use super::groups::{Group, Member, groups, members};
 use super::ramps::{Band, Corrected};
 use super::stretch::{Polynomials, Stretch};
-use super::transfer::{Capacitance, Spectrum, Transfer, eigenvalues, fit, sines};
+use super::transfer::{Capacitance, Powers, Spectrum, Transfer, eigenvalues, fit};
 use crate::config::PhotonTransfer;
 use crate::error::{Error, Result};
 use crate::pipeline::robust::median;
@@ -57,10 +57,11 @@ pub(super) fn measure(
     let (groups, warnings) = groups(&members(set, &good)?, set);
     let used = [true, false].map(|lit| groups.iter().filter(|g| g[0].lit == lit).map(Vec::len).sum());
     if used[0] == 0 {
-        let reasons = warnings.join("; ");
+        let reasons: String = warnings.iter().map(|w| format!("; {w}")).collect();
         return Err(Error::Unsolvable(format!(
             "no two ramps show the same light, so there is no gain to measure: give two flat ramps or more of \
-             one level and one read time ({reasons})"
+             one level and one read time{reasons}{}",
+            set.why_dark()
         )));
     }
     let mut spectra: Vec<Vec<Noise>> = Vec::new();
@@ -216,15 +217,9 @@ fn noise(
     let freedom = (count - 1) as f64 * (n - taken) as f64;
     let (products, pairs) = neighbours(&pixels, &all, &kept, &sets, tiles.nx);
     let pairs = pairs.map(|n| n * (count - 1) as f64 * steps as f64);
-    let sines = sines(reads);
-    let mut power = vec![0.0; steps];
-    for e in all.iter().zip(&kept).filter(|(_, k)| **k).flat_map(|(e, _)| e.chunks(steps)) {
-        for (p, row) in power.iter_mut().zip(&sines) {
-            let z: f32 = row.iter().zip(e).map(|(s, d)| s * d).sum();
-            *p += f64::from(z) * f64::from(z);
-        }
-    }
-    power.iter_mut().for_each(|p| *p /= freedom);
+    let mut powers = Powers::new(reads);
+    all.iter().zip(&kept).filter(|(_, k)| **k).for_each(|(e, _)| powers.add(e));
+    let (power, covariance) = powers.mean(count, freedom, pixels.len());
     let inverse = |power: i32| levels.iter().map(|s| s.powi(-power)).sum::<f64>() / count as f64;
     // A dark's own light is that of most pixels: hits and what hot pixels leak into their
     // neighbours would raise the mean, and each part of it counts threefold for σ².
@@ -251,7 +246,7 @@ fn noise(
         None => vec![1.0; reads],
     };
     let reads = eigenvalues(&factors).into_iter().map(|l| scaled * l).collect();
-    Noise { spectrum: Spectrum { power, freedom, photons, reads }, products, pairs }
+    Noise { spectrum: Spectrum { power, freedom, covariance, photons, reads }, products, pairs }
 }
 
 /// Pixels of a class at least, on the mean, for the means of classes to be taken off.

@@ -78,10 +78,10 @@ pub(super) fn fit(
     let terms = step.degree.clamp(2, MOST as u32 + 1) as usize - 1;
     let lit: Vec<Member> = members(set, &good)?.into_iter().filter(|m| m.lit).collect();
     if lit.is_empty() {
-        return Err(Error::Unsolvable(
-            "no ramp shows light in 3 reads below saturation: give ramps of a steady lamp that come near saturation"
-                .into(),
-        ));
+        return Err(Error::Unsolvable(format!(
+            "no ramp shows light in 3 reads below saturation: give ramps of a steady lamp that come near saturation{}",
+            set.why_dark()
+        )));
     }
     let side = (step.tile as usize).max(1);
     let tiles = Tiles::new((ny, nx), ny.div_ceil(side), nx.div_ceil(side));

@@ -29,6 +29,9 @@ pub(super) struct Corrected {
     _folder: Folder,
 }
 
+/// Drift of reference pixels over their noise from which on they were lit.
+const LIT: f64 = 30.0;
+
 /// A folder that goes when its owner goes.
 struct Folder(PathBuf);
 
@@ -130,6 +133,27 @@ impl Corrected {
             good.iter_mut().zip(flags).for_each(|(g, f)| *g &= f & bad == 0);
         }
         good
+    }
+
+    /// A sentence where reference pixels drift as only lit ones do: they took light away.
+    pub(super) fn lit_references(&self) -> Option<String> {
+        let used = self.ramps.iter().filter(|r| r.header.text("S_REFPIX").as_deref() == Some("COMPLETE"));
+        let drifts = used.filter_map(|r| {
+            Some((r.header.number("REFCOMM")?, r.header.number("REFNOISE")?, r.header.integer("NREFPIX")?))
+        });
+        // Electronics drift by a few times the noise of a read; light goes on rising.
+        let (drift, noise, pixels) =
+            drifts.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(drift, noise, _)| *drift > LIT * noise)?;
+        Some(format!(
+            "refpix took {pixels} pixels for reference pixels that drift by {drift} DN with a noise of {noise} DN, as \
+             lit ones do, and took light away with their drift: give a mask that says which are reference pixels \
+             (--override_mask=FILE), or --steps.refpix.skip=true"
+        ))
+    }
+
+    /// The same as a clause after another sentence.
+    pub(super) fn why_dark(&self) -> String {
+        self.lit_references().map_or(String::new(), |s| format!("; {s}"))
     }
 
     /// All reads of some rows of exposure `i`.

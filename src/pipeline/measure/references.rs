@@ -12,6 +12,7 @@ use crate::config::{BadPixels, Detector, NonlinFit, PhotonTransfer};
 use crate::datamodel::{Image, Meta, dq, master_name};
 use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels};
+use crate::pipeline::calibration::ipc_noise;
 use crate::pipeline::execute::{Pipeline, VERSION};
 use crate::pipeline::exposure::{self, is_stage1, note_references};
 use crate::pipeline::product::{self, About, MasterInfo};
@@ -38,7 +39,8 @@ impl Pipeline {
         }
         note_references(&mut record, job, &CORRECTIONS, &mut self.checksums)?;
         record.warnings.clone_from(&set.warnings);
-        let done = Done { products: Vec::new(), warnings: set.warnings.clone() };
+        record.warnings.extend(set.lit_references());
+        let done = Done { products: Vec::new(), warnings: record.warnings.clone() };
         Ok((set, record, done))
     }
 
@@ -69,7 +71,7 @@ impl Pipeline {
         for (reftype, path) in [("readnoise", beside), ("gain", path)] {
             let (image, extra, unit) = match reftype {
                 "gain" => gain_image(&found)?,
-                _ => noise_image(&found, set.whole)?,
+                _ => noise_image(&found, set.whole, ipc_noise(&set.ramps[0].header).unwrap_or(1.0))?,
             };
             let description = format!(
                 "{reftype} of {} tiles from {} lit and {} dark ramps (photon transfer)",
@@ -254,14 +256,15 @@ fn gain_image(found: &Measured) -> Result<(Image, Header, &'static str)> {
     Ok((image, h, "electron/DN"))
 }
 
-/// Noise of a single read σ, DN, without that of its rounding to `whole` DN, which stage
-/// 1 adds to every read of whole numbers.
-fn noise_image(found: &Measured, whole: bool) -> Result<(Image, Header, &'static str)> {
+/// Noise of a single read σ, DN, as it comes out of the detector: without what `ipc`
+/// makes of its variance, nor that of its rounding to `whole` DN, since stage 1 takes
+/// both into account itself.
+fn noise_image(found: &Measured, whole: bool, ipc: f64) -> Result<(Image, Header, &'static str)> {
     let rounding = if whole { 1.0 / 12.0 } else { 0.0 };
     let image = tiled(found.tiles, dq::UNRELIABLE_ERROR, |t| {
-        let t = found.transfer[t].filter(|t| t.read_variance > rounding)?;
-        let sigma = (t.read_variance - rounding).sqrt();
-        Some((sigma, t.covariance[1].sqrt() / (2.0 * sigma)))
+        let t = found.transfer[t].filter(|t| t.read_variance / ipc > rounding)?;
+        let sigma = (t.read_variance / ipc - rounding).sqrt();
+        Some((sigma, t.covariance[1].sqrt() / ipc / (2.0 * sigma)))
     });
     let mut h = common(found);
     h.set("RNFORM", "SINGLE", "noise of a single read");

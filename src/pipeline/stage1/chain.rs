@@ -201,7 +201,7 @@ impl Stream<'_> {
         let chunks = self.chunks();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            self.fit_chunk(engine, tables, &chunk, rate)?;
+            self.fit_chunk(engine, tables, &chunk, 0, rate)?;
             if self.spread.is_some() {
                 let (values, flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
                 let seen = chunk.seen(&values, &flags, self.ramp.nx);
@@ -228,7 +228,7 @@ impl Stream<'_> {
             let (width, first) = (chunk.grid.len() * nx, chunk.grid.start * nx);
             let new = self.mark(marks, (&mut flags, width, first), rows.start * nx..rows.end * nx);
             engine.upload(chunk.flags, &flags)?;
-            self.fit_chunk(engine, tables, &chunk, rate)?;
+            self.fit_chunk(engine, tables, &chunk, 0, rate)?;
             let noise = Noise::of(self, rows)?;
             let seen = chunk.seen(&values, &flags, nx);
             for (p, new) in new {
@@ -239,6 +239,37 @@ impl Stream<'_> {
             chunk.free(engine);
         }
         Ok(())
+    }
+
+    /// Whether the rate of a ramp takes from the others too: then it is none of a ramp
+    /// by itself.
+    pub fn ramps_together(&self) -> bool {
+        matches!(self.chain.fit, Fit::OlsC { .. })
+    }
+
+    /// The rates of single ramps, where [`Stream::ramps_together`]: jumps are those of
+    /// the exposure, and so is the photons' part of the variance.
+    pub fn rates_of_ramps(&self, engine: &mut dyn Engine, progress: &dyn Fn(f64)) -> Result<Vec<Rate>> {
+        let tables = engine.buffer_of_f32(&self.tables)?;
+        let marks = self.known_marks(engine, tables)?;
+        let (nx, chunks) = (self.ramp.nx, self.chunks());
+        let mut rates: Vec<Rate> = (0..self.ramp.ramps).map(|_| self.empty()).collect();
+        for (i, rows) in chunks.iter().enumerate() {
+            let chunk = self.chunk(engine, tables, rows.clone())?;
+            if let Some(marks) = marks {
+                let mut flags = engine.download(chunk.flags)?;
+                let (width, first) = (chunk.grid.len() * nx, chunk.grid.start * nx);
+                self.mark(marks, (&mut flags, width, first), rows.start * nx..rows.end * nx);
+                engine.upload(chunk.flags, &flags)?;
+            }
+            for (alone, rate) in (1..).zip(&mut rates) {
+                self.fit_chunk(engine, tables, &chunk, alone, rate)?;
+            }
+            chunk.free(engine);
+            progress((i + 1) as f64 / chunks.len() as f64);
+        }
+        engine.free(tables);
+        Ok(rates)
     }
 
     /// The ramp after its jumps; see [`Stream::ramps`].

@@ -3,7 +3,7 @@
 use super::super::calibration::Calibration;
 use super::chain::Chain;
 use super::jumps::Spread;
-use crate::config::{Algorithm, Jump, JumpMethod, RampFit, RateUnits, Recipe, Refpix, Step};
+use crate::config::{Algorithm, DarkDecay, Jump, JumpMethod, RampFit, RateUnits, Recipe, Refpix, Step};
 use crate::kernels::ramp::{self, Params, stage};
 
 /// What a recipe asks of stage 1.
@@ -12,6 +12,7 @@ pub struct Plan {
     pub(super) stages: u32,
     pub(super) grow: u32,
     pub(super) refpix: Option<Refpix>,
+    pub(super) decay: Option<DarkDecay>,
     /// A method of another program decides, with that program's noise.
     pub(super) theirs: bool,
     pub(super) params: Params,
@@ -66,6 +67,7 @@ impl Plan {
             stages: 0,
             grow: 0,
             refpix: None,
+            decay: None,
             theirs: theirs(recipe),
             params: Params { threshold_one: 1e30, threshold_two: 1e30, ..Params::default() },
             chain: Chain::default(),
@@ -85,6 +87,8 @@ impl Plan {
                 Step::Ipc(_) if cal.ipc().is_some() => plan.chain.corrections.ipc = true,
                 Step::Ipc(_) => plan.left_out.push(("ipc", "no ipc reference".into())),
                 Step::Refpix(s) => plan.refpix = Some(s.clone()),
+                Step::DarkDecay(s) if s.amplitude != 0.0 => plan.decay = Some(s.clone()),
+                Step::DarkDecay(_) => plan.left_out.push(("dark_decay", "its amplitude is 0".into())),
                 Step::Linearity(s) if ncoef > 0 => {
                     if s.read_level && cal.inverse() > 0 {
                         plan.chain.corrections.inverse = cal.inverse() as u32;
@@ -133,6 +137,12 @@ impl Plan {
                     };
                     plan.params.num_coadd = if s.algorithm == Algorithm::Cds { 1 } else { s.num_coadd };
                     plan.params.counts = u32::from(s.units == RateUnits::Counts);
+                    let fixed = matches!(s.algorithm, Algorithm::Ols | Algorithm::Mcds | Algorithm::Cds);
+                    if s.weight_ramps_by_scatter && !fixed {
+                        plan.warnings.push(
+                            "ramp_fit.weight_ramps_by_scatter: only with algorithm = ols, mcds or cds".into(),
+                        );
+                    }
                     if s.pedestal || s.pedestal_prior_err.is_some() {
                         plan.ask_pedestal(s);
                     }

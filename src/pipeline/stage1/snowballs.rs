@@ -102,6 +102,9 @@ impl Ellipse {
         let (yy, xx, xy) = (moment(0, 0), moment(1, 1), moment(0, 1));
         let (mean, half) = ((yy + xx) / 2.0, ((yy - xx) / 2.0).hypot(xy));
         let angle = if half > 0.0 { 0.5 * (2.0 * xy).atan2(yy - xx) } else { 0.0 };
+        // By way of degrees and within half a turn, as stcal has it: of a pixel on the rim
+        // itself the last bit decides.
+        let angle = angle.to_degrees().to_radians().rem_euclid(std::f64::consts::PI);
         let axis = |moment: f64| 4.0 * moment.max(0.0).sqrt() - 1.0;
         Ellipse {
             centre,

@@ -46,6 +46,23 @@ fn stcals_snowballs_are_met_but_for_their_rim() {
     }
 }
 
+/// A core whose four tips lie on the circle of radius 3 that is drawn for it: stcal 1.20.0
+/// takes them, as the angle of the ellipse is rounded.
+#[test]
+fn pixels_on_the_rim_are_stcals() {
+    let (ny, nx) = (100usize, 100);
+    let rows: [(usize, std::ops::RangeInclusive<usize>); 5] =
+        [(33, 86..=87), (34, 84..=88), (35, 84..=88), (36, 84..=88), (37, 85..=86)];
+    let pixels: Vec<u32> = rows.into_iter().flat_map(|(y, x)| x.map(move |x| (y * nx + x) as u32)).collect();
+    let core = regions(&pixels, nx, 1.0)[0];
+    assert_eq!((core.centre, pixels.len()), ([35.0, 86.0], 19));
+    let drawn = core.drawn(core.major + 2.0, core.minor + 2.0, ny, nx);
+    assert_eq!(drawn.len(), 29);
+    for (y, x) in [(32, 86), (38, 86), (35, 83), (35, 89)] {
+        assert!(drawn.contains(&(y * nx + x)), "{y} {x}");
+    }
+}
+
 fn disc(centre: [f64; 2], axes: [f64; 2], turn: f64, ny: usize, nx: usize) -> Vec<u32> {
     let inside = |p: &u32| {
         let [dy, dx] = [(*p as usize / nx) as f64 - centre[0], (*p as usize % nx) as f64 - centre[1]];

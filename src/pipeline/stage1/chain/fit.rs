@@ -12,12 +12,14 @@ use crate::kernels::ols_c::{self, OLS_C};
 use crate::kernels::ramp::{Params, RAMP, Tables};
 
 impl Stream<'_> {
-    /// Fits the chunk's own rows, into those of `rate`.
+    /// Fits the chunk's own rows, into those of `rate`: all ramps together, or with
+    /// `ols_c` one `alone` (from 1).
     pub(super) fn fit_chunk(
         &self,
         engine: &mut dyn Engine,
         tables: Buffer,
         chunk: &Chunk,
+        alone: u32,
         rate: &mut Rate,
     ) -> Result<()> {
         let (ramp, nx) = (self.ramp, self.ramp.nx);
@@ -57,6 +59,7 @@ impl Stream<'_> {
                     frames: f32::from(ramp.nsample[0]),
                     zero: u32::from(zero.is_some()),
                     frame_time: ramp.zeroframe.as_ref().map_or(1.0, |z| z.times[0]) as f32,
+                    alone,
                 };
                 let constants = vec![("NREADS", array_length(ramp.reads))];
                 (&OLS_C, bytemuck::cast_slice(&[params]).to_vec(), constants)

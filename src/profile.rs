@@ -1,0 +1,223 @@
+//! Where the time goes: spans of work by kind, summed for the end of a run and, on
+//! request, as a timeline that a browser's trace viewer opens (`chrome://tracing`,
+//! Perfetto: the Trace Event Format's complete events).
+//!
+//! A span counts without the spans within it on its thread, so that kinds add up to
+//! no more than a thread's time.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+
+/// What the time went for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Raw exposures and products read.
+    Read,
+    /// Reference files and masters read and checked.
+    References,
+    /// Kernels; on a GPU the wait for them and for what comes back.
+    Compute,
+    /// To the device.
+    Upload,
+    /// Products written, up to their sync.
+    Write,
+    /// Waiting for the disk to have them.
+    Sync,
+    /// Everything else of a task.
+    Task,
+}
+
+/// Every kind, in the order that a table shows.
+pub const KINDS: [Kind; 7] =
+    [Kind::Read, Kind::References, Kind::Upload, Kind::Compute, Kind::Write, Kind::Sync, Kind::Task];
+
+impl Kind {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Read => "read",
+            Kind::References => "references",
+            Kind::Upload => "upload",
+            Kind::Compute => "compute",
+            Kind::Write => "write",
+            Kind::Sync => "sync",
+            Kind::Task => "other",
+        }
+    }
+}
+
+/// Nanoseconds and bytes of one kind.
+struct Counter {
+    nanoseconds: AtomicU64,
+    bytes: AtomicU64,
+}
+
+static COUNTERS: [Counter; KINDS.len()] =
+    [const { Counter { nanoseconds: AtomicU64::new(0), bytes: AtomicU64::new(0) } }; KINDS.len()];
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
+
+thread_local! {
+    /// Nanoseconds within each open span that went for spans inside it.
+    static OPEN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Seconds and bytes of one kind so far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Total {
+    /// The kind.
+    pub kind: Kind,
+    /// Seconds, without those of spans within.
+    pub seconds: f64,
+    /// Bytes moved.
+    pub bytes: u64,
+}
+
+/// What each kind took so far, in this process.
+pub fn totals() -> [Total; KINDS.len()] {
+    KINDS.map(|kind| {
+        let counter = &COUNTERS[kind as usize];
+        Total {
+            kind,
+            seconds: counter.nanoseconds.load(Ordering::Relaxed) as f64 * 1e-9,
+            bytes: counter.bytes.load(Ordering::Relaxed),
+        }
+    })
+}
+
+/// A piece of work that is going on; it ends when this is dropped.
+#[must_use = "the span ends when it is dropped"]
+#[derive(Debug)]
+pub struct Span {
+    kind: Kind,
+    name: Cow<'static, str>,
+    start: Instant,
+    bytes: u64,
+}
+
+/// Begins a span. `name` says what is done, on what.
+pub fn span(kind: Kind, name: impl Into<Cow<'static, str>>) -> Span {
+    LazyLock::force(&START);
+    OPEN.with_borrow_mut(|open| open.push(0));
+    Span { kind, name: name.into(), start: Instant::now(), bytes: 0 }
+}
+
+impl Span {
+    /// That so many bytes are moved by it.
+    pub fn bytes(mut self, bytes: u64) -> Span {
+        self.bytes += bytes;
+        self
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        let whole = self.start.elapsed().as_nanos() as u64;
+        let within = OPEN.with_borrow_mut(|open| {
+            let within = open.pop().unwrap_or(0);
+            if let Some(outer) = open.last_mut() {
+                *outer += whole;
+            }
+            within
+        });
+        let counter = &COUNTERS[self.kind as usize];
+        counter.nanoseconds.fetch_add(whole.saturating_sub(within), Ordering::Relaxed);
+        counter.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        if let Ok(mut trace) = TRACE.lock()
+            && let Some(trace) = trace.as_mut()
+        {
+            trace.event(self, whole, within);
+        }
+    }
+}
+
+/// A timeline being written.
+struct Trace {
+    to: BufWriter<File>,
+    error: Option<std::io::Error>,
+}
+
+impl Trace {
+    fn event(&mut self, span: &Span, nanoseconds: u64, within: u64) {
+        let start = span.start.saturating_duration_since(*START).as_nanos() as f64 * 1e-3;
+        let event = serde_json::json!({
+            "name": span.name, "cat": span.kind.word(), "ph": "X", "pid": 1, "tid": thread(),
+            "ts": start, "dur": nanoseconds as f64 * 1e-3, "args": { "bytes": span.bytes, "own": nanoseconds.saturating_sub(within) as f64 * 1e-3 },
+        });
+        if let Err(e) = writeln!(self.to, "{event},") {
+            self.error.get_or_insert(e);
+        }
+    }
+}
+
+/// A small number for the current thread.
+fn thread() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local!(static OWN: u64 = NEXT.fetch_add(1, Ordering::Relaxed));
+    OWN.with(|n| *n)
+}
+
+/// Writes every span from now on to `path`, as JSON.
+pub fn trace(path: &Path) -> Result<()> {
+    let mut to = BufWriter::new(File::create(path).map_err(Error::io("create", path))?);
+    to.write_all(b"[\n").map_err(Error::io("write", path))?;
+    LazyLock::force(&START);
+    if let Ok(mut trace) = TRACE.lock() {
+        *trace = Some(Trace { to, error: None });
+    }
+    Ok(())
+}
+
+/// Ends the timeline that [`trace`] began at `path`, if it did.
+pub fn end_trace(path: &Path) -> Result<()> {
+    let Some(mut trace) = TRACE.lock().ok().and_then(|mut t| t.take()) else { return Ok(()) };
+    let name = serde_json::json!({
+        "name": "process_name", "ph": "M", "pid": 1, "args": { "name": "irisgpu" },
+    });
+    let ended = match trace.error.take() {
+        Some(e) => Err(e),
+        None => writeln!(trace.to, "{name}\n]").and_then(|()| trace.to.flush()),
+    };
+    ended.map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_span_counts_without_those_within_it_and_the_timeline_is_json() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("trace.json");
+        trace(&path).expect("trace");
+        // Other tests count, too: what is counted can only be more.
+        let before = totals();
+        {
+            let _outer = span(Kind::Sync, "outer");
+            let _inner = span(Kind::Upload, "in \"quotes\"").bytes(7);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let (before, after) = (before[Kind::Upload as usize], totals()[Kind::Upload as usize]);
+        end_trace(&path).expect("end");
+        assert!(after.seconds >= before.seconds + 0.02 && after.bytes >= before.bytes + 7, "{after:?}");
+        let text = std::fs::read_to_string(&path).expect("read");
+        let events: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let named = |n: &str| events.as_array().into_iter().flatten().find(|e| e["name"] == n).cloned();
+        let (outer, inner) = (named("outer").expect("outer"), named("in \"quotes\"").expect("inner"));
+        let own = |e: &serde_json::Value| e["args"]["own"].as_f64().expect("own");
+        assert!(own(&inner) >= 2e4 && own(&outer) < own(&inner), "{outer} {inner}");
+        assert!(
+            inner["ts"].as_f64() >= outer["ts"].as_f64() && inner["dur"].as_f64() <= outer["dur"].as_f64()
+        );
+    }
+}
