@@ -211,6 +211,9 @@ fn relation(text: &str) -> Result<Key, String> {
 /// Whether the whole of `text` fits a pattern of `*` (any signs), `?` (one sign) and
 /// `[abc]`, `[a-z]`, `[!abc]` (one of, or none of).
 fn named(pattern: &str, text: &str) -> bool {
+    if !pattern.contains(['*', '?', '[']) {
+        return pattern == text;
+    }
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where to go on when the last * must take one sign more.
