@@ -68,10 +68,10 @@ pub(super) fn planned(
     let output = output(folder, common);
     let settings = options::settings(common, select, families, output.clone())?;
     refs::recall(&output.join(CHECKSUMS));
-    let folders = options::reference_folders(common, folder.join("refs"));
+    let folders = options::reference_folders(&common.refs, folder.join("refs"));
     let skip: Vec<PathBuf> = folders.iter().cloned().chain([output.clone()]).collect();
     let scan = night::scan(folder, &skip)?;
-    let references = options::references(&folders, families)?;
+    let references = options::references(&folders, families, common.context.as_deref())?;
     if common.talk.verbose {
         scan.ignored.iter().for_each(|(name, why)| print::note(&format!("passed over {name}: {why}")));
     }
