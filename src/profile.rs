@@ -2,8 +2,8 @@
 //! request, as a timeline that a browser's trace viewer opens (`chrome://tracing`,
 //! Perfetto: the Trace Event Format's complete events).
 //!
-//! A span counts without the spans within it on its thread, so that kinds add up to
-//! no more than a thread's time.
+//! A span counts without the spans within it, so that kinds add up to the time of
+//! tasks: what threads do at the same time for one of them is in its time already.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -65,9 +65,17 @@ static COUNTERS: [Counter; KINDS.len()] =
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
 
+/// The spans that are open on a thread.
+struct Open {
+    /// Nanoseconds within each that went for spans inside it.
+    within: Vec<u64>,
+    /// How many of them are tasks. Where none is, the thread works for a span of
+    /// another one, whose time it is.
+    tasks: usize,
+}
+
 thread_local! {
-    /// Nanoseconds within each open span that went for spans inside it.
-    static OPEN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static OPEN: RefCell<Open> = const { RefCell::new(Open { within: Vec::new(), tasks: 0 }) };
 }
 
 /// Seconds and bytes of one kind so far.
@@ -79,6 +87,16 @@ pub struct Total {
     pub seconds: f64,
     /// Bytes moved.
     pub bytes: u64,
+}
+
+/// What each kind took since `before`.
+pub fn since(before: &[Total; KINDS.len()]) -> [Total; KINDS.len()] {
+    let mut now = totals();
+    for (now, before) in now.iter_mut().zip(before) {
+        now.seconds -= before.seconds;
+        now.bytes -= before.bytes;
+    }
+    now
 }
 
 /// What each kind took so far, in this process.
@@ -106,7 +124,10 @@ pub struct Span {
 /// Begins a span. `name` says what is done, on what.
 pub fn span(kind: Kind, name: impl Into<Cow<'static, str>>) -> Span {
     LazyLock::force(&START);
-    OPEN.with_borrow_mut(|open| open.push(0));
+    OPEN.with_borrow_mut(|open| {
+        open.within.push(0);
+        open.tasks += usize::from(kind == Kind::Task);
+    });
     Span { kind, name: name.into(), start: Instant::now(), bytes: 0 }
 }
 
@@ -121,20 +142,24 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         let whole = self.start.elapsed().as_nanos() as u64;
-        let within = OPEN.with_borrow_mut(|open| {
-            let within = open.pop().unwrap_or(0);
-            if let Some(outer) = open.last_mut() {
+        let own = OPEN.with_borrow_mut(|open| {
+            let counts = open.tasks > 0;
+            open.tasks -= usize::from(self.kind == Kind::Task);
+            let within = open.within.pop().unwrap_or(0);
+            if let Some(outer) = open.within.last_mut() {
                 *outer += whole;
             }
-            within
+            if counts { whole.saturating_sub(within) } else { 0 }
         });
-        let counter = &COUNTERS[self.kind as usize];
-        counter.nanoseconds.fetch_add(whole.saturating_sub(within), Ordering::Relaxed);
-        counter.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        if own > 0 {
+            let counter = &COUNTERS[self.kind as usize];
+            counter.nanoseconds.fetch_add(own, Ordering::Relaxed);
+            counter.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        }
         if let Ok(mut trace) = TRACE.lock()
             && let Some(trace) = trace.as_mut()
         {
-            trace.event(self, whole, within);
+            trace.event(self, whole, own);
         }
     }
 }
@@ -146,11 +171,11 @@ struct Trace {
 }
 
 impl Trace {
-    fn event(&mut self, span: &Span, nanoseconds: u64, within: u64) {
+    fn event(&mut self, span: &Span, nanoseconds: u64, own: u64) {
         let start = span.start.saturating_duration_since(*START).as_nanos() as f64 * 1e-3;
         let event = serde_json::json!({
             "name": span.name, "cat": span.kind.word(), "ph": "X", "pid": 1, "tid": thread(),
-            "ts": start, "dur": nanoseconds as f64 * 1e-3, "args": { "bytes": span.bytes, "own": nanoseconds.saturating_sub(within) as f64 * 1e-3 },
+            "ts": start, "dur": nanoseconds as f64 * 1e-3, "args": { "bytes": span.bytes, "own": own as f64 * 1e-3 },
         });
         if let Err(e) = writeln!(self.to, "{event},") {
             self.error.get_or_insert(e);
@@ -203,11 +228,13 @@ mod tests {
         // Other tests count, too: what is counted can only be more.
         let before = totals();
         {
+            let _task = span(Kind::Task, "task");
             let _outer = span(Kind::Sync, "outer");
             let _inner = span(Kind::Upload, "in \"quotes\"").bytes(7);
             std::thread::sleep(Duration::from_millis(20));
         }
         let (before, after) = (before[Kind::Upload as usize], totals()[Kind::Upload as usize]);
+        std::thread::spawn(|| drop(span(Kind::Read, "worker's"))).join().expect("thread");
         end_trace(&path).expect("end");
         assert!(after.seconds >= before.seconds + 0.02 && after.bytes >= before.bytes + 7, "{after:?}");
         let text = std::fs::read_to_string(&path).expect("read");
@@ -215,6 +242,7 @@ mod tests {
         let named = |n: &str| events.as_array().into_iter().flatten().find(|e| e["name"] == n).cloned();
         let (outer, inner) = (named("outer").expect("outer"), named("in \"quotes\"").expect("inner"));
         let own = |e: &serde_json::Value| e["args"]["own"].as_f64().expect("own");
+        assert_eq!(own(&named("worker's").expect("worker's")), 0.0);
         assert!(own(&inner) >= 2e4 && own(&outer) < own(&inner), "{outer} {inner}");
         assert!(
             inner["ts"].as_f64() >= outer["ts"].as_f64() && inner["dur"].as_f64() <= outer["dur"].as_f64()

@@ -31,6 +31,8 @@ pub(super) enum Verb {
     /// What `reduce` would do, with each reference and why it was chosen
     #[command(after_help = FAMILIES)]
     Plan(Plan),
+    /// Which reference applies to an exposure, and why the others do not
+    Refs(Refs),
     /// A night of raw frames with their truth
     Simulate(Simulate),
     /// The devices of this machine, and which one is chosen
@@ -56,6 +58,9 @@ pub(super) struct Common {
     /// Folder of reference files; repeatable [default: NIGHT/refs; `run`: refs/ beside the first file]
     #[arg(long, value_name = "DIR")]
     pub(super) refs: Vec<PathBuf>,
+    /// CRDS context, for references that no folder has; `none` for no CRDS [default: CRDS_CONTEXT, else the cache's own]
+    #[arg(long, value_name = "NAME")]
+    pub(super) context: Option<String>,
     /// Seconds from read to read, for files that do not say
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(super) read_time: Option<f64>,
@@ -173,6 +178,55 @@ pub(super) struct Run {
     pub(super) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Refs {
+    #[command(subcommand)]
+    pub(super) verb: RefsVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RefsVerb {
+    /// The reference of each type
+    Best {
+        /// An exposure
+        #[arg(required_unless_present = "header", conflicts_with = "header")]
+        file: Option<PathBuf>,
+        /// Only these types (CRDS types under the context's own names); repeatable
+        #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+        reftype: Vec<String>,
+        #[command(flatten)]
+        from: Sources,
+    },
+    /// Every candidate of one type, and why it lost
+    Explain {
+        /// An exposure (unless --header stands for it), and the reference type
+        #[arg(value_names = ["FILE", "TYPE"], num_args = 0..=2)]
+        what: Vec<String>,
+        /// The reference type
+        #[arg(long, value_name = "TYPE")]
+        reftype: Option<String>,
+        #[command(flatten)]
+        from: Sources,
+    },
+}
+
+/// Where references come from.
+#[derive(Debug, Args)]
+pub(super) struct Sources {
+    /// A header in JSON in place of an exposure, for CRDS alone: {"META.INSTRUMENT.NAME": "IRIS", ...}
+    #[arg(long, value_name = "FILE")]
+    pub(super) header: Option<PathBuf>,
+    /// CRDS context: a name in the cache, or a mapping's file; `none` for no CRDS [default: CRDS_CONTEXT, else the cache's own]
+    #[arg(long, value_name = "NAME")]
+    pub(super) context: Option<String>,
+    /// Folder of reference files; repeatable [default: refs/ beside the file]
+    #[arg(long, value_name = "DIR")]
+    pub(super) refs: Vec<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -18,6 +18,7 @@ mod plan;
 mod print;
 mod progress;
 mod reduce;
+mod refs;
 mod run;
 mod scores;
 mod simulate;
@@ -49,6 +50,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Reduce(a) => reduce::reduce(&a, &families),
         Verb::Run(a) => run::run(&a, &families),
         Verb::Plan(a) => plan::plan(&a, &families),
+        Verb::Refs(a) => refs::refs(&a, &families),
         Verb::Config(a) => config::config(&a, &families),
         Verb::Demo(a) => demo::demo(&a),
         Verb::Simulate(a) => simulate::simulate(&a),

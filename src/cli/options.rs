@@ -1,6 +1,7 @@
 //! From what was typed to what it means.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{Common, Engine, Select};
 use super::engine::EngineOptions;
@@ -8,6 +9,7 @@ use super::families::Families;
 use crate::config::Instrument;
 use crate::error::{Error, Result};
 use crate::night::{Recipes, References, Settings};
+use crate::refs::crds::Crds;
 
 /// The settings of a reduction into `output`. Everything typed is checked here,
 /// before a night is read.
@@ -50,16 +52,22 @@ pub(super) fn instrument(file: Option<&Path>) -> Result<Instrument> {
 }
 
 /// Reference folders: those named, else `default` where it exists.
-pub(super) fn reference_folders(common: &Common, default: PathBuf) -> Vec<PathBuf> {
-    match common.refs.as_slice() {
+pub(super) fn reference_folders(named: &[PathBuf], default: PathBuf) -> Vec<PathBuf> {
+    match named {
         [] if default.is_dir() => vec![default],
         named => named.to_vec(),
     }
 }
 
-/// All references that may be chosen.
-pub(super) fn references(folders: &[PathBuf], families: &Families) -> Result<References> {
-    References::gather(&families.references, folders)
+/// All references that may be chosen: files, and the CRDS that is set up.
+pub(super) fn references(
+    folders: &[PathBuf],
+    families: &Families,
+    context: Option<&str>,
+) -> Result<References> {
+    let mut references = References::gather(&families.references, folders)?;
+    references.crds = Crds::open(context, &|name| std::env::var(name).ok())?.map(Arc::new);
+    Ok(references)
 }
 
 /// What computes.

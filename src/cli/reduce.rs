@@ -68,10 +68,10 @@ pub(super) fn planned(
     let output = output(folder, common);
     let settings = options::settings(common, select, families, output.clone())?;
     refs::recall(&output.join(CHECKSUMS));
-    let folders = options::reference_folders(common, folder.join("refs"));
+    let folders = options::reference_folders(&common.refs, folder.join("refs"));
     let skip: Vec<PathBuf> = folders.iter().cloned().chain([output.clone()]).collect();
     let scan = night::scan(folder, &skip)?;
-    let references = options::references(&folders, families)?;
+    let references = options::references(&folders, families, common.context.as_deref())?;
     if common.talk.verbose {
         scan.ignored.iter().for_each(|(name, why)| print::note(&format!("passed over {name}: {why}")));
     }
@@ -84,7 +84,7 @@ pub(super) fn planned(
 
 /// Runs a plan and prints what became of it.
 pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit> {
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), profile::totals());
     if let Some(path) = &common.trace {
         profile::trace(path)?;
     }
@@ -92,7 +92,8 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;
     }
-    let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64());
+    let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64())
+        .with_times(&profile::since(&before));
     if common.json {
         print::json(&summary.json())?;
     } else {

@@ -28,8 +28,8 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
         return Err(Error::Usage(format!("{}: {why}", file.display())));
     }
     let beside = args.files.first().and_then(|f| f.parent()).unwrap_or(Path::new("")).join("refs");
-    let folders = options::reference_folders(common, beside);
-    let references = options::references(&folders, families)?;
+    let folders = options::reference_folders(&common.refs, beside);
+    let references = options::references(&folders, families, common.context.as_deref())?;
     let plan = night::of_files(&recipe, &night::read_files(&args.files), &references, &settings)?;
     let idle = plan.tasks.iter().all(|t| t.job().is_none());
     let _lock = if idle { None } else { Some(night::Lock::take(&settings.output)?) };

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use crate::error::{Error, Result};
 use crate::night::{Executor, Outcome, Plan, Status, Task};
 use crate::pipeline::{Done, Job};
-use crate::profile::{self, Total};
+use crate::profile::Total;
 use crate::report::Table;
 
 /// Runs nothing: for plans in which nothing is to be computed.
@@ -74,6 +74,7 @@ pub(super) struct Summary<'a> {
     engine: &'a str,
     output: &'a Path,
     seconds: f64,
+    times: Vec<Total>,
     /// Each warning once, with the first task that gave it and how many others did.
     warnings: Vec<(String, String, usize)>,
 }
@@ -94,7 +95,12 @@ impl<'a> Summary<'a> {
                 warnings[at].2 += 1;
             }
         }
-        Summary { rows, engine, output: &plan.output, seconds, warnings }
+        Summary { rows, engine, output: &plan.output, seconds, times: Vec::new(), warnings }
+    }
+
+    /// With what the time went for.
+    pub(super) fn with_times(self, times: &[Total]) -> Summary<'a> {
+        Summary { times: times.to_vec(), ..self }
     }
 
     fn count(&self, what: impl Fn(&Status) -> bool) -> usize {
@@ -132,7 +138,8 @@ impl<'a> Summary<'a> {
             .iter()
             .map(|(text, first, n)| json!({"warning": text, "first": first, "tasks": n}))
             .collect();
-        let times: serde_json::Map<String, Value> = profile::totals()
+        let times: serde_json::Map<String, Value> = self
+            .times
             .iter()
             .map(|t| (t.kind.word().to_owned(), json!({"seconds": t.seconds, "bytes": t.bytes})))
             .collect();
@@ -206,7 +213,7 @@ impl fmt::Display for Summary<'_> {
         let plural = if warnings == 1 { "warning" } else { "warnings" };
         let (counts, output) = (counts.join(", "), self.output.display());
         writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)?;
-        if let Some(times) = where_time_went(&profile::totals(), self.seconds) {
+        if let Some(times) = where_time_went(&self.times, self.seconds) {
             writeln!(f, "{times}")?;
         }
         if self.exit() == Exit::Interrupted {

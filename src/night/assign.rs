@@ -7,6 +7,9 @@
 //! | dark | a set (flats, skies, scans): a warning, the step is skipped. One exposure: an error, unless a sky of the same EXPTIME and READMODE, which kept its dark too, takes it away, or the user skips the step |
 //! | flat, lenspx, refpix | an error for this exposure, unless the user skips the step |
 //!
+//! Where CRDS says that a type does not apply to an exposure (N/A), the step that
+//! reads nothing else is skipped.
+//!
 //! A sky frame that kept its dark current is never subtracted from an exposure
 //! that lost its own: [`assign`] is told which ones those are.
 
@@ -15,7 +18,8 @@ use std::path::PathBuf;
 
 use crate::config::{Overrides, Recipe, RefpixAlgorithm, Step, Takes};
 use crate::datamodel::Meta;
-use crate::refs::{Candidate, choose, why_none};
+use crate::refs::crds::{Crds, Facts};
+use crate::refs::{Candidate, Found, choose, find};
 
 /// A reference that was looked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +30,8 @@ pub struct Picked {
     pub path: Option<PathBuf>,
     /// Why this one, or why none and what is done without.
     pub reason: String,
+    /// Whether CRDS gave it, or said that none applies.
+    pub crds: bool,
 }
 
 impl Picked {
@@ -50,6 +56,11 @@ pub struct Assigned {
 }
 
 impl Assigned {
+    /// Whether CRDS gave any of it.
+    pub fn asked_crds(&self) -> bool {
+        self.picked.iter().chain(&self.also).any(|p| p.crds)
+    }
+
     /// The chosen files by type.
     pub fn paths(&self) -> BTreeMap<String, PathBuf> {
         let all = self.picked.iter().chain(&self.also);
@@ -95,11 +106,13 @@ fn without(reftype: &str) -> Option<&'static str> {
 
 /// Chooses the references of `recipe` for an exposure (or for a set, by the facts
 /// that its members share). `dark_kept`: sky frames whose dark was not subtracted.
+/// `crds`: who is asked where no candidate applies, with the facts to ask by.
 pub fn assign(
     recipe: &Recipe,
     meta: &Meta,
     candidates: &[Candidate],
     dark_kept: &BTreeSet<PathBuf>,
+    crds: Option<(&Crds, &Facts)>,
 ) -> Result<Assigned, String> {
     let mut wanted: Vec<&'static str> = Vec::new();
     for reftype in recipe.steps.iter().filter(|s| !s.skip()).flat_map(needs) {
@@ -107,10 +120,11 @@ pub fn assign(
             wanted.push(reftype);
         }
     }
-    let pick = |reftype: &'static str, from: &[Candidate]| match choose(reftype, meta, from) {
-        Some(choice) => Picked { reftype, path: Some(choice.path), reason: choice.reason },
-        None => Picked { reftype, path: None, reason: why_none(reftype, meta, from) },
+    let look = |reftype: &'static str, from: &[Candidate], crds| {
+        let Found { path, reason, crds } = find(reftype, meta, from, crds);
+        Picked { reftype, path, reason, crds }
     };
+    let pick = |reftype: &'static str, from: &[Candidate]| look(reftype, from, crds);
     let dark = wanted.contains(&"dark").then(|| pick("dark", candidates));
     let has_dark = dark.as_ref().map(|d| d.path.is_some());
     let skies = usable_skies(candidates, meta, has_dark, dark_kept);
@@ -120,10 +134,17 @@ pub fn assign(
     for reftype in wanted {
         let mut found = match (&dark, reftype) {
             (Some(dark), "dark") => dark.clone(),
+            // CRDS cannot tell a sky that kept its dark.
+            (_, "sky") if has_dark == Some(false) => look(reftype, &skies, None),
             (_, "sky") => pick(reftype, &skies),
             _ => pick(reftype, candidates),
         };
-        if found.path.is_none() {
+        let alone: Vec<&str> =
+            recipe.steps.iter().filter(|s| needs(s) == [reftype]).map(Step::name).collect();
+        if found.path.is_none() && found.crds && !alone.is_empty() && reftype != "lenspx" {
+            found.reason = format!("{}; {} is skipped", found.reason, alone.join(", "));
+            skipped.extend(recipe.steps.iter().map(Step::name).filter(|name| alone.contains(name)));
+        } else if found.path.is_none() {
             let instead = match (reftype, without(reftype)) {
                 ("dark", _) => without_dark(recipe, meta, &skies, &found.reason)?,
                 (_, Some(instead)) => instead,
@@ -256,19 +277,19 @@ mod tests {
         let none = BTreeSet::new();
         let kept = BTreeSet::from([PathBuf::from("sky")]);
         let all = vec![have("flat", science()), have("sky", science())];
-        let sentence = assign(&imager, &science(), &all, &none).expect_err("no dark");
+        let sentence = assign(&imager, &science(), &all, &none, None).expect_err("no dark");
         assert!(
             sentence.contains("dark_sub needs a dark") && sentence.contains("--steps.dark_sub.skip=true")
         );
-        let a = assign(&imager, &science(), &all, &kept).expect("cancelled by the sky");
+        let a = assign(&imager, &science(), &all, &kept, None).expect("cancelled by the sky");
         assert!(skips(&a, "dark_sub") && !skips(&a, "background"));
         let other = Meta { exptime: Some(50.0), ..science() };
-        assert!(assign(&imager, &other, &all, &kept).is_err());
+        assert!(assign(&imager, &other, &all, &kept, None).is_err());
         // With a dark of its own, the sky that kept its dark is of no use.
         let all = [all, vec![have("dark", science())]].concat();
-        let a = assign(&imager, &science(), &all, &kept).expect("dark");
+        let a = assign(&imager, &science(), &all, &kept, None).expect("dark");
         assert!(skips(&a, "background") && !skips(&a, "dark_sub"));
-        let a = assign(&imager, &science(), &all, &none).expect("dark and sky");
+        let a = assign(&imager, &science(), &all, &none, None).expect("dark and sky");
         assert_eq!(a.paths().len(), 3);
         assert!(!skips(&a, "background"));
     }
@@ -277,17 +298,17 @@ mod tests {
     fn defaults_are_warnings_and_what_has_none_is_an_error() {
         let imager = Recipe::built_in("imager").expect("imager");
         let dark = [have("dark", science())];
-        let sentence = assign(&imager, &science(), &dark, &BTreeSet::new()).expect_err("no flat");
+        let sentence = assign(&imager, &science(), &dark, &BTreeSet::new(), None).expect_err("no flat");
         assert!(sentence.contains("flat_field needs a flat"), "{sentence}");
         let flat = Recipe::built_in("flat").expect("flat");
-        let a = assign(&flat, &science(), &[], &BTreeSet::new()).expect("a set does without");
+        let a = assign(&flat, &science(), &[], &BTreeSet::new(), None).expect("a set does without");
         assert!(skips(&a, "dark_sub") && skips(&a, "bias") && !skips(&a, "linearity"));
         assert_eq!(a.warnings.len(), 2, "{:?}", a.warnings);
         assert!(a.picked.iter().any(|p| p.reason.ends_with("the instrument file's value is used")));
         let lenslet = Recipe::built_in("lenslet").expect("lenslet");
         let ifu = Meta { detector: "IFU".into(), instmode: "LENSLET".into(), ..science() };
         let dark = [have("dark", ifu.clone())];
-        let sentence = assign(&lenslet, &ifu, &dark, &BTreeSet::new()).expect_err("no lenspx");
+        let sentence = assign(&lenslet, &ifu, &dark, &BTreeSet::new(), None).expect_err("no lenspx");
         assert!(sentence.contains("extract needs a lenspx"), "{sentence}");
     }
 
@@ -298,7 +319,8 @@ mod tests {
             o.entry(step.into()).or_default().insert("skip".into(), "true".into());
         }
         let imager = Recipe::built_in("imager").expect("imager").with(&o).expect("with");
-        let a = assign(&imager, &science(), &[have("gain", science())], &BTreeSet::new()).expect("assigned");
+        let a = assign(&imager, &science(), &[have("gain", science())], &BTreeSet::new(), None)
+            .expect("assigned");
         assert!(a.picked.iter().all(|p| p.reftype != "dark"));
         assert_eq!(a.paths().keys().collect::<Vec<_>>(), ["gain"]);
     }

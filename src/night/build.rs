@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -13,6 +14,7 @@ use crate::config::{Recipe, Step, Takes};
 use crate::datamodel::{Kind, Meta, distinct_name, master_name, own_part, product_name};
 use crate::error::Result;
 use crate::pipeline::Job;
+use crate::refs::crds::Crds;
 use crate::refs::{Candidate, THIS_NIGHT};
 
 /// Version in the names of masters.
@@ -29,6 +31,7 @@ pub(super) struct Builder<'a> {
     /// Which task makes a master.
     makers: BTreeMap<PathBuf, usize>,
     dark_kept: BTreeSet<PathBuf>,
+    crds: Option<Arc<Crds>>,
     before: before::Before<'a>,
     pub(super) tasks: Vec<Task>,
 }
@@ -51,6 +54,7 @@ impl<'a> Builder<'a> {
             taken: BTreeSet::new(),
             makers: BTreeMap::new(),
             dark_kept: references.dark_kept.clone(),
+            crds: references.crds.clone(),
             before,
             tasks: Vec::new(),
         }
@@ -218,13 +222,18 @@ impl<'a> Builder<'a> {
             self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
             return false;
         }
-        let assigned = match assign(recipe, &draft.meta, &self.candidates, &self.dark_kept) {
+        let first = draft.exposures.first();
+        let facts = self.crds.as_deref().zip(first).map(|(c, e)| (c, c.facts(&e.header, &draft.meta)));
+        let asked = facts.as_ref().map(|(crds, facts)| (*crds, facts));
+        let assigned = match assign(recipe, &draft.meta, &self.candidates, &self.dark_kept, asked) {
             Ok(assigned) => assigned,
             Err(sentence) => {
                 self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
                 return false;
             }
         };
+        let context = self.crds.as_ref().filter(|_| assigned.asked_crds());
+        let crds_context = context.map(|crds| crds.context().to_owned());
         let (earlier, identities) = self.before.of(&assigned.recipe, &draft.exposures);
         let hash = match self.hash(&assigned, &draft, identities) {
             Ok(hash) => hash,
@@ -263,6 +272,7 @@ impl<'a> Builder<'a> {
             suffix: self.settings.suffix.clone(),
             read_time: self.settings.read_time,
             save_ramps: self.settings.save_ramps,
+            crds_context,
             plan_hash: hash,
         };
         self.tasks.push(Task {

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::scan::fits_files;
 use crate::error::{Error, Result};
 use crate::fits::Fits;
+use crate::refs::crds::Crds;
 use crate::refs::{BY_HAND, Candidate, REFTYPES, candidate_from_header, canonical_reftype};
 
 /// Candidates, with what must be known of them beside.
@@ -16,6 +18,8 @@ pub struct References {
     pub candidates: Vec<Candidate>,
     /// Sky frames that say that their dark current stayed in (S_DARK = SKIPPED).
     pub dark_kept: BTreeSet<PathBuf>,
+    /// Who is asked where none of these applies.
+    pub crds: Option<Arc<Crds>>,
     /// Files in the folders that cannot be read, as sentences.
     pub warnings: Vec<String>,
 }

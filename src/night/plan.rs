@@ -140,6 +140,7 @@ pub fn plan(scan: &Scan, references: &References, settings: &Settings) -> Result
     let mut plan =
         Plan { output: settings.output.clone(), tasks: builder.tasks, warnings: references.warnings.clone() };
     plan.warnings.extend(asked.problems.iter().map(|p| p.sentence.clone()));
+    plan.warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     plan.keep_only(&settings.only)?;
     Ok(plan)
 }
@@ -166,6 +167,7 @@ pub fn of_files(recipe: &Recipe, files: &Scan, references: &References, settings
     }
     let mut warnings = [files.warnings.as_slice(), &references.warnings].concat();
     warnings.extend(asked.problems.iter().map(|p| p.sentence.clone()));
+    warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     if let (Takes::Set, [one], false) = (recipe.takes, files.exposures.as_slice(), files.warnings.is_empty())
     {
         warnings.push(format!("{} is all that the set holds then: give several exposures", one.name));

@@ -36,6 +36,8 @@ pub struct Exposure {
     pub obsname: Option<ObsName>,
     /// What identifies its contents.
     pub identity: String,
+    /// Its keywords (those of its first file).
+    pub header: Header,
     /// What its header contradicts.
     pub warnings: Vec<String>,
 }
@@ -225,9 +227,10 @@ fn exposure(set: Vec<Opened>) -> Exposure {
     let name = first.map(|o| o.name.clone()).unwrap_or_default();
     let meta = first.map(|o| Meta::from_header(&o.facts)).unwrap_or_default();
     let warnings = first.map(|o| no_numbers(&o.facts)).unwrap_or_default();
+    let header = first.map(|o| o.facts.clone()).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
     let files = set.into_iter().map(|o| o.path).collect();
-    Exposure { name, files, meta, obsname: None, identity, warnings }
+    Exposure { name, files, meta, obsname: None, identity, header, warnings }
 }
 
 /// The path within `root`, with `/` on every system.

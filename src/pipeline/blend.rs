@@ -6,6 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::wcs::is_wcs_keyword;
+use crate::datamodel::civil;
 use crate::fits::{Card, Header, Value};
 
 /// What the combination has of its first frame: on whose pixels the others lie, and
@@ -95,19 +96,6 @@ fn compare(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
         (Value::Text(a), Value::Text(b)) if !a.is_empty() && !b.is_empty() => Some(a.cmp(b)),
         _ => number(a)?.partial_cmp(&number(b)?),
     }
-}
-
-/// Year, month, day of a day number from 1970-01-01 (Howard Hinnant's
-/// `civil_from_days`).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
 }
 
 fn iso(seconds: i64) -> String {

@@ -97,6 +97,7 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
         },
         device: device.name.clone(),
         plan_hash: job.plan_hash.clone(),
+        crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),
         ..Provenance::default()
     }

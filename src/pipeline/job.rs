@@ -35,6 +35,8 @@ pub struct Job {
     pub read_time: Option<f64>,
     /// Whether the rates of single ramps are written, too (`--save_ramps`).
     pub save_ramps: bool,
+    /// The CRDS context that gave some of the references, where one did.
+    pub crds_context: Option<String>,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.
     pub plan_hash: String,
 }

@@ -60,6 +60,8 @@ pub struct Provenance {
     pub device: String,
     /// Identifies all that decides the product's data.
     pub plan_hash: String,
+    /// The CRDS context that references came from; empty where none did.
+    pub crds_context: String,
     /// The steps in order.
     pub steps: Vec<StepRecord>,
     /// The references.
@@ -106,6 +108,7 @@ impl Provenance {
         set("ENGINE", &self.engine, "what computed it");
         set("DEVICE", &self.device, "on which device");
         set("IGPLAN", &self.plan_hash, "hash of all that decides the data");
+        set("CRDS_CTX", &self.crds_context, "CRDS context of the references");
         for s in &self.steps {
             set(&s.keyword, s.status.text(), &format!("step {}", s.name));
         }

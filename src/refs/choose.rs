@@ -9,6 +9,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::rules::Key::{Readmode, Subarray};
+use super::rules::Rule::Agree;
+use super::rules::{Key, rules};
 use super::{Candidate, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
@@ -46,118 +49,8 @@ pub struct Choice {
     pub reason: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Key {
-    Detector,
-    Instmode,
-    Filter,
-    Pupil,
-    Grating,
-    Scale,
-    Readmode,
-    Subarray,
-}
-
-/// How strictly a key is compared.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Rule {
-    /// Reference and exposure say the same.
-    Same(Key),
-    /// They do not contradict each other: what one leaves out, fits.
-    Agree(Key),
-    /// As `Agree`, and FULL in the reference fits all: a part is taken out of it.
-    Within(Key),
-}
-
-use Key::{Detector, Filter, Grating, Instmode, Pupil, Readmode, Scale, Subarray};
-use Rule::{Agree, Same, Within};
-
-/// What must match, by type. The imager's sky does not turn on GRATING and SCALE,
-/// which only a spectrograph's header has to state.
-fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
-    match reftype {
-        "flat" => &[Same(Detector), Same(Filter), Agree(Pupil), Within(Subarray)],
-        "sky" if instmode == "IMG" => {
-            &[Same(Detector), Agree(Instmode), Same(Filter), Agree(Pupil), Within(Subarray)]
-        }
-        "sky" => {
-            &[Same(Detector), Same(Instmode), Same(Filter), Same(Grating), Agree(Scale), Within(Subarray)]
-        }
-        "lenspx" => {
-            &[Agree(Detector), Agree(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
-        }
-        // A dark is a rate: another READMODE is second choice, not refused.
-        "dark" => &[Same(Detector), Within(Subarray)],
-        _ => &[Same(Detector), Agree(Readmode), Within(Subarray)],
-    }
-}
-
-impl Key {
-    fn keyword(self) -> &'static str {
-        match self {
-            Detector => "DETECTOR",
-            Instmode => "INSTMODE",
-            Filter => "FILTER",
-            Pupil => "PUPIL",
-            Grating => "GRATING",
-            Scale => "SCALE",
-            Readmode => "READMODE",
-            Subarray => "SUBARRAY",
-        }
-    }
-
-    /// The value in capitals; empty for "says nothing". An exposure or reference
-    /// without SUBARRAY says nothing in a reference and FULL in an exposure.
-    fn value(self, meta: &Meta) -> String {
-        let text = match self {
-            Detector => &meta.detector,
-            Instmode => &meta.instmode,
-            Filter => &meta.filter,
-            Pupil => &meta.pupil,
-            Grating => &meta.grating,
-            Readmode => &meta.readmode,
-            Subarray => &meta.subarray,
-            Scale => return meta.scale.map_or(String::new(), |s| format!("{s:.4}")),
-        };
-        let text = text.trim().to_ascii_uppercase();
-        if matches!(text.as_str(), "ANY" | "N/A" | "GENERIC") { String::new() } else { text }
-    }
-}
-
-impl Rule {
-    fn key(self) -> Key {
-        match self {
-            Same(key) | Agree(key) | Within(key) => key,
-        }
-    }
-
-    fn holds(self, exposure: &Meta, reference: &Meta) -> bool {
-        let key = self.key();
-        let (mut e, r) = (key.value(exposure), key.value(reference));
-        if key == Subarray && e.is_empty() {
-            e = "FULL".into();
-        }
-        match self {
-            Same(_) => e == r,
-            Agree(_) => e.is_empty() || r.is_empty() || e == r,
-            Within(_) => Agree(key).holds(exposure, reference) || r == "FULL",
-        }
-    }
-
-    fn wish(self, exposure: &Meta) -> String {
-        let value = self.key().value(exposure);
-        let value = match (value.is_empty(), self.key()) {
-            (true, Subarray) => "FULL",
-            (true, _) => "(the exposure does not say)",
-            _ => value.as_str(),
-        };
-        let or = if matches!(self, Within(_)) && value != "FULL" { " or FULL" } else { "" };
-        format!("{} = {value}{or}", self.key().keyword())
-    }
-}
-
 /// The canonical name of a known type; another one in lower case.
-fn canonical(reftype: &str) -> String {
+pub(super) fn canonical(reftype: &str) -> String {
     canonical_reftype(reftype).map_or_else(|| reftype.trim().to_ascii_lowercase(), str::to_owned)
 }
 
@@ -208,9 +101,9 @@ pub fn why_none(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Str
     format!("{count} {plural}, none with {}", wishes.join(" and "))
 }
 
-fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
+pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
     if candidate.origin == BY_HAND {
-        return Agree(Detector).holds(exposure, &candidate.meta);
+        return Agree(Key::Detector).holds(exposure, &candidate.meta);
     }
     if reftype == "lenspx" && exposure.instmode != "LENSLET" {
         return false;
@@ -219,17 +112,17 @@ fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
 }
 
 /// What decides among candidates that fit; smaller is better.
-struct Rank {
-    origin: u8,
-    other_mode: bool,
+pub(super) struct Rank {
+    pub(super) origin: u8,
+    pub(super) other_mode: bool,
     /// A part is taken out of a larger one.
-    larger: bool,
-    exptime: f64,
-    days: f64,
+    pub(super) larger: bool,
+    pub(super) exptime: f64,
+    pub(super) days: f64,
 }
 
 impl Rank {
-    fn of(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Rank {
+    pub(super) fn of(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Rank {
         let origin = match candidate.origin.as_str() {
             BY_HAND => 0,
             THIS_NIGHT => 1,

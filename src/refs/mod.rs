@@ -23,14 +23,18 @@
 
 mod checksum;
 mod choose;
+pub mod crds;
 mod dark_ramp;
+mod find;
 mod image;
 mod ipc;
 mod nonlin;
 mod open;
 mod plane;
 mod reftype;
+mod rules;
 mod sirs;
+mod why;
 
 use std::path::PathBuf;
 
@@ -41,6 +45,7 @@ pub use choose::{
     BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
 };
 pub use dark_ramp::{DarkRampFile, Sampling, is_ramp};
+pub use find::{Found, find};
 pub use image::{load_dark, load_flat, load_sky};
 pub use ipc::IpcFile;
 pub use nonlin::{NonlinFile, ZeroPoint};
@@ -48,6 +53,7 @@ pub use open::Frame;
 pub use plane::{MaskFile, PlaneFile};
 pub use reftype::canonical_reftype;
 pub use sirs::SirsKernels;
+pub use why::{Verdict, explain};
 
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
