@@ -23,10 +23,10 @@ pub enum Kind {
     Read,
     /// Reference files and masters read and checked.
     References,
-    /// Kernels; on a GPU the wait for them and for what comes back.
-    Compute,
     /// To the device.
     Upload,
+    /// Kernels; on a GPU the wait for them and for what comes back.
+    Compute,
     /// Products written, up to their sync.
     Write,
     /// Waiting for the disk to have them.
@@ -35,7 +35,7 @@ pub enum Kind {
     Task,
 }
 
-/// Every kind, in the order that a table shows.
+/// Every kind, in the order of [`Kind`] and of what is shown.
 pub const KINDS: [Kind; 7] =
     [Kind::Read, Kind::References, Kind::Upload, Kind::Compute, Kind::Write, Kind::Sync, Kind::Task];
 

@@ -113,6 +113,7 @@ impl<'a> Calibration<'a> {
         detector: &Detector,
         integer: bool,
     ) -> Result<Calibration<'a>> {
+        let _span = profile::span(Kind::References, "open");
         let frame = Frame::new(&ramp.meta, ramp.ny, ramp.nx);
         let path = |reftype: &str| references.get(reftype).map(PathBuf::as_path);
         let mut warnings = Vec::new();

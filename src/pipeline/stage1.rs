@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::input::{Encoding, Ramp};
 use crate::kernels::ramp::{self, Amplitudes, Params, Tables, stage};
 use crate::kernels::{Args, Bound};
+use crate::profile::{self, Kind};
 
 use super::calibration::Calibration;
 use super::dark_decay;
@@ -93,10 +94,12 @@ impl<'a> Stream<'a> {
                 false if ramp.header.text("S_BIAS").as_deref() == Some("COMPLETE") => Zero::Subtracted,
                 false => Zero::None,
             };
+            let span = profile::span(Kind::Read, "reference pixels");
             let measured = match &layout {
                 Some(l) => refpix::measure(ramp, l, zero, step, kernels.as_ref())?,
                 None => None,
             };
+            drop(span);
             if let (Some(kernels), Some(layout)) = (&kernels, &layout) {
                 cal.warnings.extend(layout.disagrees(ramp, kernels.left.len()));
             }
