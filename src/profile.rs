@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 /// What the time went for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Work {
     /// Raw exposures and products read.
     Read,
     /// Reference files and masters read and checked.
@@ -35,21 +35,21 @@ pub enum Kind {
     Task,
 }
 
-/// Every kind, in the order of [`Kind`] and of what is shown.
-pub const KINDS: [Kind; 7] =
-    [Kind::Read, Kind::References, Kind::Upload, Kind::Compute, Kind::Write, Kind::Sync, Kind::Task];
+/// Every kind, in the order of [`Work`] and of what is shown.
+pub const WORK: [Work; 7] =
+    [Work::Read, Work::References, Work::Upload, Work::Compute, Work::Write, Work::Sync, Work::Task];
 
-impl Kind {
+impl Work {
     /// In a word.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Read => "read",
-            Kind::References => "references",
-            Kind::Upload => "upload",
-            Kind::Compute => "compute",
-            Kind::Write => "write",
-            Kind::Sync => "sync",
-            Kind::Task => "other",
+            Work::Read => "read",
+            Work::References => "references",
+            Work::Upload => "upload",
+            Work::Compute => "compute",
+            Work::Write => "write",
+            Work::Sync => "sync",
+            Work::Task => "other",
         }
     }
 }
@@ -60,8 +60,8 @@ struct Counter {
     bytes: AtomicU64,
 }
 
-static COUNTERS: [Counter; KINDS.len()] =
-    [const { Counter { nanoseconds: AtomicU64::new(0), bytes: AtomicU64::new(0) } }; KINDS.len()];
+static COUNTERS: [Counter; WORK.len()] =
+    [const { Counter { nanoseconds: AtomicU64::new(0), bytes: AtomicU64::new(0) } }; WORK.len()];
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
 
@@ -82,7 +82,7 @@ thread_local! {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Total {
     /// The kind.
-    pub kind: Kind,
+    pub kind: Work,
     /// Seconds, without those of spans within.
     pub seconds: f64,
     /// Bytes moved.
@@ -90,7 +90,7 @@ pub struct Total {
 }
 
 /// What each kind took since `before`.
-pub fn since(before: &[Total; KINDS.len()]) -> [Total; KINDS.len()] {
+pub fn since(before: &[Total; WORK.len()]) -> [Total; WORK.len()] {
     let mut now = totals();
     for (now, before) in now.iter_mut().zip(before) {
         now.seconds -= before.seconds;
@@ -100,8 +100,8 @@ pub fn since(before: &[Total; KINDS.len()]) -> [Total; KINDS.len()] {
 }
 
 /// What each kind took so far, in this process.
-pub fn totals() -> [Total; KINDS.len()] {
-    KINDS.map(|kind| {
+pub fn totals() -> [Total; WORK.len()] {
+    WORK.map(|kind| {
         let counter = &COUNTERS[kind as usize];
         Total {
             kind,
@@ -115,18 +115,18 @@ pub fn totals() -> [Total; KINDS.len()] {
 #[must_use = "the span ends when it is dropped"]
 #[derive(Debug)]
 pub struct Span {
-    kind: Kind,
+    kind: Work,
     name: Cow<'static, str>,
     start: Instant,
     bytes: u64,
 }
 
 /// Begins a span. `name` says what is done, on what.
-pub fn span(kind: Kind, name: impl Into<Cow<'static, str>>) -> Span {
+pub fn span(kind: Work, name: impl Into<Cow<'static, str>>) -> Span {
     LazyLock::force(&START);
     OPEN.with_borrow_mut(|open| {
         open.within.push(0);
-        open.tasks += usize::from(kind == Kind::Task);
+        open.tasks += usize::from(kind == Work::Task);
     });
     Span { kind, name: name.into(), start: Instant::now(), bytes: 0 }
 }
@@ -144,7 +144,7 @@ impl Drop for Span {
         let whole = self.start.elapsed().as_nanos() as u64;
         let own = OPEN.with_borrow_mut(|open| {
             let counts = open.tasks > 0;
-            open.tasks -= usize::from(self.kind == Kind::Task);
+            open.tasks -= usize::from(self.kind == Work::Task);
             let within = open.within.pop().unwrap_or(0);
             if let Some(outer) = open.within.last_mut() {
                 *outer += whole;
@@ -228,13 +228,13 @@ mod tests {
         // Other tests count, too: what is counted can only be more.
         let before = totals();
         {
-            let _task = span(Kind::Task, "task");
-            let _outer = span(Kind::Sync, "outer");
-            let _inner = span(Kind::Upload, "in \"quotes\"").bytes(7);
+            let _task = span(Work::Task, "task");
+            let _outer = span(Work::Sync, "outer");
+            let _inner = span(Work::Upload, "in \"quotes\"").bytes(7);
             std::thread::sleep(Duration::from_millis(20));
         }
-        let (before, after) = (before[Kind::Upload as usize], totals()[Kind::Upload as usize]);
-        std::thread::spawn(|| drop(span(Kind::Read, "worker's"))).join().expect("thread");
+        let (before, after) = (before[Work::Upload as usize], totals()[Work::Upload as usize]);
+        std::thread::spawn(|| drop(span(Work::Read, "worker's"))).join().expect("thread");
         end_trace(&path).expect("end");
         assert!(after.seconds >= before.seconds + 0.02 && after.bytes >= before.bytes + 7, "{after:?}");
         let text = std::fs::read_to_string(&path).expect("read");

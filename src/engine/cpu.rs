@@ -3,7 +3,7 @@
 use super::{Buffer, DeviceInfo, DeviceKind, Engine, Recording, check};
 use crate::error::Result;
 use crate::kernels::{Access, Args, Bound};
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 /// Kernels on this process's threads; dispatches finish before `submit` returns.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Engine for CpuEngine {
             });
             let mut args =
                 Args { items: dispatch.items, params: &dispatch.params, buffers: buffers.collect() };
-            let span = profile::span(Kind::Compute, dispatch.kernel.stem);
+            let span = profile::span(Work::Compute, dispatch.kernel.stem);
             (dispatch.kernel.cpu)(&mut args);
             drop(span);
             let mut taken = taken.into_iter();

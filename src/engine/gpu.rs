@@ -13,7 +13,7 @@ use wgpu::util::DeviceExt;
 use super::{Buffer, DeviceInfo, DeviceKind, Dispatch, Engine, Recording, check};
 use crate::error::{Error, Result};
 use crate::kernels::Access;
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 /// Invocations in a workgroup, and most workgroups along one dimension.
 const WORKGROUP: usize = 64;
@@ -120,7 +120,7 @@ impl GpuEngine {
         if self.pipelines.contains_key(&key) {
             return Ok(());
         }
-        let _span = profile::span(Kind::Compute, format!("building {}", dispatch.kernel.stem));
+        let _span = profile::span(Work::Compute, format!("building {}", dispatch.kernel.stem));
         let pipeline = self
             .scoped(&format!("building kernel {}", dispatch.kernel.stem), |gpu| Ok(gpu.pipeline(dispatch)))?;
         self.pipelines.insert(key, pipeline);
@@ -271,7 +271,7 @@ impl Engine for GpuEngine {
         if bytes == 0 {
             return Ok(());
         }
-        let _span = profile::span(Kind::Upload, "upload").bytes(bytes as u64);
+        let _span = profile::span(Work::Upload, "upload").bytes(bytes as u64);
         self.scoped("uploading", |gpu| {
             let staging = gpu.staging(bytes as u64)?;
             {
@@ -333,7 +333,7 @@ impl Engine for GpuEngine {
             encoder.copy_buffer_to_buffer(gpu.buffer(buffer)?, 0, &down, 0, bytes);
             gpu.queue.submit([encoder.finish()]);
             down.map_async(wgpu::MapMode::Read, ..bytes, |_| {});
-            let wait = profile::span(Kind::Compute, "device");
+            let wait = profile::span(Work::Compute, "device");
             gpu.wait()?;
             drop(wait);
             {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::checksum::{accumulate, combine, encode};
 use super::{BLOCK, Header, padded};
 use crate::error::{Error, Result};
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 use crate::simd::widest;
 
 /// Pixels of an image HDU, in numpy (C) order.
@@ -239,7 +239,7 @@ impl FitsWriter {
         cards.prepend(front);
         cards.set("CHECKSUM", "0".repeat(16), "HDU checksum");
         cards.set("DATASUM", format!("{:<10}", u32::MAX), "data checksum");
-        let _span = profile::span(Kind::Write, "write").bytes(bytes as u64);
+        let _span = profile::span(Work::Write, "write").bytes(bytes as u64);
         let header_at = self.at;
         let data_at = header_at + cards.to_bytes().len() as u64;
         let sum = write(self, data_at)?;
@@ -290,7 +290,7 @@ impl FitsWriter {
     /// Syncs the file to disk and gives it its final name.
     pub fn finish(mut self) -> Result<PathBuf> {
         if let Some(file) = self.file.take() {
-            let span = profile::span(Kind::Sync, "sync");
+            let span = profile::span(Work::Sync, "sync");
             file.sync_all().map_err(Error::io("sync", &self.part))?;
             drop(span);
             drop(file);

@@ -12,7 +12,7 @@ use super::{OpenOptions, by, label, reads, times};
 use crate::datamodel::{Meta, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, HduKind, Header};
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 /// Headers that promise more reads than this are damaged.
 const MOST_READS: usize = 1 << 20;
@@ -381,7 +381,7 @@ impl Ramp {
     pub fn read_rows(&self, rows: Range<usize>, into: &mut [u8]) -> Result<()> {
         self.check_rows(&rows)?;
         let bytes = self.chunk_bytes(rows.len());
-        let _span = profile::span(Kind::Read, "reads").bytes(bytes as u64);
+        let _span = profile::span(Work::Read, "reads").bytes(bytes as u64);
         let Some(into) = into.get_mut(..bytes) else {
             let message = format!("a chunk of {} rows needs {bytes} bytes, not {}", rows.len(), into.len());
             return Err(Error::input(&self.path, message));

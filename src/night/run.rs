@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::{Action, Executor, Plan, Task};
 use crate::error::Error;
 use crate::pipeline::Job;
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ pub fn run(plan: &Plan, executor: &mut dyn Executor, watch: &dyn Watch, stop: &A
                 Some(status) => status,
                 None => {
                     watch.begins(index, task);
-                    let span = profile::span(Kind::Task, task.name.clone());
+                    let span = profile::span(Work::Task, task.name.clone());
                     let (status, more) = execute(job, executor, watch);
                     drop(span);
                     warnings.extend(more);

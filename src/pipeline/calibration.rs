@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 use crate::refs::{self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint};
 
 /// Open references of one frame, (ny, nx).
@@ -113,7 +113,7 @@ impl<'a> Calibration<'a> {
         detector: &Detector,
         integer: bool,
     ) -> Result<Calibration<'a>> {
-        let _span = profile::span(Kind::References, "open");
+        let _span = profile::span(Work::References, "open");
         let frame = Frame::new(&ramp.meta, ramp.ny, ramp.nx);
         let path = |reftype: &str| references.get(reftype).map(PathBuf::as_path);
         let mut warnings = Vec::new();
@@ -285,7 +285,7 @@ impl<'a> Calibration<'a> {
 
     /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
     pub fn read(&self, rows: Range<usize>, to: &mut [f32]) -> Result<()> {
-        let _span = profile::span(Kind::References, "planes").bytes(4 * to.len() as u64);
+        let _span = profile::span(Work::References, "planes").bytes(4 * to.len() as u64);
         let (nx, planes) = (self.nx, self.planes());
         let mut blocks: Vec<Vec<&mut [f32]>> = rows.clone().step_by(BLOCK).map(|_| Vec::new()).collect();
         for plane in to.chunks_mut(rows.len() * nx).take(planes) {

@@ -25,7 +25,7 @@ use crate::error::Result;
 use crate::input::{Encoding, Ramp};
 use crate::kernels::ramp::{self, Amplitudes, Params, Tables, stage};
 use crate::kernels::{Args, Bound};
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 use super::calibration::Calibration;
 use super::dark_decay;
@@ -94,7 +94,7 @@ impl<'a> Stream<'a> {
                 false if ramp.header.text("S_BIAS").as_deref() == Some("COMPLETE") => Zero::Subtracted,
                 false => Zero::None,
             };
-            let span = profile::span(Kind::Read, "reference pixels");
+            let span = profile::span(Work::Read, "reference pixels");
             let measured = match &layout {
                 Some(l) => refpix::measure(ramp, l, zero, step, kernels.as_ref())?,
                 None => None,

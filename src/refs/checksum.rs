@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 use crate::fits::Fits;
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 /// What tells without reading that a file is as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ fn remembered(
     {
         return Ok(sum);
     }
-    let _span = profile::span(Kind::References, "checksum");
+    let _span = profile::span(Work::References, "checksum");
     let mut hasher = blake3::Hasher::new();
     hash(file, &mut hasher)?;
     let sum = hasher.finalize().to_hex()[..16].to_owned();

@@ -9,7 +9,7 @@ use crate::datamodel::{Rate, dq};
 use crate::engine::{Buffer, Engine};
 use crate::error::Result;
 use crate::kernels::ramp::flag;
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 /// Why a difference is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,7 +219,7 @@ impl Stream<'_> {
         (rate, found): (&Rate, &mut Found),
     ) -> Result<()> {
         let Some((first, last)) = pixels.first().zip(pixels.last()) else { return Ok(()) };
-        let _span = profile::span(Kind::Compute, "jumps");
+        let _span = profile::span(Work::Compute, "jumps");
         let nx = self.ramp.nx;
         let noise = Noise::of(self, first / nx..last / nx + 1)?;
         for part in pixels.chunks(self.at_once(grid.len())) {

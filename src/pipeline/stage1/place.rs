@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use crate::datamodel::Rate;
 use crate::kernels::ramp::{OUT_PLANES, Out};
-use crate::profile::{self, Kind};
+use crate::profile::{self, Work};
 
 /// Copies a chunk's output planes into the frame's run of `pixels`.
 pub(super) fn place(words: &[u32], rate: &mut Rate, pixels: Range<usize>) {
-    let _span = profile::span(Kind::Compute, "place");
+    let _span = profile::span(Work::Compute, "place");
     let n = pixels.len();
     let plane = |plane: Out| &words[plane as usize * n..][..n];
     let frame = rate.data.len();

@@ -3,8 +3,8 @@
 //!
 //! A context (`ligeriri_0001.pmap`) names a mapping for each instrument (`.imap`),
 //! that one for each reference type (`.rmap`), whose selectors choose a file by the
-//! header's values. The files are read as data, never run ([`literal`]); what the
-//! rules mean is what the CRDS client makes of them ([`selector`]), its messages
+//! header's values. The files are read as data, never run; what the
+//! rules mean is what the CRDS client makes of them (`selector`), its messages
 //! included. No server is asked for anything.
 
 mod build;
