@@ -26,9 +26,9 @@ fn element_bits(encoding: u32, word: u32, at: u32) -> u32 {
     return word;
 }
 
-// Whether the bits stand for infinity or no number at all.
+// Whether the bits stand for 1e18 DN or more, infinity, or no number at all.
 fn not_finite(encoding: u32, bits: u32) -> bool {
-    return encoding >= 3u && (bits & 0x7f800000u) == 0x7f800000u;
+    return encoding >= 3u && (bits & 0x7fffffffu) >= 0x5d5e0b6bu;
 }
 
 // The value; 0 where it is not finite.

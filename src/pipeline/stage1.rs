@@ -110,6 +110,7 @@ impl<'a> Stream<'a> {
             }
             match measured {
                 Some(o) => {
+                    cal.warnings.extend(o.report.lit());
                     found = Some(o.report);
                     if !plan.theirs {
                         cal.add_read_variance(o.report.added, &ramp.nsample);

@@ -13,7 +13,7 @@ pub enum Encoding {
     I16 = 1,
     /// Big-endian.
     I32 = 2,
-    /// Big-endian; NaN and infinity mark the read as unusable.
+    /// Big-endian; NaN, infinity and what no read can be mark it as unusable.
     F32 = 3,
     /// f32 words of this machine, as a materialised ramp has them.
     Native = 4,
@@ -32,7 +32,11 @@ impl Encoding {
     }
 }
 
-/// The value at element `at` of `words`; `None` for what is not a number.
+/// DN from which on a read is none: far beyond any converter, and its square is still
+/// an f32.
+pub(super) const LARGEST: f32 = 1e18;
+
+/// The value at element `at` of `words`; `None` for what is no read's.
 #[inline(always)]
 pub(super) fn one<T: Real>(encoding: Encoding, words: &[u32], at: usize) -> Option<T> {
     let bytes: &[u8] = bytemuck::cast_slice(words);
@@ -44,7 +48,7 @@ pub(super) fn one<T: Real>(encoding: Encoding, words: &[u32], at: usize) -> Opti
         Encoding::F32 => f32::from_bits(u32::from_be(words[at])),
         Encoding::Native => f32::from_bits(words[at]),
     };
-    value.is_finite().then(|| T::of(value))
+    (value.abs() < LARGEST).then(|| T::of(value))
 }
 
 /// `L` consecutive values from element `at` on; `bad` is DO_NOT_USE where one is not a

@@ -145,7 +145,9 @@ impl<'a, T: Real> Source<'a, T> {
         let (pixel, nx) = (w.pixel[0] as u32, self.p.nx);
         let row = pixel / nx;
         w.first = ((pixel - row * nx) as usize, row as usize);
-        w.contiguous = w.pixel[L - 1] == w.pixel[0] + L - 1 && w.first.0 + L <= nx as usize;
+        // Of listed pixels the last, repeated, can lie just as far from the first.
+        let whole = item + L - 1 <= last;
+        w.contiguous = whole && w.pixel[L - 1] == w.pixel[0] + L - 1 && w.first.0 + L <= nx as usize;
         let contiguous = w.contiguous && self.p.stride_x == 1;
         let encoding = Encoding::of(self.p.encoding);
         let mut start = [w.first.1 * self.p.stride_y as usize + w.first.0 * self.p.stride_x as usize; L];

@@ -335,6 +335,25 @@ fn a_dark_current_taken_out_before_is_still_noise() {
     }
 }
 
+/// Three pixels whose last lies as far from the first as a whole block's last would.
+#[test]
+fn listed_pixels_are_those_of_the_list() {
+    let n = 100;
+    let mut c = case(n, 1, 12, 40.0, 700.0, 5);
+    let whole = on_cpu(&c);
+    let list = [10u32, 12, 10 + LANES as u32 - 1];
+    c.params.items = list.len() as u32;
+    c.params.listed = 1;
+    c.buffers[4] = list.to_vec();
+    c.buffers[5] = vec![0; OUT_PLANES * list.len()];
+    let some = on_cpu(&c);
+    for (i, pixel) in list.iter().enumerate() {
+        for plane in 0..OUT_PLANES {
+            assert_eq!(some[plane * list.len() + i], whole[plane * n + *pixel as usize], "{pixel} {plane}");
+        }
+    }
+}
+
 #[test]
 fn saturation_growth_reaches_neighbours_only_where_listed() {
     let (nx, rows, reads) = (20usize, 9usize, 8usize);

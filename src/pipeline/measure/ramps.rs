@@ -10,7 +10,7 @@ use crate::fits::Header;
 use crate::input::{self, Encoding, OpenOptions, Ramp, Raw};
 use crate::kernels::ramp::flag;
 use crate::pipeline::exposure::{self, Made, Session};
-use crate::pipeline::{Job, blend};
+use crate::pipeline::{Job, blend, refpix};
 
 /// The exposures of a job after the recipe's stage-1 steps.
 pub(super) struct Corrected {
@@ -28,9 +28,6 @@ pub(super) struct Corrected {
     /// Removed with all its ramps in the end.
     _folder: Folder,
 }
-
-/// Drift of reference pixels over their noise from which on they were lit.
-const LIT: f64 = 30.0;
 
 /// A folder that goes when its owner goes.
 struct Folder(PathBuf);
@@ -141,14 +138,8 @@ impl Corrected {
         let drifts = used.filter_map(|r| {
             Some((r.header.number("REFCOMM")?, r.header.number("REFNOISE")?, r.header.integer("NREFPIX")?))
         });
-        // Electronics drift by a few times the noise of a read; light goes on rising.
-        let (drift, noise, pixels) =
-            drifts.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(drift, noise, _)| *drift > LIT * noise)?;
-        Some(format!(
-            "refpix took {pixels} pixels for reference pixels that drift by {drift} DN with a noise of {noise} DN, as \
-             lit ones do, and took light away with their drift: give a mask that says which are reference pixels \
-             (--override_mask=FILE), or --steps.refpix.skip=true"
-        ))
+        let (drift, noise, pixels) = drifts.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        refpix::lit(drift, noise, pixels)
     }
 
     /// The same as a clause after another sentence.

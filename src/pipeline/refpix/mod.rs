@@ -77,7 +77,27 @@ pub struct Report {
     pub added: f64,
 }
 
+/// Drift of reference pixels over their noise from which on they were lit.
+const LIT: f64 = 30.0;
+
+/// A sentence where `pixels` reference pixels with this `noise` of a read drift, DN, as
+/// only lit ones do: electronics drift by a few times the noise, light goes on rising.
+pub fn lit(drift: f64, noise: f64, pixels: i64) -> Option<String> {
+    (drift > LIT * noise).then(|| {
+        format!(
+            "refpix took {pixels} pixels for reference pixels that drift by {drift:.5} DN with a noise of {noise:.5} \
+             DN, as lit ones do, and took light away with their drift: give a mask that says which are reference \
+             pixels (--override_mask=FILE), or --steps.refpix.skip=true"
+        )
+    })
+}
+
 impl Report {
+    /// A sentence where its pixels are no reference pixels: see [`lit`].
+    pub fn lit(&self) -> Option<String> {
+        lit(self.common, self.scatter, self.pixels as i64)
+    }
+
     /// Writes it into a product's header.
     pub fn describe(&self, header: &mut Header, ramp: &Ramp) {
         let rounded = |v: f64| format!("{v:.4e}").parse::<f64>().unwrap_or(v);
