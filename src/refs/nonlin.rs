@@ -150,7 +150,7 @@ impl NonlinFile {
         // Plane by plane: pixel by pixel would stride through them all.
         for (k, plane) in coeffs.iter().enumerate() {
             own.iter_mut().zip(&**plane).for_each(|(q, c)| {
-                *q |= if !c.is_finite() || k == 1 && *c == 0.0 { dq::NO_LIN_CORR } else { 0 };
+                *q |= if !c.is_finite() || k == 1 && *c <= 0.0 { dq::NO_LIN_CORR } else { 0 };
             });
         }
         for (k, plane) in coeffs.iter_mut().enumerate() {
