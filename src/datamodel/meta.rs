@@ -117,6 +117,8 @@ pub struct Meta {
     pub subarray: String,
     /// 1-based first column and row of a subarray.
     pub substart: (i64, i64),
+    /// SUBARRID: 0 a full frame, k the subarray k that was read beside one.
+    pub subarrid: i64,
 }
 
 impl Meta {
@@ -130,6 +132,8 @@ impl Meta {
         let (detector, mode_of_detector) = match upper(&["DETECTOR", "DET_ID"]).as_str() {
             "SLC" | "SLICER" => ("IFU".to_owned(), "SLICER"),
             "LEN" | "LENSLET" => ("IFU".to_owned(), "LENSLET"),
+            // iris_pipeline's and the first CRDS's names.
+            iris @ ("IRIS1" | "IRIS2" | "IRIS3" | "IRIS4") => (iris.replace("IRIS", "IMG"), "IMG"),
             other => (other.to_owned(), if other.starts_with("IMG") { "IMG" } else { "" }),
         };
         let mut instmode = upper(&["INSTMODE", "IFSMODE"]);
@@ -172,6 +176,7 @@ impl Meta {
             expdtst,
             level: h.integer("DATALVL"),
             subarray: if windows { String::new() } else { upper(&["SUBARRAY"]) },
+            subarrid: h.integer("SUBARRID").filter(|n| *n > 0 && !windows).unwrap_or(0),
             substart: match windows {
                 true => (1, 1),
                 false => (h.integer("SUBSTRT1").unwrap_or(1), h.integer("SUBSTRT2").unwrap_or(1)),
