@@ -12,7 +12,7 @@ use super::pairs::{Pair, With};
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
 use crate::config::{Overrides, Recipe, Step, Takes};
-use crate::datamodel::{Kind, Meta, distinct_name, given_name, master_name, own_part, product_name};
+use crate::datamodel::{Kind, Meta, distinct_name, given_name, master_name, own_part, product_name, stem_of};
 use crate::error::Result;
 use crate::input::Relabels;
 use crate::pipeline::Job;
@@ -38,8 +38,8 @@ pub(super) struct Builder<'a> {
     relabels: &'a Relabels,
     /// What calibrates which exposures because a person says so.
     bound: Vec<Bound>,
-    /// The name of the product under way, where it has one of its own.
-    named: Option<String>,
+    /// How the products under way are called, where a person says so.
+    named: Option<Named>,
     /// Whether what is planned is left by a step on the way.
     intermediate: bool,
     pub(super) tasks: Vec<Task>,
@@ -52,6 +52,15 @@ struct Bound {
     reftype: &'static str,
     /// The reference; `None` for none at all.
     reference: Result<Option<Candidate>, String>,
+}
+
+/// How a product is called that is not called as products of a night are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Named {
+    /// This, and a suffix.
+    So(String),
+    /// As its (first) file, with another suffix: what stpipe does.
+    AsFile,
 }
 
 /// What a task is made of.
@@ -173,18 +182,22 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Does `work`, the products of which are called `name`.
-    pub(super) fn named(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
-        self.named = Some(name.to_owned());
+    /// Does `work`, the products of which are called as `named` says.
+    pub(super) fn named(&mut self, named: Option<Named>, work: impl FnOnce(&mut Self)) {
+        self.named = named;
         work(self);
         self.named = None;
     }
 
     /// The path of a product whose name a person gave: with the suffix that stpipe's
     /// pipelines give to its like.
-    fn given_name(&self, like: &str) -> Option<PathBuf> {
-        let suffix = self.settings.suffix.as_deref().unwrap_or(like);
-        Some(self.settings.output.join(given_name(self.named.as_ref()?, suffix)))
+    fn given_name(&self, like: &str, first: Option<&&Exposure>) -> Option<PathBuf> {
+        let suffix = self.settings.suffix.as_deref().filter(|_| !self.intermediate).unwrap_or(like);
+        let name = match self.named.as_ref()? {
+            Named::So(name) => name,
+            Named::AsFile => stem_of(&first?.name),
+        };
+        Some(self.settings.output.join(given_name(name, suffix)))
     }
 
     pub(super) fn set(&mut self, recipe: &Recipe, reftype: &str, group: &Group<'_>) {
@@ -201,7 +214,7 @@ impl<'a> Builder<'a> {
                 break;
             }
         }
-        product = self.given_name(reftype).unwrap_or(product);
+        product = self.given_name(reftype, group.exposures.first()).unwrap_or(product);
         let draft = Draft {
             name: group.name(reftype),
             obsname: group.obsname(),
@@ -217,6 +230,7 @@ impl<'a> Builder<'a> {
                 reftype: reftype.to_owned(),
                 meta,
                 origin: Origin::ThisNight,
+                useafter: None,
             });
         }
         self.on_the_way(recipe, &group.exposures);
@@ -230,7 +244,7 @@ impl<'a> Builder<'a> {
             obsname: group.obsname(),
             exposures: group.exposures.clone(),
             meta: group.meta.clone(),
-            product: self.given_name("comb").unwrap_or_else(|| {
+            product: self.given_name("comb", group.exposures.first()).unwrap_or_else(|| {
                 self.settings.output.join(product_name(&group.meta, recipe.level(None), suffix))
             }),
         };
@@ -266,7 +280,7 @@ impl<'a> Builder<'a> {
         for ((exposure, name), plain) in exposures.iter().zip(names).zip(plain) {
             let level = recipe.level(exposure.meta.level);
             let like = ["ramp", "rate", "cal", "comb"][level.min(3) as usize];
-            let given = self.given_name(if self.intermediate { own } else { like });
+            let given = self.given_name(if self.intermediate { own } else { like }, Some(exposure));
             let renamed = name != plain && given.is_none();
             let draft = Draft {
                 name: exposure.name.clone(),
