@@ -23,5 +23,6 @@ pub mod refs;
 pub mod report;
 mod simd;
 pub mod simulate;
+pub mod stpipe;
 
 pub use error::{Error, Result};

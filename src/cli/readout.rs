@@ -28,5 +28,7 @@ pub(super) fn readout(args: Readout, mut families: Families) -> Result<Exit> {
     common.suffix.get_or_insert_with(|| SUFFIX.into());
     // Counts do not depend on it; headers that know better are believed.
     common.read_time.get_or_insert(1.0);
-    run::run(&Run { recipe: "readout".into(), files: args.files, common }, &families)
+    let run =
+        Run { recipe: "readout".into(), files: args.files, output_file: None, save_results: None, common };
+    run::run(&run, &families)
 }

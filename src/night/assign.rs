@@ -30,6 +30,8 @@ pub struct Picked {
     pub path: Option<PathBuf>,
     /// Why this one, or why none and what is done without.
     pub reason: String,
+    /// What is doubtful about it, as sentences.
+    pub doubts: Vec<String>,
     /// Whether CRDS gave it, or said that none applies.
     pub crds: bool,
 }
@@ -90,6 +92,12 @@ fn needs(step: &Step) -> &'static [&'static str] {
     }
 }
 
+/// The steps that read references of this type and no other.
+pub fn steps_that_need(reftype: &str) -> Vec<&'static str> {
+    let all = Step::NAMES.iter().filter_map(|name| Step::with_defaults(name));
+    all.filter(|s| needs(s) == [reftype]).map(|s| s.name()).collect()
+}
+
 /// What stands in for a reference that is not there; `None` where nothing can.
 fn without(reftype: &str) -> Option<&'static str> {
     match reftype {
@@ -121,8 +129,8 @@ pub fn assign(
         }
     }
     let look = |reftype: &'static str, from: &[Candidate], crds| {
-        let Found { path, reason, crds } = find(reftype, meta, from, crds);
-        Picked { reftype, path, reason, crds }
+        let Found { path, reason, doubts, crds } = find(reftype, meta, from, crds);
+        Picked { reftype, path, reason, doubts, crds }
     };
     let pick = |reftype: &'static str, from: &[Candidate]| look(reftype, from, crds);
     let dark = wanted.contains(&"dark").then(|| pick("dark", candidates));
@@ -160,6 +168,7 @@ pub fn assign(
                 skipped.extend(idle.map(Step::name));
             }
         }
+        warnings.extend(found.doubts.iter().cloned());
         picked.push(found);
     }
     // Sky frames become level-2 images too, flat-fielded where there is a flat. A sky is
@@ -249,7 +258,7 @@ fn skip(recipe: Recipe, names: &BTreeSet<&'static str>) -> Result<Recipe, String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refs::THIS_NIGHT;
+    use crate::refs::Origin;
 
     fn science() -> Meta {
         Meta {
@@ -264,7 +273,13 @@ mod tests {
     }
 
     fn have(reftype: &str, meta: Meta) -> Candidate {
-        Candidate { path: reftype.into(), reftype: reftype.into(), meta, origin: THIS_NIGHT.into() }
+        Candidate {
+            path: reftype.into(),
+            reftype: reftype.into(),
+            meta,
+            origin: Origin::ThisNight,
+            useafter: None,
+        }
     }
 
     fn skips(a: &Assigned, step: &str) -> bool {

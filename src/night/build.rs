@@ -1,21 +1,29 @@
 //! Tasks one by one: names, references, needs and hashes.
 
+mod bound;
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+pub use names::Named;
+
+use self::bound::Bound;
+use self::names::caseless;
 use super::assign::{Assigned, assign};
 use super::group::Group;
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
 use crate::config::{Recipe, Step, Takes};
-use crate::datamodel::{Kind, Meta, distinct_name, master_name, own_part, product_name};
+use crate::datamodel::{Kind, Meta, master_name, product_name};
 use crate::error::Result;
+use crate::input::Relabels;
 use crate::pipeline::Job;
 use crate::refs::crds::Crds;
-use crate::refs::{Candidate, THIS_NIGHT};
+use crate::refs::{Candidate, Origin};
 
 /// Version in the names of masters.
 const MASTER_VERSION: &str = "0.0.1";
@@ -33,6 +41,13 @@ pub(super) struct Builder<'a> {
     dark_kept: BTreeSet<PathBuf>,
     crds: Option<Arc<Crds>>,
     before: before::Before<'a>,
+    relabels: &'a Relabels,
+    /// What calibrates which exposures because a person says so.
+    bound: Vec<Bound>,
+    /// How the products under way are called, where a person says so.
+    named: Option<Named>,
+    /// Whether what is planned is left by a step on the way.
+    intermediate: bool,
     pub(super) tasks: Vec<Task>,
 }
 
@@ -46,7 +61,12 @@ struct Draft<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(references: &References, settings: &'a Settings, before: before::Before<'a>) -> Self {
+    pub(super) fn new(
+        references: &References,
+        settings: &'a Settings,
+        before: before::Before<'a>,
+        relabels: &'a Relabels,
+    ) -> Self {
         Builder {
             settings,
             candidates: references.candidates.clone(),
@@ -56,6 +76,10 @@ impl<'a> Builder<'a> {
             dark_kept: references.dark_kept.clone(),
             crds: references.crds.clone(),
             before,
+            relabels,
+            bound: Vec::new(),
+            named: None,
+            intermediate: false,
             tasks: Vec::new(),
         }
     }
@@ -79,6 +103,26 @@ impl<'a> Builder<'a> {
         }
     }
 
+    pub(super) fn sky(&mut self, group: &Group<'_>) {
+        let lenslet = group.meta.instmode == "LENSLET";
+        self.master(if lenslet { "lenslet_sky" } else { "sky" }, "sky", group);
+    }
+
+    /// One recipe on exposures: one by one, or together.
+    pub(super) fn files(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
+        match recipe.takes {
+            Takes::One => self.one_by_one(recipe, exposures),
+            Takes::Set if exposures.is_empty() => {}
+            Takes::Set => {
+                let group = Group::of(exposures.to_vec());
+                match recipe.master() {
+                    Some(reftype) => self.set(recipe, reftype, &group),
+                    None => self.combination(recipe, &group),
+                }
+            }
+        }
+    }
+
     pub(super) fn set(&mut self, recipe: &Recipe, reftype: &str, group: &Group<'_>) {
         let mut product = PathBuf::new();
         for n in 1.. {
@@ -93,6 +137,7 @@ impl<'a> Builder<'a> {
                 break;
             }
         }
+        product = self.given_name(reftype, group.exposures.first()).unwrap_or(product);
         let draft = Draft {
             name: group.name(reftype),
             obsname: group.obsname(),
@@ -107,9 +152,11 @@ impl<'a> Builder<'a> {
                 path: product,
                 reftype: reftype.to_owned(),
                 meta,
-                origin: THIS_NIGHT.into(),
+                origin: Origin::ThisNight,
+                useafter: None,
             });
         }
+        self.on_the_way(recipe, &group.exposures);
     }
 
     /// One task for a set that becomes no master: a product of level 3.
@@ -124,7 +171,11 @@ impl<'a> Builder<'a> {
             name: group.name(&recipe.name),
             obsname: group.obsname(),
             exposures: group.exposures.clone(),
-            product: self.settings.output.join(product_name(&meta, recipe.level(meta.level), suffix)),
+            product: self
+                .given_name(if merges { "merged" } else { "comb" }, group.exposures.first())
+                .unwrap_or_else(|| {
+                    self.settings.output.join(product_name(&meta, recipe.level(meta.level), suffix))
+                }),
             meta,
         };
         self.add(recipe, draft);
@@ -151,19 +202,22 @@ impl<'a> Builder<'a> {
     /// One task an exposure.
     pub(super) fn one_by_one(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
         let known = Recipe::names().any(|n| n == recipe.name) || recipe.steps.len() > 1;
-        let own = if known { "" } else { recipe.name.as_str() };
-        let suffix = self.settings.suffix.as_deref().unwrap_or(own);
+        let own = if known && !self.intermediate { "" } else { recipe.name.as_str() };
+        let suffix = self.settings.suffix.as_deref().filter(|_| !self.intermediate).unwrap_or(own);
         let plain: Vec<String> =
             exposures.iter().map(|e| product_name(&e.meta, recipe.level(e.meta.level), suffix)).collect();
         let names = self.told_apart(&plain, exposures);
         for ((exposure, name), plain) in exposures.iter().zip(names).zip(plain) {
-            let renamed = name != plain;
+            let level = recipe.level(exposure.meta.level);
+            let like = ["ramp", "rate", "cal", "comb"][level.min(3) as usize];
+            let given = self.given_name(if self.intermediate { own } else { like }, Some(exposure));
+            let renamed = name != plain && given.is_none();
             let draft = Draft {
                 name: exposure.name.clone(),
                 obsname: exposure.obsname(),
                 exposures: vec![exposure],
                 meta: exposure.meta.clone(),
-                product: self.settings.output.join(name),
+                product: given.unwrap_or_else(|| self.settings.output.join(name)),
             };
             self.add(recipe, draft);
             if let Some(task) = self.tasks.last_mut().filter(|_| renamed) {
@@ -173,38 +227,27 @@ impl<'a> Builder<'a> {
                 ));
             }
         }
+        self.on_the_way(recipe, exposures);
     }
 
-    /// `names` without clashes: none may overwrite another, nor the file of another.
-    /// Those that clash get their file's own part of its name and, where that is not
-    /// enough, the hash of its path, so that a name hangs on no order.
-    fn told_apart(&self, names: &[String], exposures: &[&Exposure]) -> Vec<String> {
-        let path = |name: &String| self.settings.output.join(name);
-        let hashed = |e: &Exposure| plan_hash([&e.name]).chars().take(8).collect::<String>();
-        let owns: [&dyn Fn(&Exposure) -> String; 2] = [&|e: &Exposure| own_part(&e.name), &|e: &Exposure| {
-            format!("{}-{}", own_part(&e.name), hashed(e))
-        }];
-        let files: BTreeMap<PathBuf, &str> = exposures
-            .iter()
-            .flat_map(|e| e.files.iter().filter_map(move |f| Some((f.canonicalize().ok()?, e.name.as_str()))))
-            .collect();
-        let mut out = names.to_vec();
-        for own in owns {
-            let mut times: BTreeMap<PathBuf, usize> = BTreeMap::new();
-            out.iter().for_each(|name| *times.entry(caseless(&path(name))).or_default() += 1);
-            for ((out, name), exposure) in out.iter_mut().zip(names).zip(exposures) {
-                let place = path(out);
-                let anothers = place.canonicalize().ok().and_then(|p| files.get(&p).copied());
-                if times.get(&caseless(&place)).is_some_and(|&n| n > 1)
-                    || self.taken.contains(&caseless(&place))
-                    || self.candidates.iter().any(|c| c.path == place)
-                    || anothers.is_some_and(|name| name != exposure.name)
-                {
-                    *out = distinct_name(name, &own(exposure));
-                }
+    /// What the steps leave on the way of which that was asked for (`save_results`): each a
+    /// task of its own, of the recipe up to that step.
+    fn on_the_way(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
+        let last = recipe.steps.iter().rposition(|s| !s.skip());
+        for (i, step) in recipe.steps.iter().enumerate() {
+            let together = matches!(step, Step::CombineFrames(_) | Step::Wavecal(_));
+            if self.intermediate || together {
+                return;
             }
+            if step.skip() || Some(i) == last || !self.settings.save.contains(step.name()) {
+                continue;
+            }
+            let steps = recipe.steps[..=i].to_vec();
+            let part = Recipe { name: step.name().into(), takes: Takes::One, steps, ..recipe.clone() };
+            self.intermediate = true;
+            self.one_by_one(&part, exposures);
+            self.intermediate = false;
         }
-        out
     }
 
     /// Adds a task; whether it can be run.
@@ -227,10 +270,18 @@ impl<'a> Builder<'a> {
             self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
             return false;
         }
+        let (recipe, candidates) = match self.as_bound(recipe, &draft) {
+            Ok(bound) => bound,
+            Err(sentence) => {
+                self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+                return false;
+            }
+        };
+        let recipe = &recipe;
         let first = draft.exposures.first();
         let facts = self.crds.as_deref().zip(first).map(|(c, e)| (c, c.facts(&e.header, &draft.meta)));
         let asked = facts.as_ref().map(|(crds, facts)| (*crds, facts));
-        let assigned = match assign(recipe, &draft.meta, &self.candidates, &self.dark_kept, asked) {
+        let assigned = match assign(recipe, &draft.meta, &candidates, &self.dark_kept, asked) {
             Ok(assigned) => assigned,
             Err(sentence) => {
                 self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
@@ -262,8 +313,12 @@ impl<'a> Builder<'a> {
         warnings.extend(assigned.warnings.iter().cloned());
         let up_to_date = !self.settings.force
             && is_up_to_date(&draft.product, &hash)
-            && rate_beside(recipe, &draft.product).is_none_or(|rate| is_up_to_date(&rate, &hash));
+            && self.rate_beside(recipe, &draft.product).is_none_or(|rate| is_up_to_date(&rate, &hash));
         let rates = self.rates(recipe, &draft);
+        let relabels = self.relabels.only(&inputs);
+        let picked = assigned.picked.iter().chain(&assigned.also);
+        let reasons =
+            picked.filter(|p| p.path.is_some()).map(|p| (p.reftype.to_owned(), p.reason.clone())).collect();
         let job = Job {
             recipe: assigned.recipe,
             instrument: self.settings.instrument.clone(),
@@ -276,6 +331,9 @@ impl<'a> Builder<'a> {
             product: Some(draft.product),
             suffix: self.settings.suffix.clone(),
             read_time: self.settings.read_time,
+            relabels,
+            reasons,
+            intermediate: self.intermediate,
             save_ramps: self.settings.save_ramps,
             crds_context,
             plan_hash: hash,
@@ -293,24 +351,6 @@ impl<'a> Builder<'a> {
             asked: true,
         });
         true
-    }
-
-    /// Where the rates that a task leaves beside its product go, by file: names of
-    /// their own, like products'.
-    fn rates(&mut self, recipe: &Recipe, draft: &Draft<'_>) -> BTreeMap<PathBuf, PathBuf> {
-        if recipe.takes == Takes::One {
-            self.taken.extend(rate_beside(recipe, &draft.product).map(|rate| caseless(&rate)));
-            return BTreeMap::new();
-        }
-        let plain: Vec<String> = draft.exposures.iter().map(|e| product_name(&e.meta, 1, "")).collect();
-        let names = self.told_apart(&plain, &draft.exposures);
-        let mut out = BTreeMap::new();
-        for (exposure, name) in draft.exposures.iter().zip(names) {
-            let path = self.settings.output.join(name);
-            self.taken.insert(caseless(&path));
-            out.extend(exposure.files.iter().map(|file| (file.clone(), path.clone())));
-        }
-        out
     }
 
     /// Everything that decides the product's bytes, except where it is made.
@@ -381,16 +421,4 @@ impl<'a> Builder<'a> {
             asked: true,
         });
     }
-}
-
-/// The path as file systems see it that know no case of letters.
-fn caseless(path: &Path) -> PathBuf {
-    path.to_string_lossy().to_lowercase().into()
-}
-
-/// The rate that a recipe from ramps to level 2 leaves beside its product.
-fn rate_beside(recipe: &Recipe, product: &Path) -> Option<PathBuf> {
-    let fits = recipe.steps.iter().any(|s| matches!(s, Step::RampFit(_)));
-    let name = product.file_name()?.to_str().filter(|n| n.contains("_LVL2_"))?;
-    (fits && recipe.takes == Takes::One).then(|| product.with_file_name(name.replace("_LVL2_", "_LVL1_")))
 }

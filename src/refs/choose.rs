@@ -12,16 +12,9 @@ use std::path::{Path, PathBuf};
 use super::rules::Key::{Readmode, Subarray};
 use super::rules::Rule::Agree;
 use super::rules::{Key, rules};
-use super::{Candidate, canonical_reftype};
+use super::{Candidate, Origin, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
-
-/// Origin of a reference named on the command line: it needs no matching keyword
-/// (but one that states another DETECTOR is not for this exposure).
-pub const BY_HAND: &str = "given by hand";
-
-/// Origin of a master made, or to be made, from the night itself.
-pub const THIS_NIGHT: &str = "this night";
 
 /// The reference types that steps use, by their canonical names.
 pub const REFTYPES: &[&str] = &[
@@ -45,7 +38,9 @@ pub const REFTYPES: &[&str] = &[
 pub struct Choice {
     /// The file.
     pub path: PathBuf,
-    /// Why this one, for people: "this night, nearest in time: 0.2 h".
+    /// What is doubtful about it, as sentences.
+    pub doubts: Vec<String>,
+    /// Why this one, for people: "this night, nearest in time: 14 min".
     pub reason: String,
 }
 
@@ -56,26 +51,45 @@ pub(super) fn canonical(reftype: &str) -> String {
 
 /// A candidate from a file's primary header; `None` when it has no REFTYPE.
 /// A reference without a date of its own is dated by USEAFTER.
-pub fn candidate_from_header(path: &Path, header: &Header, origin: &str) -> Option<Candidate> {
+pub fn candidate_from_header(path: &Path, header: &Header, origin: Origin) -> Option<Candidate> {
     let reftype = header.text("REFTYPE").filter(|t| !t.is_empty())?;
     let mut meta = Meta::from_header(header);
+    let after = header.text("USEAFTER").unwrap_or_default();
+    let after: String = after.chars().filter(char::is_ascii_digit).take(14).collect();
+    let useafter = julian_date(&Meta { expdtst: after.clone(), ..Meta::default() });
     if meta.expdtst.is_empty() {
-        let after = header.text("USEAFTER").unwrap_or_default();
-        meta.expdtst = after.chars().filter(char::is_ascii_digit).take(14).collect();
+        meta.expdtst = after;
     }
-    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin: origin.into() })
+    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin, useafter })
 }
 
 /// The candidate that applies to the exposure, or `None` (see [`why_none`]).
 pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Option<Choice> {
     let wanted = canonical(reftype);
-    let best = candidates
+    let mut fit: Vec<(&Candidate, Rank)> = candidates
         .iter()
         .filter(|c| c.reftype == wanted && fits(&wanted, exposure, c))
         .map(|c| (c, Rank::of(&wanted, exposure, c)))
-        .min_by(|(a, x), (b, y)| x.order(y).then_with(|| a.path.cmp(&b.path)))?;
-    let (candidate, rank) = best;
-    Some(Choice { path: candidate.path.clone(), reason: rank.reason(exposure, candidate) })
+        .collect();
+    fit.sort_by(|(a, x), (b, y)| x.order(y).then_with(|| a.path.cmp(&b.path)));
+    let (candidate, rank) = fit.first()?;
+    let mut doubts = Vec::new();
+    if let Some((other, _)) = fit.get(1).filter(|(o, r)| rank.order(r).is_eq() && o.path != candidate.path) {
+        doubts.push(format!(
+            "{wanted}: {} and {} match equally (same keywords, same date): the first by name is taken; remove one, or \
+             give --override_{wanted}=FILE",
+            candidate.path.display(),
+            other.path.display()
+        ));
+    }
+    if rank.early {
+        doubts.push(format!(
+            "{wanted}: {} is from the future: its USEAFTER is {} after the exposure's date, and there is no other",
+            candidate.path.display(),
+            apart(candidate.useafter.unwrap_or_default() - julian_date(exposure).unwrap_or_default())
+        ));
+    }
+    Some(Choice { path: candidate.path.clone(), doubts, reason: rank.reason(exposure, candidate) })
 }
 
 /// Why no candidate applies: "2 candidates, none with FILTER = K".
@@ -102,7 +116,7 @@ pub fn why_none(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Str
 }
 
 pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
-    if candidate.origin == BY_HAND {
+    if candidate.origin.by_hand() {
         return Agree(Key::Detector).holds(exposure, &candidate.meta);
     }
     if reftype == "lenspx" && exposure.instmode != "LENSLET" {
@@ -117,17 +131,15 @@ pub(super) struct Rank {
     pub(super) other_mode: bool,
     /// A part is taken out of a larger one.
     pub(super) larger: bool,
+    /// A reference of a folder does not apply yet (USEAFTER).
+    pub(super) early: bool,
     pub(super) exptime: f64,
     pub(super) days: f64,
 }
 
 impl Rank {
     pub(super) fn of(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Rank {
-        let origin = match candidate.origin.as_str() {
-            BY_HAND => 0,
-            THIS_NIGHT => 1,
-            _ => 2,
-        };
+        let origin = candidate.origin.rank();
         let exptime = match (exposure.exptime, candidate.meta.exptime) {
             _ if reftype != "dark" => 0.0,
             (Some(e), Some(c)) if (e - c).abs() <= 1e-3 * e.abs() => 0.0,
@@ -141,7 +153,9 @@ impl Rank {
         };
         let other_mode = reftype == "dark" && !Agree(Readmode).holds(exposure, &candidate.meta);
         let larger = !Agree(Subarray).holds(exposure, &candidate.meta);
-        Rank { origin, other_mode, larger, exptime, days }
+        let early = candidate.origin == Origin::Folder
+            && candidate.useafter.zip(julian_date(exposure)).is_some_and(|(after, e)| after > e);
+        Rank { origin, other_mode, larger, early, exptime, days }
     }
 
     fn order(&self, other: &Rank) -> std::cmp::Ordering {
@@ -151,17 +165,17 @@ impl Rank {
             .then(self.other_mode.cmp(&other.other_mode))
             .then(self.larger.cmp(&other.larger))
             .then(self.origin.cmp(&other.origin))
+            .then(self.early.cmp(&other.early))
             .then(self.exptime.total_cmp(&other.exptime))
             .then(self.days.total_cmp(&other.days))
     }
 
     fn reason(&self, exposure: &Meta, candidate: &Candidate) -> String {
-        let mut reason = candidate.origin.clone();
+        let mut reason = candidate.origin.to_string();
         if self.origin > 0 {
             reason += &match self.days {
                 d if !d.is_finite() => ", by name (no dates to compare)".to_owned(),
-                d if d < 2.0 => format!(", nearest in time: {:.1} h", d * 24.0),
-                d => format!(", nearest in time: {d:.1} d"),
+                d => format!(", nearest in time: {}", apart(d)),
             };
             if self.other_mode {
                 reason += &format!(", READMODE {} for {}", candidate.meta.readmode, exposure.readmode);
@@ -171,6 +185,15 @@ impl Rank {
             }
         }
         reason
+    }
+}
+
+/// A time in days, in words.
+pub(super) fn apart(days: f64) -> String {
+    match days {
+        d if d < 1.0 / 24.0 => format!("{:.0} min", d * 1440.0),
+        d if d < 2.0 => format!("{:.1} h", d * 24.0),
+        d => format!("{d:.1} d"),
     }
 }
 
@@ -206,42 +229,58 @@ mod tests {
         }
     }
 
-    fn candidate(name: &str, reftype: &str, origin: &str, meta: Meta) -> Candidate {
-        Candidate { path: name.into(), reftype: reftype.into(), meta, origin: origin.into() }
+    fn candidate(name: &str, reftype: &str, origin: Origin, meta: Meta) -> Candidate {
+        Candidate { path: name.into(), reftype: reftype.into(), meta, origin, useafter: None }
     }
 
     #[test]
     fn the_night_comes_before_refs_and_the_hand_before_both() {
         let mut all = vec![
-            candidate("refs/a.fits", "flat", "refs", meta("K", 100.0)),
-            candidate("m/b.fits", "flat", THIS_NIGHT, meta("K", 100.5)),
-            candidate("m/c.fits", "flat", THIS_NIGHT, meta("K", 100.01)),
-            candidate("m/d.fits", "flat", THIS_NIGHT, meta("H", 100.0)),
+            candidate("refs/a.fits", "flat", Origin::Folder, meta("K", 100.0)),
+            candidate("m/b.fits", "flat", Origin::ThisNight, meta("K", 100.5)),
+            candidate("m/c.fits", "flat", Origin::ThisNight, meta("K", 100.01)),
+            candidate("m/d.fits", "flat", Origin::ThisNight, meta("H", 100.0)),
         ];
         let choice = choose("flat", &meta("K", 100.0), &all).expect("a flat");
         assert_eq!(choice.path, Path::new("m/c.fits"));
-        assert_eq!(choice.reason, "this night, nearest in time: 0.2 h");
-        all.push(candidate("x.fits", "flat", BY_HAND, meta("J", 0.0)));
-        assert_eq!(choose("flat", &meta("K", 100.0), &all).expect("a flat").reason, BY_HAND);
+        assert_eq!(choice.reason, "this night, nearest in time: 14 min");
+        all.push(candidate("x.fits", "flat", Origin::ByHand, meta("J", 0.0)));
+        assert_eq!(choose("flat", &meta("K", 100.0), &all).expect("a flat").reason, "given by hand");
     }
 
     #[test]
     fn ties_go_by_path_whatever_the_order() {
         let mut all = vec![
-            candidate("b.fits", "gain", "refs", meta("", 1.0)),
-            candidate("a.fits", "gain", "refs", meta("", 1.0)),
+            candidate("b.fits", "gain", Origin::Folder, meta("", 1.0)),
+            candidate("a.fits", "gain", Origin::Folder, meta("", 1.0)),
         ];
         for _ in 0..2 {
-            assert_eq!(choose("gain", &meta("K", 5.0), &all).expect("gain").path, Path::new("a.fits"));
+            let choice = choose("gain", &meta("K", 5.0), &all).expect("gain");
+            assert_eq!(choice.path, Path::new("a.fits"));
+            assert!(choice.doubts[0].contains("a.fits and b.fits match equally"), "{:?}", choice.doubts);
             all.reverse();
         }
+    }
+
+    #[test]
+    fn a_reference_from_the_future_is_the_last_resort_and_told() {
+        let mut all = vec![
+            candidate("a.fits", "gain", Origin::Folder, meta("", 5.1)),
+            candidate("b.fits", "gain", Origin::Folder, meta("", 1.0)),
+        ];
+        all[0].useafter = Some(5.5);
+        all[1].useafter = Some(1.0);
+        let choice = choose("gain", &meta("K", 5.0), &all).expect("gain");
+        assert_eq!((choice.path.as_path(), choice.doubts.len()), (Path::new("b.fits"), 0));
+        let choice = choose("gain", &meta("K", 5.0), &all[..1]).expect("gain");
+        assert!(choice.doubts[0].contains("its USEAFTER is 12.0 h after"), "{:?}", choice.doubts);
     }
 
     #[test]
     fn a_dark_is_nearest_in_exposure_time_and_of_the_same_read_mode_if_there_is_one() {
         let dark = |name: &str, exptime: f64, readmode: &str, jd: f64| {
             let m = Meta { exptime: Some(exptime), readmode: readmode.into(), ..meta("", jd) };
-            candidate(name, "dark", "refs", m)
+            candidate(name, "dark", Origin::Folder, m)
         };
         let all = [dark("a", 100.0, "CDS", 1.0), dark("b", 90.0, "UTR", 9.0), dark("c", 10.0, "UTR", 1.0)];
         let science = Meta { readmode: "UTR".into(), ..meta("K", 1.0) };
@@ -254,8 +293,10 @@ mod tests {
 
     #[test]
     fn why_none_names_what_is_missing() {
-        let all =
-            [candidate("a", "flat", "refs", meta("H", 1.0)), candidate("b", "flat", "refs", meta("J", 1.0))];
+        let all = [
+            candidate("a", "flat", Origin::Folder, meta("H", 1.0)),
+            candidate("b", "flat", Origin::Folder, meta("J", 1.0)),
+        ];
         let exposure = meta("K", 1.0);
         assert!(choose("flat", &exposure, &all).is_none());
         assert_eq!(why_none("flat", &exposure, &all), "2 candidates, none with FILTER = K");
@@ -267,13 +308,13 @@ mod tests {
     #[test]
     fn subarrays_must_agree_where_the_reference_states_one() {
         let full = Meta { subarray: "FULL".into(), ..meta("", 1.0) };
-        let all = [candidate("a", "mask", "refs", full)];
+        let all = [candidate("a", "mask", Origin::Folder, full)];
         assert!(choose("mask", &meta("", 1.0), &all).is_some());
         // A part is taken out of the full frame, unless there is one of its own.
         let sub = |name: &str| Meta { subarray: name.into(), ..meta("", 1.0) };
         assert!(choose("mask", &sub("SUB1"), &all).is_some());
         let [full] = all;
-        let all = [full, candidate("b", "mask", "refs", sub("SUB1"))];
+        let all = [full, candidate("b", "mask", Origin::Folder, sub("SUB1"))];
         assert_eq!(choose("mask", &sub("SUB1"), &all).expect("mask").path, Path::new("b"));
         assert_eq!(
             why_none("mask", &sub("SUB2"), &all[1..]),
@@ -291,7 +332,7 @@ mod tests {
             scale: Some(scale),
             ..Meta::default()
         };
-        let all = [candidate("a", "lenspx", "refs", lenslet(0.009))];
+        let all = [candidate("a", "lenspx", Origin::Folder, lenslet(0.009))];
         assert!(choose("lenspx", &lenslet(0.009), &all).is_some());
         assert!(choose("lenspx", &lenslet(0.05), &all).is_none());
         let slicer = Meta { instmode: "SLICER".into(), ..lenslet(0.009) };
@@ -301,7 +342,7 @@ mod tests {
     #[test]
     fn headers_become_candidates_under_every_tradition() {
         let mut h = Header::new();
-        assert!(candidate_from_header(Path::new("x"), &h, "refs").is_none());
+        assert!(candidate_from_header(Path::new("x"), &h, Origin::Folder).is_none());
         for (written, meant) in [
             ("LINEARITY", "nonlin"),
             ("DQ", "mask"),
@@ -311,7 +352,7 @@ mod tests {
         ] {
             h.set("REFTYPE", written, "");
             h.set("USEAFTER", "2024-01-02T12:00:00", "");
-            let c = candidate_from_header(Path::new("x"), &h, "refs").expect(written);
+            let c = candidate_from_header(Path::new("x"), &h, Origin::Folder).expect(written);
             assert_eq!(c.reftype, meant);
             assert_eq!(julian_date(&c.meta), Some(2_460_312.0));
         }
