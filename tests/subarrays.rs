@@ -133,7 +133,7 @@ impl Night {
         out: &str,
         dark: &str,
     ) -> impl Fn(&str) -> PathBuf + use<> {
-        let mut options: Vec<String> = ["refpix", "jump", "persistence", "background"]
+        let mut options: Vec<String> = ["refpix", "jump", "persistence", "background", "cosmic_rays"]
             .iter()
             .map(|s| format!("--steps.{s}.skip=true"))
             .collect();
@@ -189,7 +189,8 @@ fn subarrays_are_reduced_with_cut_out_references_and_put_back() {
             let second = night.reduced(recipe, &[night.path("sub2")], &out("apart2"), "dark2");
             let name = |k: &str| format!("_IRIS_IMG1_SCI_LVL{level}_0007{k}.fits");
             let files = [apart(&name("")), apart(&name("-01")), second(&name("-02"))];
-            let (whole, full) = (open(&whole(&name(""))), open(&files[0]));
+            let whole_file = whole(&name(""));
+            let (whole, full) = (open(&whole_file), open(&files[0]));
             let missing: Vec<bool> = (0..NY * NX)
                 .map(|p| windows().iter().any(|(r, c)| r.contains(&(p / NX)) && c.contains(&(p % NX))))
                 .collect();
@@ -243,10 +244,13 @@ fn subarrays_are_reduced_with_cut_out_references_and_put_back() {
             let left = flags(&part).iter().filter(|q| **q & APART == APART).count();
             assert_eq!(left, 15 * 4);
 
+            let copy = night.path("copy");
+            std::fs::copy(&files[1], &copy).expect("copy");
             for (wrong, sentence) in [
+                (vec![path.clone(), files[1].clone()], "already (S_MERGSA"),
                 (vec![files[1].clone(), files[2].clone()], "no file is the full frame"),
-                (vec![files[0].clone(), path.clone(), files[1].clone()], "both full frames"),
-                (vec![files[0].clone(), files[1].clone(), files[1].clone()], "another subarray 1"),
+                (vec![files[0].clone(), whole_file, files[1].clone()], "both full frames"),
+                (vec![files[0].clone(), files[1].clone(), copy], "another subarray 1"),
                 (vec![files[0].clone(), night.path("sub1")], "not reduced yet"),
             ] {
                 let done = night.run("merge_subarrays", &wrong, "wrong", &[]);
