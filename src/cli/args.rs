@@ -70,6 +70,9 @@ pub(super) struct Common {
     /// Write the rate of each ramp, too: ..._ramps.fits beside the rate of an exposure of several (what is up to date: with --force)
     #[arg(long)]
     pub(super) save_ramps: bool,
+    /// Write the imager's products so that another package opens them, too: `liger` (liger_iris_pipeline)
+    #[arg(long, value_name = "PACKAGE", value_parser = ["liger"])]
+    pub(super) compat: Option<String>,
     /// Suffix of product names
     #[arg(long)]
     pub(super) suffix: Option<String>,

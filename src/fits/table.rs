@@ -6,6 +6,8 @@ use crate::error::Result;
 /// The values of a column, row after row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ColumnData {
+    /// Bytes (`B`).
+    U8(Vec<u8>),
     /// 16-bit integers (`I`).
     I16(Vec<i16>),
     /// 32-bit integers (`J`).
@@ -19,6 +21,7 @@ pub enum ColumnData {
 impl ColumnData {
     fn len(&self) -> usize {
         match self {
+            ColumnData::U8(v) => v.len(),
             ColumnData::I16(v) => v.len(),
             ColumnData::I32(v) => v.len(),
             ColumnData::F32(v) => v.len(),
@@ -28,6 +31,7 @@ impl ColumnData {
 
     fn code(&self) -> (char, usize) {
         match self {
+            ColumnData::U8(_) => ('B', 1),
             ColumnData::I16(_) => ('I', 2),
             ColumnData::I32(_) => ('J', 4),
             ColumnData::F32(_) => ('E', 4),
@@ -37,6 +41,7 @@ impl ColumnData {
 
     fn put(&self, i: usize, out: &mut Vec<u8>) {
         match self {
+            ColumnData::U8(v) => out.push(v[i]),
             ColumnData::I16(v) => out.extend(v[i].to_be_bytes()),
             ColumnData::I32(v) => out.extend(v[i].to_be_bytes()),
             ColumnData::F32(v) => out.extend(v[i].to_be_bytes()),

@@ -31,8 +31,9 @@ pub(super) struct Layout {
 /// The HDU with the science pixels: DATA, SCI, or the first image that is not
 /// known to be something else.
 pub(super) fn science_hdu(fits: &Fits) -> Result<&Hdu> {
-    const OTHERS: [&str; 15] = [
+    const OTHERS: [&str; 16] = [
         "DQ",
+        "DQ_HIGH",
         "ERR",
         "TIMES",
         "NSAMPLE",

@@ -65,6 +65,7 @@ pub(super) fn settings(night: &Path) -> Settings {
         suffix: None,
         read_time: None,
         save_ramps: false,
+        compat: None,
         earlier: Vec::new(),
         force: false,
         only: Vec::new(),

@@ -99,6 +99,7 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
         plan_hash: job.plan_hash.clone(),
         crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),
+        compat: job.compat,
         ..Provenance::default()
     }
 }

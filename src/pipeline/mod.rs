@@ -4,6 +4,7 @@
 mod blend;
 pub mod calibration;
 mod combine;
+mod compat;
 mod cosmic_rays;
 pub mod cube;
 mod cubes;
@@ -34,6 +35,7 @@ pub mod stage2;
 pub mod wcs;
 
 pub use blend::blend;
+pub use compat::Compat;
 pub use execute::Pipeline;
 pub use frames::Frame;
 pub use job::{Done, Earlier, Job};

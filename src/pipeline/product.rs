@@ -7,12 +7,15 @@
 //! VAR_COMMON. Spectra and cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
 //! keeps viewers from loading the image by themselves.
 //!
+//! With `--compat`, images are another package's files, too: [`super::Compat`].
+//!
 //! Only values that are finite and standard enter a header; an inherited card that
 //! is not (a bare NaN, a lower-case keyword) is left out.
 
 use std::path::{Path, PathBuf};
 
 use super::blend::{iso_date, now};
+use super::compat;
 use super::extract::{Spectra, factored};
 use super::lenspx::LensCal;
 use super::provenance::Provenance;
@@ -76,7 +79,7 @@ pub fn image_model(meta: &Meta) -> &'static str {
 /// a dark was subtracted; empty before.
 pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate, common: &[f32]) -> Result<PathBuf> {
     let shape = [rate.ny, rate.nx];
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &shape)?;
     planes(&mut w, about, &shape, &rate.data, &rate.err, &rate.dq)?;
     let variance = variance_header(about);
     w.image("VAR_POISSON", &variance, &shape, Pixels::F32(&rate.var_poisson))?;
@@ -107,24 +110,24 @@ pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate, common: &[f32]) -
             w.image(name, &h, &shape, Pixels::F32(values))?;
         }
     }
-    w.finish()
+    end(w, about)
 }
 
 /// Writes an image (level 2 or 3, or a master).
 pub fn write_image(path: &Path, about: &About<'_>, image: &Image) -> Result<PathBuf> {
     let shape = [image.ny, image.nx];
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &shape)?;
     planes(&mut w, about, &shape, &image.data, &image.err, &image.dq)?;
     if !image.var_common.is_empty() {
         w.image("VAR_COMMON", &variance_header(about), &shape, Pixels::F32(&image.var_common))?;
     }
-    w.finish()
+    end(w, about)
 }
 
 /// Writes a cube (level 2 or 3).
 pub fn write_cube(path: &Path, about: &About<'_>, cube: &Cube) -> Result<PathBuf> {
     let shape = [cube.nw, cube.ny, cube.nx];
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &shape)?;
     planes(&mut w, about, &shape, &cube.data, &cube.err, &cube.dq)?;
     if !cube.var_common.is_empty() {
         w.image("VAR_COMMON", &variance_header(about), &shape, Pixels::F32(&cube.var_common))?;
@@ -144,7 +147,7 @@ pub fn write_spectra(path: &Path, about: &About<'_>, spectra: &Spectra, cal: &Le
     let mut axes = Header::new();
     axes.set("DISPAXIS", 1, "wavelength runs along axis 1");
     let about = &About { wcs: Some(&axes), ..*about };
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &shape)?;
     let err: Vec<f32> = spectra.variance.iter().map(|v| v.sqrt()).collect();
     planes(&mut w, about, &shape, &spectra.flux, &err, &spectra.dq)?;
     let variance = variance_header(about);
@@ -213,11 +216,23 @@ pub fn write_master(path: &Path, about: &About<'_>, info: &MasterInfo<'_>, image
     write_image(path, &About { model: &model, extra: Some(&extra), ..*about }, image)
 }
 
-/// The file with its primary HDU.
-fn begin(path: &Path, about: &About<'_>) -> Result<FitsWriter> {
+/// The file with its primary HDU; `shape` is that of its planes.
+fn begin(path: &Path, about: &About<'_>, shape: &[usize]) -> Result<FitsWriter> {
     let mut w = FitsWriter::create(path)?;
-    w.empty("PRIMARY", &primary(path, about))?;
+    let mut h = primary(path, about);
+    if let (Some(class), [ny, nx]) = (compat::class(about), shape) {
+        class.primary(&mut h, about.wcs, [*ny, *nx]);
+    }
+    w.empty("PRIMARY", &h)?;
     Ok(w)
+}
+
+/// Ends a file that [`begin`] began.
+fn end(mut w: FitsWriter, about: &About<'_>) -> Result<PathBuf> {
+    if let Some(class) = compat::class(about) {
+        class.tail(&mut w)?;
+    }
+    w.finish()
 }
 
 /// The primary header of a product at `path`.
@@ -321,6 +336,9 @@ fn planes(
     }
     w.image("DATA", &with_unit, shape, Pixels::F32(data))?;
     w.image("ERR", &with_unit, shape, Pixels::F32(err))?;
+    if let Some(class) = compat::class(about) {
+        return class.flags(w, h, shape, quality);
+    }
     dq::describe(&mut h);
     w.image("DQ", &h, shape, Pixels::U32(quality))
 }

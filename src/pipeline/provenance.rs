@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Compat;
 use crate::config::Step;
 use crate::fits::Header;
 
@@ -70,6 +71,8 @@ pub struct Provenance {
     pub inputs: Vec<PathBuf>,
     /// What the user should know, as sentences.
     pub warnings: Vec<String>,
+    /// Whose files products are to be, too.
+    pub compat: Option<Compat>,
     /// Numbers of the instrument file that stood in for references, as sentences.
     pub defaults: Vec<String>,
 }
