@@ -331,9 +331,8 @@ fn planes(
         h.set("DISPAXIS", 3, "wavelength runs along axis 3");
     }
     let mut with_unit = h.clone();
-    if !about.unit.is_empty() {
-        with_unit.set("BUNIT", about.unit, "");
-    }
+    // Empty, too: astropy's CCDData wants to be told that there is none.
+    with_unit.set("BUNIT", about.unit, if about.unit.is_empty() { "no unit" } else { "" });
     w.image("DATA", &with_unit, shape, Pixels::F32(data))?;
     w.image("ERR", &with_unit, shape, Pixels::F32(err))?;
     if let Some(class) = compat::class(about) {
