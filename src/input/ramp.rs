@@ -331,7 +331,7 @@ fn is_ligers_own(fits: &Fits, hdu: &Hdu) -> bool {
     let of = |key: &str| hdu.header.text(key).or_else(|| fits.primary().text(key));
     of("DATAMODL").as_deref() == Some("RampModel")
         && fits.hdu("ASDF").is_some()
-        && !of("BUNIT").is_some_and(|u| Unit::parse(&u).is_some_and(|u| !u.electrons))
+        && of("BUNIT").is_none_or(|u| Unit::parse(&u).is_none_or(|u| u.electrons))
 }
 
 /// liger's DQ has a flag of 16 bits a read. Those from bit 8 on are no read's but the

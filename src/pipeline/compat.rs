@@ -194,7 +194,7 @@ impl Class {
     }
 
     /// The package's entry of a card that its schema takes.
-    fn entry<'c>(self, card: &'c Card) -> Option<(&'static Entry, &'c Value)> {
+    fn entry(self, card: &Card) -> Option<(&'static Entry, &Value)> {
         let entry = KEYWORDS.get(card.keyword.as_str())?;
         let value = card.value.as_ref()?;
         let of_images =
@@ -225,15 +225,13 @@ fn coordinates(h: &mut Header, cards: &Header) {
         }
     }
     for i in 1..=2 {
-        let Some(row) =
-            [1, 2].map(|j| cards.number(&format!("CD{i}_{j}"))).iter().copied().collect::<Option<Vec<_>>>()
-        else {
-            continue;
-        };
-        let step = row[0].hypot(row[1]).copysign(row[i - 1]);
+        let element = |j: usize| cards.number(&format!("CD{i}_{j}"));
+        let (Some(x), Some(y)) = (element(1), element(2)) else { continue };
+        let step = x.hypot(y).copysign(if i == 1 { x } else { y });
         if step != 0.0 {
             h.set(&format!("CDELT{i}"), step, "degrees a pixel");
-            (1..=2).for_each(|j| h.set(&format!("PC{i}_{j}"), row[j - 1] / step, ""));
+            h.set(&format!("PC{i}_1"), x / step, "");
+            h.set(&format!("PC{i}_2"), y / step, "");
         }
     }
     let frame = cards.text("RADESYS").filter(|f| f == "FK5").unwrap_or_else(|| "ICRS".into());
