@@ -50,6 +50,8 @@ pub struct ReferenceRecord {
     pub path: PathBuf,
     /// Of its content.
     pub checksum: String,
+    /// Why it was chosen.
+    pub why: String,
 }
 
 /// Everything that a product's header says about its making.
@@ -91,11 +93,12 @@ impl Provenance {
     }
 
     /// Notes a reference.
-    pub fn reference(&mut self, reftype: &str, path: &Path, checksum: &str) {
+    pub fn reference(&mut self, reftype: &str, path: &Path, checksum: &str, why: &str) {
         self.references.push(ReferenceRecord {
             reftype: reftype.to_owned(),
             path: path.to_path_buf(),
             checksum: checksum.to_owned(),
+            why: why.to_owned(),
         });
     }
 
@@ -136,7 +139,8 @@ impl Provenance {
             history(format!("irisgpu {version} {} {} {}", s.name, s.status.text(), s.parameters));
         }
         for r in &self.references {
-            history(format!("reference {}: {} ({})", r.reftype, r.path.display(), r.checksum));
+            let why = if r.why.is_empty() { String::new() } else { format!(": {}", r.why) };
+            history(format!("reference {}: {} ({}){why}", r.reftype, r.path.display(), r.checksum));
         }
         self.inputs.iter().for_each(|i| history(format!("input: {}", file_name(i))));
         self.defaults.iter().for_each(|d| history(format!("default: {d}")));
@@ -188,8 +192,8 @@ mod tests {
     fn everything_is_in_the_header() {
         let mut p = Provenance { engine: "cpu".into(), ..Default::default() };
         p.step(&Step::DarkSub(DarkSub::default()), Status::Complete);
-        p.reference("dark", Path::new("/a/b/d.fits"), "blake3:12");
-        p.reference("nonlincoeff", Path::new("n.fits"), "");
+        p.reference("dark", Path::new("/a/b/d.fits"), "blake3:12", "nearest");
+        p.reference("nonlincoeff", Path::new("n.fits"), "", "");
         p.warnings.push("a warning".into());
         let mut h = Header::new();
         p.write(&mut h);
