@@ -130,7 +130,8 @@ fn what_compat_writes_beside_the_usual() {
     // Each is up to date for what it was asked for, and only for that.
     let count = |said: &str| said.matches("up to date").count();
     assert!(count(&reduce(&compat, &["--compat", "liger"])) >= 6);
-    assert!(reduce(&compat, &[]).contains("11 done"));
+    let again = reduce(&compat, &[]);
+    assert!(again.contains("6 done"), "{again}");
 }
 
 /// A product for the package holds the same numbers under the same names.
