@@ -13,6 +13,6 @@ mod unit;
 pub use date::civil;
 pub use meta::{EXPOSURE_NUMBER, Kind, Meta, ObsName, guide_window_mode};
 pub use models::{Cube, Image, Rate};
-pub use names::{distinct_name, given_name, master_name, own_part, product_name};
+pub use names::{distinct_name, given_name, master_name, own_part, product_name, stem_of};
 pub use paths::{keyword_of, paths};
 pub use unit::Unit;
