@@ -81,11 +81,53 @@ pub struct Header {
 }
 
 impl Card {
+    /// Whether it was read from printable ASCII alone, as FITS wants it.
+    pub fn is_ascii(&self) -> bool {
+        self.raw.as_ref().is_none_or(|r| r.iter().all(|b| (32..127).contains(b)))
+    }
+
     fn new(keyword: &str, value: Value, comment: &str) -> Self {
         Card { keyword: keyword.to_owned(), value: Some(value), comment: comment.to_owned(), raw: None }
     }
 
-    /// The card's 80-byte records, long strings continued on further records.
+    /// Whether it can be written as it was read: printable, and a value (text closed by
+    /// its quote, a number in capitals, a complex number, or none) with nothing but a
+    /// comment after it. A card that was not read but made is.
+    pub fn is_sound(&self) -> bool {
+        let (Some(raw), Some(value)) = (&self.raw, &self.value) else { return self.is_ascii() };
+        let text: String = raw.iter().map(|b| *b as char).collect();
+        let skip = match self.keyword.starts_with("HIERARCH ") {
+            true => text.find('=').map_or(80, |i| i + 1),
+            false => 10,
+        };
+        let text = text.get(skip..).unwrap_or_default();
+        let plain = match value {
+            // Continued text was put together of closed pieces.
+            Value::Text(_) => raw.len() > 80 || closed(text.trim_start()),
+            Value::Other(v) => complex(v),
+            Value::Undefined => true,
+            _ => !text.split('/').next().unwrap_or_default().contains(|c: char| c.is_ascii_lowercase()),
+        };
+        self.is_ascii() && plain
+    }
+
+    /// `KEYWORD = value / comment` on one line.
+    pub fn text(&self) -> String {
+        let value = match &self.value {
+            None => return format!("{} {}", self.keyword, self.comment),
+            Some(Value::Text(t)) => format!("'{t}'"),
+            Some(Value::Other(t)) => t.clone(),
+            Some(Value::Logical(b)) => if *b { "T" } else { "F" }.into(),
+            Some(Value::Integer(i)) => i.to_string(),
+            Some(Value::Real(r)) => real(*r),
+            Some(Value::Undefined) => String::new(),
+        };
+        let comment = if self.comment.is_empty() { String::new() } else { format!(" / {}", self.comment) };
+        format!("{} = {value}{comment}", self.keyword)
+    }
+
+    /// The card's 80-byte records, long strings continued on further records. What fits
+    /// on no record (a HIERARCH name that leaves no room for its value) is a COMMENT.
     fn records(&self) -> Vec<u8> {
         if let Some(raw) = &self.raw {
             return raw.clone();
@@ -99,15 +141,26 @@ impl Card {
         } else {
             format!("{:<8}= ", self.keyword)
         };
+        // Text needs its quotes, the sign of a continuation and something between them.
+        let least = match value {
+            Value::Text(_) => 14,
+            Value::Integer(_) | Value::Real(_) => 25,
+            Value::Other(s) => s.len(),
+            _ => 1,
+        };
+        if start.len() + least > 80 {
+            return commentary("COMMENT", &self.text());
+        }
         let text = match value {
             Value::Text(s) => return text_records(&start, &ascii(s), &ascii(&self.comment)),
-            Value::Logical(b) => format!("{:>20}", if *b { 'T' } else { 'F' }),
-            Value::Integer(i) => format!("{i:>20}"),
-            Value::Real(r) => format!("{:>20}", real(*r)),
-            Value::Undefined => " ".repeat(20),
-            Value::Other(s) => format!("{:>20}", ascii(s)),
+            Value::Logical(b) => if *b { "T" } else { "F" }.to_owned(),
+            Value::Integer(i) => i.to_string(),
+            Value::Real(r) => real(*r),
+            Value::Undefined => String::new(),
+            Value::Other(s) => ascii(s),
         };
-        let mut line = start + &text;
+        let width = 20.min(80 - start.len());
+        let mut line = start + &format!("{text:>width$}");
         if !self.comment.is_empty() {
             line += " / ";
             line += &ascii(&self.comment);
@@ -223,6 +276,30 @@ fn number(text: &str) -> Option<Value> {
         return None;
     }
     text.replace(['D', 'd'], "E").parse::<f64>().ok().filter(|v| v.is_finite()).map(Value::Real)
+}
+
+/// Whether the text that begins with a quote ends with one, before a comment if any.
+fn closed(field: &str) -> bool {
+    let mut rest = match field.strip_prefix('\'') {
+        Some(rest) => rest,
+        None => return false,
+    };
+    while let Some((_, after)) = rest.split_once('\'') {
+        match after.strip_prefix('\'') {
+            Some(on) => rest = on,
+            None => return after.trim().is_empty() || after.trim_start().starts_with('/'),
+        }
+    }
+    false
+}
+
+/// Whether it is a complex number, `(1.5, 2)`.
+fn complex(text: &str) -> bool {
+    let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')'));
+    let pair = inner.and_then(|t| t.split_once(','));
+    pair.is_some_and(|(a, b)| {
+        number(a.trim()).is_some() && number(b.trim()).is_some() && !text.contains(['e', 'd'])
+    })
 }
 
 fn comment_after(rest: &str) -> String {
@@ -357,9 +434,24 @@ impl Header {
         }
     }
 
+    /// Appends a card, whatever there is.
+    pub fn append(&mut self, keyword: &str, value: impl Into<Value>, comment: &str) {
+        self.cards.push(Card::new(keyword, value.into(), comment));
+    }
+
     /// Appends a HISTORY card.
     pub fn history(&mut self, text: &str) {
-        self.cards.push(Card { keyword: "HISTORY".into(), value: None, comment: text.to_owned(), raw: None });
+        self.commentary("HISTORY", text);
+    }
+
+    /// Appends a card without value: COMMENT, HISTORY, or no keyword.
+    pub fn commentary(&mut self, keyword: &str, text: &str) {
+        self.cards.push(Card {
+            keyword: keyword.to_owned(),
+            value: None,
+            comment: text.to_owned(),
+            raw: None,
+        });
     }
 
     /// Appends a card as it is.

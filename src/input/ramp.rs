@@ -9,6 +9,7 @@ use super::headers::{complete, merged};
 use super::layout::{Family, Layout, recognise, squeezed};
 use super::pixels::{Encoding, Stored};
 use super::{OpenOptions, by, label, reads, times};
+use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, HduKind, Header};
@@ -257,10 +258,7 @@ fn whole_reads(
 fn check_counts(header: &Header, layout: &Layout, warnings: &mut Vec<String>) {
     let pairs: [(&[&str], usize, &str); 2] = match layout.family {
         Family::Jwst => [(&["NINTS"], layout.ramps, "ramps"), (&["NGROUPS"], layout.reads, "reads")],
-        _ => [
-            (&["NGROUPS", "NUMRAMPS"], layout.ramps, "ramps"),
-            (&["NREADS", "NUMREADS"], layout.reads, "reads"),
-        ],
+        _ => [(names("NGROUPS"), layout.ramps, "ramps"), (names("NREADS"), layout.reads, "reads")],
     };
     for (keys, real, what) in pairs {
         let said = keys.iter().find_map(|k| header.integer(k).map(|n| (k, n)));

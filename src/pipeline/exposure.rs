@@ -96,6 +96,7 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
             format!("gpu ({})", device.backend)
         },
         device: device.name.clone(),
+        site: job.instrument.site.map(|s| (job.instrument.telescope.clone(), s.geocentric())),
         plan_hash: job.plan_hash.clone(),
         crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),

@@ -14,6 +14,7 @@ mod exposure;
 pub mod extract;
 mod frames;
 mod image;
+mod inherit;
 mod job;
 mod jump_list;
 mod lenslet;
