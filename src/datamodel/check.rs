@@ -62,6 +62,8 @@ impl Level {
 /// What is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
+    /// The file cannot be read, or not be reduced, whatever its keywords say.
+    Unreadable,
     /// Two keywords cannot both be true.
     Contradictory,
     /// A value of the wrong type, or none of those allowed.
@@ -78,6 +80,7 @@ impl What {
     /// In one word.
     pub fn text(self) -> &'static str {
         match self {
+            What::Unreadable => "unreadable",
             What::Contradictory => "contradictory",
             What::Illegal => "illegal",
             What::Missing => "missing",

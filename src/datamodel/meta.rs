@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::registry::{mode_of, names, subarray_of};
+use super::times::{compact_date, mjd_of};
 use crate::fits::Header;
 
 /// What an exposure is for, the second half of OBSNAME.
@@ -134,11 +135,11 @@ impl Meta {
         if instmode.is_empty() {
             instmode = mode_of_detector.to_owned();
         }
-        let expdtst = text(&["EXPDTST", "DATE-BEG", "DATE-OBS"])
-            .chars()
-            .filter(char::is_ascii_digit)
-            .take(14)
-            .collect::<String>();
+        let date = ["EXPDTST", "DATE-BEG", "DATE-OBS"].iter().filter_map(|k| h.text(k)).find_map(|t| {
+            let digits = t.chars().filter(char::is_ascii_digit).take(14).collect::<String>();
+            mjd_of(&t).map(|mjd| if t.contains('/') { compact_date(mjd) } else { digits })
+        });
+        let expdtst = date.unwrap_or_default();
         let jd = number(&["EXPJDST", "EXPJDMID", "JD"])
             .or_else(|| number(&["MJD-BEG", "MJD-OBS", "MJD"]).map(|m| m + 2_400_000.5))
             .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });

@@ -23,17 +23,21 @@ struct Instant {
 const BEGIN: Instant = Instant {
     name: "beginning",
     julian: &["EXPJDST"],
-    modified: &["MJD-BEG", "MJD-OBS"],
+    modified: &["MJD-BEG", "EXPSTART", "MJD-OBS"],
     dates: &["DATE-BEG", "EXPDTST", "DATE-OBS"],
 };
 const MIDDLE: Instant = Instant {
     name: "middle",
     julian: &["EXPJDMID"],
-    modified: &["MJD-AVG"],
+    modified: &["MJD-AVG", "EXPMID"],
     dates: &["DATE-AVG", "EXPDTMID"],
 };
-const END: Instant =
-    Instant { name: "end", julian: &["EXPJDEND"], modified: &["MJD-END"], dates: &["DATE-END", "EXPDTEND"] };
+const END: Instant = Instant {
+    name: "end",
+    julian: &["EXPJDEND"],
+    modified: &["MJD-END", "EXPEND"],
+    dates: &["DATE-END", "EXPDTEND"],
+};
 
 /// When an exposure began, was half done, and ended: MJD, in the time scale of its
 /// header (TIMESYS, default UTC).
@@ -108,7 +112,7 @@ pub(super) fn disagreements(header: &Header) -> Vec<(String, String)> {
         let Some(((first, believed), others)) = all.split_first() else { continue };
         for (key, mjd) in others {
             // A day without its time says the day.
-            let day = header.text(key).is_some_and(|t| t.len() <= 10) && !key.starts_with("MJD");
+            let day = header.text(key).is_some_and(|t| t.len() <= 10) && key.contains("DATE");
             let apart =
                 if day { (mjd.floor() - believed.floor()) * 86_400.0 } else { (mjd - believed) * 86_400.0 };
             if apart.abs() > SAME {
@@ -165,9 +169,16 @@ fn apart_text(seconds: f64) -> String {
     }
 }
 
-/// MJD of `YYYY-MM-DD[Thh:mm:ss[.sss]]` or `YYYYMMDD[hhmmss]`; `None` of anything else.
+/// MJD of `YYYY-MM-DD[Thh:mm:ss[.sss]]`, `YYYYMMDD[hhmmss]`, or the `DD/MM/YY` of old
+/// files, which is of the 20th century (FITS 4.0, §4.4.2.1); `None` of anything else.
 pub fn mjd_of(text: &str) -> Option<f64> {
     let text = text.trim().trim_end_matches('Z');
+    if let &[d1, d2, b'/', m1, m2, b'/', y1, y2] = text.as_bytes() {
+        let of = |a: u8, b: u8| {
+            (a.is_ascii_digit() && b.is_ascii_digit()).then(|| format!("{}{}", a as char, b as char))
+        };
+        return mjd_of(&format!("19{}-{}-{}", of(y1, y2)?, of(m1, m2)?, of(d1, d2)?));
+    }
     let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, ""));
     let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse::<i64>().ok()).flatten();
     let compact = !date.contains('-');
@@ -226,8 +237,9 @@ mod tests {
         assert_eq!(compact_date(mjd_of("20240229235959").unwrap()), "20240229235959");
         // Rounding goes over midnight.
         assert_eq!(iso_date(60_368.999_999_999_9), "2024-02-29T00:00:00.000");
+        assert_eq!(mjd_of("31/12/99"), mjd_of("1999-12-31"));
         for wrong in
-            ["", "2024", "2024-13-01", "31/12/99", "2024-01-01T25:00:00", "yesterday", "99999999999999", "-"]
+            ["", "2024", "2024-13-01", "99/12/31", "2024-01-01T25:00:00", "yesterday", "99999999999999", "-"]
         {
             assert_eq!(mjd_of(wrong), None, "{wrong}");
         }

@@ -9,6 +9,7 @@
 mod assign;
 mod before;
 mod build;
+mod check;
 mod classify;
 mod gather;
 mod group;
@@ -22,6 +23,7 @@ mod state;
 mod testing;
 
 pub use assign::{Assigned, Picked, assign};
+pub use check::{Checked, check_file};
 pub use classify::{Class, LEGAL, classify, classify_meta};
 pub use gather::References;
 pub use lock::Lock;

@@ -27,6 +27,7 @@ pub mod provenance;
 mod ramp_file;
 mod ramp_rates;
 mod ramp_weights;
+mod read_list;
 pub mod refpix;
 pub mod robust;
 mod sets;

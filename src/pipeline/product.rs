@@ -60,11 +60,11 @@ impl<'a> About<'a> {
     }
 }
 
-/// Whether `path` is a list of jumps or the rates of single ramps, which stand beside a
-/// product.
+/// Whether `path` is a list of jumps or of reads, or the rates of single ramps, which stand
+/// beside a product.
 pub fn is_companion(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    stem.ends_with("_jumps") || stem.ends_with("_ramps")
+    ["_jumps", "_ramps", "_reads"].iter().any(|end| stem.ends_with(end))
 }
 
 /// DATAMODL of a detector image.
