@@ -22,5 +22,6 @@ pub mod refs;
 pub mod report;
 mod simd;
 pub mod simulate;
+pub mod stpipe;
 
 pub use error::{Error, Result};

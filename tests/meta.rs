@@ -454,7 +454,8 @@ fn a_combination_says_what_its_frames_say() {
     let (code, said, err) = irisgpu(&args);
     assert_eq!(code, 0, "{said}{err}");
     let made = products(&out);
-    let master = made.iter().find(|p| text(p).contains("_DARK_2")).unwrap_or_else(|| panic!("{made:?}"));
+    let master =
+        made.iter().find(|p| text(p).contains("/IRIS_IMG1_DARK_")).unwrap_or_else(|| panic!("{made:?}"));
     let f = Fits::open(master).expect("master");
     let h = f.primary();
     let near = |key: &str, value: f64| (h.number(key).unwrap_or(f64::NAN) - value).abs() < 1e-8;

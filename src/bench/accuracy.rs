@@ -5,8 +5,9 @@
 //! bits at every run on one engine, whatever its threads.
 
 use super::bound::bound;
-use super::figure::{Figure, Section, Verdict};
+use super::figure::{Figure, Section};
 use super::ramps::{COLUMNS, FRAME, NOISE, Pattern, Ramps};
+use super::report::Report;
 use super::stage1::{Bench, Fitted};
 use super::tally::{FREE, Tally};
 use crate::engine::{DeviceKind, Engine};
@@ -19,17 +20,6 @@ pub struct Options {
     pub ramps: usize,
     /// Sections by (a part of) their names; all where empty.
     pub only: Vec<String>,
-}
-
-/// What was measured.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// The engine.
-    pub device: String,
-    /// Ramps a point, as asked for.
-    pub ramps: usize,
-    /// In the order of [`SECTIONS`].
-    pub sections: Vec<Section>,
 }
 
 /// The names that `only` knows.
@@ -91,32 +81,12 @@ pub fn measure(engine: Box<dyn Engine>, options: &Options, progress: &dyn Fn(&st
     let device = m.bench.device();
     // The number of threads changes nothing.
     let device = if device.kind == DeviceKind::Cpu { "CPU".to_owned() } else { device.name.clone() };
-    Ok(Report { device, ramps: options.ramps, sections })
-}
-
-impl Report {
-    /// The worst verdict of all.
-    pub fn verdict(&self) -> Verdict {
-        self.sections.iter().map(Section::verdict).max().unwrap_or(Verdict::Met)
-    }
-
-    /// As markdown: a table of the targets, then one a section.
-    pub fn markdown(&self) -> String {
-        let mut out = format!(
-            "Engine: {}. {} ramps a point. Each figure with its Monte-Carlo error (1 σ); of a target that is \
-             missed by less than three of them it is said so.\n\n| figure | target | worst | at | |\n|{}\n",
-            self.device,
-            self.ramps,
-            "---|".repeat(5)
-        );
-        for row in self.sections.iter().flat_map(Section::summary) {
-            out += &format!("| {} |\n", row.join(" | "));
-        }
-        for section in &self.sections {
-            out += &format!("\n{}", section.markdown());
-        }
-        out
-    }
+    let note = format!(
+        "{} ramps a point. Each figure with its Monte-Carlo error (1 σ); of a target that is missed by less than \
+         three of them it is said so.",
+        options.ramps
+    );
+    Ok(Report { device, note, sections })
 }
 
 /// A measurement under way.
@@ -383,6 +353,7 @@ fn differences(f: &Fitted, freedom: usize, worst: &mut [f64; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Verdict;
     use crate::engine::CpuEngine;
 
     fn report(ramps: usize, only: &str) -> Report {

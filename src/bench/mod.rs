@@ -10,9 +10,10 @@ mod bound;
 mod figure;
 pub mod lenslet;
 mod ramps;
-pub mod report;
+mod report;
 pub mod speed;
 mod stage1;
 mod tally;
 
 pub use figure::{Figure, Section, Verdict};
+pub use report::Report;

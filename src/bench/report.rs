@@ -7,6 +7,8 @@ use super::figure::{Section, Verdict};
 pub struct Report {
     /// The engine.
     pub device: String,
+    /// What a reader must know of how it was measured, as sentences.
+    pub note: String,
     /// What was measured, in order.
     pub sections: Vec<Section>,
 }
@@ -19,11 +21,11 @@ impl Report {
 
     /// As markdown: a table of the targets, then one a section.
     pub fn markdown(&self) -> String {
-        let mut out = format!(
-            "Engine: {}.\n\n| figure | target | worst | at | |\n|{}\n",
-            self.device,
-            "---|".repeat(5)
-        );
+        let mut out = format!("Engine: {}.", self.device);
+        if !self.note.is_empty() {
+            out += &format!(" {}", self.note);
+        }
+        out += &format!("\n\n| figure | target | worst | at | |\n|{}\n", "---|".repeat(5));
         for row in self.sections.iter().flat_map(Section::summary) {
             out += &format!("| {} |\n", row.join(" | "));
         }

@@ -60,6 +60,9 @@ pub(super) struct Common {
     /// Folder of reference files; repeatable [default: NIGHT/refs; `run`: refs/ beside the first file]
     #[arg(long, value_name = "DIR")]
     pub(super) refs: Vec<PathBuf>,
+    /// Folder of masters of another night, or that night's folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(super) masters: Vec<PathBuf>,
     /// CRDS context, for references that no folder has; `none` for no CRDS [default: CRDS_CONTEXT, else the cache's own]
     #[arg(long, value_name = "NAME")]
     pub(super) context: Option<String>,
@@ -172,12 +175,18 @@ fn recipes() -> String {
 #[derive(Debug, Args)]
 #[command(after_help = recipes())]
 pub(super) struct Run {
-    /// A recipe, a step, or a recipe's YAML file
+    /// A recipe, a step, a recipe's YAML file, an stpipe .cfg file, or a pipeline's or step's class
     #[arg(value_name = "RECIPE|STEP")]
     pub(super) recipe: String,
-    /// Raw frames, or rates where the recipe begins there
+    /// Raw frames, or rates where the recipe begins there; or associations (.json)
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<PathBuf>,
+    /// Name of the product, to which its suffix is added (rate, cal, ...)
+    #[arg(long, value_name = "NAME")]
+    pub(super) output_file: Option<String>,
+    /// Understood, as stpipe has it: products are always saved (of one step: --steps.<STEP>.save_results=true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub(super) save_results: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -226,6 +235,9 @@ pub(super) struct Sources {
     /// Folder of reference files; repeatable [default: refs/ beside the file]
     #[arg(long, value_name = "DIR")]
     pub(super) refs: Vec<PathBuf>,
+    /// Folder of masters of another night, or that night's folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub(super) masters: Vec<PathBuf>,
     /// Result as JSON
     #[arg(long)]
     pub(super) json: bool,

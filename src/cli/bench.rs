@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use super::args::{Accuracy, Bench, BenchVerb, Compare, Engine, LensletBench, Speed};
 use super::exit::Exit;
 use super::{options, print};
-use crate::bench::{Verdict, accuracy, lenslet, speed};
+use crate::bench::{Report, Verdict, accuracy, lenslet, speed};
 use crate::engine;
 use crate::error::{Error, Result};
 
@@ -120,36 +122,17 @@ fn statistics(args: &Accuracy) -> Result<Exit> {
     }
     let engine = engine::select(asked.device.as_deref(), asked.memory)?;
     let ramps = if args.quick { QUICK } else { args.ramps };
-    let only: Vec<String> = args.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
+    let only = trimmed(&args.only);
     let options = accuracy::Options { ramps, only: only.clone() };
     let report = accuracy::measure(engine, &options, &|point| {
         if args.talk.verbose {
             print::note(point);
         }
     })?;
-    let missed = report.verdict() == Verdict::Missed;
-    if let Some(path) = &args.output {
-        let only = if only.is_empty() { String::new() } else { format!(" --only '{}'", only.join(",")) };
-        let device = args.engine.device.as_ref().map_or_else(String::new, |d| format!(" --device {d}"));
-        let command = format!("irisgpu bench accuracy --ramps {ramps}{only}{device}");
-        let version = env!("CARGO_PKG_VERSION");
-        let text = format!("# Accuracy of stage 1\n`{command}` (irisgpu {version})\n\n{}", report.markdown());
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
-        std::fs::write(path, text).map_err(Error::io("write", path))?;
-    }
-    if args.json {
-        print::json(&serde_json::json!({
-            "device": report.device,
-            "ramps": ramps,
-            "met": !missed,
-            "figures": report.sections.iter().flat_map(|s| s.json()).collect::<Vec<_>>(),
-        }))?;
-    } else {
-        print::out(&report.markdown())?;
-    }
-    Ok(if missed { Exit::SomeFailed } else { Exit::Done })
+    let device = args.engine.device.as_ref().map_or_else(String::new, |d| format!(" --device {d}"));
+    let command = format!("accuracy --ramps {ramps}{}{device}", repeated_only(&only));
+    let about = json!({ "ramps": ramps });
+    deliver(&report, "Accuracy of stage 1", &command, about, (args.output.as_deref(), args.json))
 }
 
 /// `bench lenslet`: the report, as for `accuracy`.
@@ -157,31 +140,52 @@ fn spectra(args: &LensletBench) -> Result<Exit> {
     if !(4..=64).contains(&args.rows) {
         return Err(Error::Usage(format!("--rows {}: give 4 to 64", args.rows)));
     }
-    let only: Vec<String> = args.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
+    let only = trimmed(&args.only);
     let options = lenslet::Options { rows: args.rows, full: args.full, only: only.clone() };
     let report = lenslet::measure(&options, &|point| {
         if args.talk.verbose {
             print::note(point);
         }
     })?;
+    let full = if args.full { " --full" } else { "" };
+    let command = format!("lenslet --rows {}{full}{}", args.rows, repeated_only(&only));
+    deliver(&report, "Lenslet extraction", &command, json!({}), (args.output.as_deref(), args.json))
+}
+
+/// Names without blanks around them, and no empty ones.
+fn trimmed(only: &[String]) -> Vec<String> {
+    only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect()
+}
+
+/// `--only` as it was typed.
+fn repeated_only(only: &[String]) -> String {
+    if only.is_empty() { String::new() } else { format!(" --only '{}'", only.join(",")) }
+}
+
+/// A report to stdout, as JSON with what `about` says, and to a file that is named,
+/// under `title` and the `command` that makes it; the exit code that it asks for.
+fn deliver(
+    report: &Report,
+    title: &str,
+    command: &str,
+    mut about: Value,
+    (output, json): (Option<&Path>, bool),
+) -> Result<Exit> {
     let missed = report.verdict() == Verdict::Missed;
-    if let Some(path) = &args.output {
-        let only = if only.is_empty() { String::new() } else { format!(" --only '{}'", only.join(",")) };
-        let full = if args.full { " --full" } else { "" };
-        let command = format!("irisgpu bench lenslet --rows {}{full}{only}", args.rows);
+    if let Some(path) = output {
         let version = env!("CARGO_PKG_VERSION");
-        let text = format!("# Lenslet extraction\n`{command}` (irisgpu {version})\n\n{}", report.markdown());
+        let text =
+            format!("# {title}\n`irisgpu bench {command}` (irisgpu {version})\n\n{}", report.markdown());
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
         std::fs::write(path, text).map_err(Error::io("write", path))?;
     }
-    if args.json {
-        print::json(&serde_json::json!({
-            "device": report.device,
-            "met": !missed,
-            "figures": report.sections.iter().flat_map(|s| s.json()).collect::<Vec<_>>(),
-        }))?;
+    if json {
+        about["device"] = report.device.as_str().into();
+        about["met"] = (!missed).into();
+        about["figures"] = report.sections.iter().flat_map(|s| s.json()).collect();
+        print::json(&about)?;
     } else {
         print::out(&report.markdown())?;
     }

@@ -39,6 +39,7 @@ pub(super) fn settings(
         output,
         suffix: common.suffix.clone(),
         read_time: common.read_time,
+        save: families.save.clone(),
         save_ramps: common.save_ramps,
         earlier: common.earlier.clone(),
         force: select.force,
@@ -59,13 +60,15 @@ pub(super) fn reference_folders(named: &[PathBuf], default: PathBuf) -> Vec<Path
     }
 }
 
-/// All references that may be chosen: files, and the CRDS that is set up.
+/// All references that may be chosen: files, masters of other nights, and the CRDS that
+/// is set up.
 pub(super) fn references(
     folders: &[PathBuf],
+    nights: &[PathBuf],
     families: &Families,
     context: Option<&str>,
 ) -> Result<References> {
-    let mut references = References::gather(&families.references, folders)?;
+    let mut references = References::gather(&families.references, folders, nights)?;
     references.crds = Crds::open(context, &|name| std::env::var(name).ok())?.map(Arc::new);
     Ok(references)
 }

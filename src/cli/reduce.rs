@@ -70,12 +70,13 @@ pub(super) fn planned(
     refs::recall(&output.join(CHECKSUMS));
     let folders = options::reference_folders(&common.refs, folder.join("refs"));
     let skip: Vec<PathBuf> = folders.iter().cloned().chain([output.clone()]).collect();
-    let scan = night::scan(folder, &skip)?;
-    let references = options::references(&folders, families, common.context.as_deref())?;
+    let by_hand = night::ByHand::of_night(folder)?;
+    let scan = night::scan(folder, &skip, &by_hand)?;
+    let references = options::references(&folders, &common.masters, families, common.context.as_deref())?;
     if common.talk.verbose {
         scan.ignored.iter().for_each(|(name, why)| print::note(&format!("passed over {name}: {why}")));
     }
-    let plan = night::plan(&scan, &references, &settings).map_err(|e| match e {
+    let plan = night::plan(folder, &scan, &by_hand, &references, &settings).map_err(|e| match e {
         Error::NothingToReduce(why) => Error::NothingToReduce(format!("{}: {why}", folder.display())),
         other => other,
     })?;

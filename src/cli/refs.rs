@@ -62,7 +62,7 @@ impl Asked {
             Some(_) => options::reference_folders(&from.refs, beside),
             None => from.refs.clone(),
         };
-        let references = options::references(&folders, families, from.context.as_deref())?;
+        let references = options::references(&folders, &from.masters, families, from.context.as_deref())?;
         let crds = references.crds.as_deref();
         match (file, &from.header) {
             (Some(file), _) => {
@@ -175,7 +175,7 @@ fn explained(asked: &Asked, reftype: &str, as_json: bool) -> Result<Exit> {
             let candidate = verdict.candidate;
             found |= verdict.chosen;
             let path = candidate.path.display().to_string();
-            add(verdict.chosen, &candidate.origin, &path, "", &verdict.why);
+            add(verdict.chosen, &candidate.origin.to_string(), &path, "", &verdict.why);
         }
     }
     let mut answer = None;

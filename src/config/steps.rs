@@ -181,7 +181,7 @@ pub enum RateUnits {
     Counts,
 }
 
-/// How frames are combined.
+/// The middle of values: of frames that are combined, of a flat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Combine {
@@ -460,8 +460,10 @@ steps! {
         /// Iterations at most.
         maxiters: u32 = 5; Between(1.0, 1000.0),
     }
-    /// Normalisation to median 1.
+    /// Normalisation to median (or mean) 1.
     Normalize "normalize S_NORMAL" {
+        /// What becomes 1: median or mean.
+        method: Combine = Combine::Median,
         /// Below this fraction of the median a flat pixel is not usable.
         low: f64 = 0.2; Between(0.0, 1.0),
         /// Above this fraction of the median a flat pixel is not usable.

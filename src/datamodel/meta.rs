@@ -23,8 +23,16 @@ pub enum Kind {
     Sky,
     /// Science.
     Science,
-    /// Arc lamp (IMTYPE ARC; has no OBSNAME of its own).
+    /// Arc lamp (IMTYPE ARC; this and the following have no OBSNAME of their own).
     Arc,
+    /// Pinhole grid.
+    Pinhole,
+    /// Fibre or artificial point source.
+    Fiber,
+    /// Point-spread function star.
+    Psf,
+    /// Exposures through a focal-plane mask.
+    Mask,
 }
 
 /// Channel and kind: `IMG1-DRK`, `LEN-SCI` …
@@ -43,7 +51,7 @@ impl fmt::Display for ObsName {
 }
 
 impl Kind {
-    /// The three letters of OBSNAME.
+    /// The three letters of OBSNAME; the IMTYPE of those that have none.
     pub fn code(self) -> &'static str {
         match self {
             Kind::Dark => "DRK",
@@ -54,14 +62,18 @@ impl Kind {
             Kind::Sky => "SKY",
             Kind::Science => "SCI",
             Kind::Arc => "ARC",
+            Kind::Pinhole => "PINHOLE",
+            Kind::Fiber => "FIBER",
+            Kind::Psf => "PSF",
+            Kind::Mask => "MASK",
         }
     }
 
     /// The OBSTYPE that goes with it.
     pub fn obstype(self) -> &'static str {
         match self {
-            Kind::Dark | Kind::Flat | Kind::Spx | Kind::Telluric | Kind::Arc => "CAL",
-            Kind::Dispersion => "ENG",
+            Kind::Dark | Kind::Flat | Kind::Spx | Kind::Telluric | Kind::Arc | Kind::Psf => "CAL",
+            Kind::Dispersion | Kind::Pinhole | Kind::Fiber | Kind::Mask => "ENG",
             Kind::Sky | Kind::Science => "SCI",
         }
     }

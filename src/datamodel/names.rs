@@ -18,6 +18,15 @@ pub fn product_name(meta: &Meta, level: u32, suffix: &str) -> String {
     )
 }
 
+/// `{name}_{suffix}.fits`, for a product whose name a person gave.
+pub fn given_name(name: &str, suffix: &str) -> String {
+    let name = name.strip_suffix(".fits").unwrap_or(name);
+    let parts: Vec<&str> = name.split('_').collect();
+    let kept: Vec<String> =
+        parts.iter().map(|p| if p.is_empty() { String::new() } else { safe(p) }).collect();
+    format!("{}_{}.fits", kept.join("_"), safe(suffix))
+}
+
 /// A product's name made its alone: `_{own}` before `.fits`.
 pub fn distinct_name(name: &str, own: &str) -> String {
     format!("{}_{}.fits", name.strip_suffix(".fits").unwrap_or(name), safe(own))

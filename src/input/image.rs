@@ -48,7 +48,7 @@ impl RawImage {
         fits: &Fits,
         hdu: &Hdu,
         instrument: &Instrument,
-        options: &OpenOptions,
+        options: &OpenOptions<'_>,
     ) -> Result<RawImage> {
         let mut warnings = Vec::new();
         let [.., ny, nx] = *hdu.shape.as_slice() else {

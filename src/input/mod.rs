@@ -28,6 +28,7 @@ mod pixels;
 mod product;
 mod ramp;
 mod reads;
+mod relabel;
 mod select;
 mod times;
 
@@ -44,6 +45,7 @@ pub use pixels::Encoding;
 pub use product::{RateFile, read_cube, read_image};
 pub use ramp::{Ramp, Strides};
 pub use reads::{ReadKey, open_reads, read_group_key};
+pub use relabel::Relabels;
 
 /// What [`open`] found.
 #[derive(Debug)]
@@ -59,14 +61,27 @@ pub enum Raw {
 
 /// What a file may need to be told.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct OpenOptions {
+pub struct OpenOptions<'a> {
     /// Seconds a read (`--read-time`), for files whose headers do not say.
     pub read_time: Option<f64>,
+    /// Keywords that stand in place of those of the file.
+    pub relabels: Option<&'a Relabels>,
+}
+
+impl OpenOptions<'_> {
+    /// Opens a file, its keywords as they are meant.
+    fn headers(&self, path: &Path) -> Result<Fits> {
+        let mut fits = Fits::open(path)?;
+        if let (Some(relabels), Some(primary)) = (self.relabels, fits.hdus.first_mut()) {
+            relabels.apply(path, &mut primary.header);
+        }
+        Ok(fits)
+    }
 }
 
 /// Opens a raw exposure or a rate, whichever `path` is.
-pub fn open(path: &Path, instrument: &Instrument, options: &OpenOptions) -> Result<Raw> {
-    let fits = Fits::open(path)?;
+pub fn open(path: &Path, instrument: &Instrument, options: &OpenOptions<'_>) -> Result<Raw> {
+    let fits = options.headers(path)?;
     let hdu = layout::science_hdu(&fits)?.clone();
     let primary = fits.primary();
     let level = primary.integer("DATALVL");

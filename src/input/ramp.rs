@@ -108,7 +108,7 @@ pub struct Strides {
 }
 
 /// Opens the ramp in `hdu`.
-pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions) -> Result<Ramp> {
+pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions<'_>) -> Result<Ramp> {
     let mut warnings = Vec::new();
     let layout = recognise(&fits, &hdu)?;
     if hdu.shape.len() > 4 {

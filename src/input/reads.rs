@@ -49,8 +49,8 @@ pub(super) struct ReadFile {
 }
 
 impl ReadFile {
-    fn open(path: &Path) -> Result<ReadFile> {
-        let fits = Fits::open(path)?;
+    fn open(path: &Path, options: &OpenOptions<'_>) -> Result<ReadFile> {
+        let fits = options.headers(path)?;
         let hdu = layout::science_hdu(&fits)?.clone();
         let header = merged(&fits, &hdu, false);
         let key = read_group_key(&header)
@@ -86,12 +86,12 @@ fn axes(hdu: &Hdu) -> Option<(usize, usize)> {
 /// Opens the exposure whose reads are `paths`, one a file, in any order. A file
 /// that cannot be used is left out with a warning; of ramps with unequal numbers
 /// of reads, those ramps and reads are kept that make the most of the exposure.
-pub fn open_reads(paths: &[PathBuf], options: &OpenOptions) -> Result<Ramp> {
+pub fn open_reads(paths: &[PathBuf], options: &OpenOptions<'_>) -> Result<Ramp> {
     let mut warnings = Vec::new();
     let mut files = Vec::new();
     let mut failure = None;
     for path in paths {
-        match ReadFile::open(path) {
+        match ReadFile::open(path, options) {
             Ok(file) => files.push(file),
             Err(e) => {
                 warnings.push(format!("a read is left out: {e}"));
@@ -187,7 +187,7 @@ pub(super) fn date(header: &Header, key: &str) -> Option<i64> {
 
 /// Seconds since each ramp's reset: READTIME − RST_TIME (both microseconds in MJD),
 /// else READTIME since the ramp's first read, else READ_NO times the read time.
-fn read_times(files: &[ReadFile], options: &OpenOptions, warnings: &mut Vec<String>) -> Result<Vec<f64>> {
+fn read_times(files: &[ReadFile], options: &OpenOptions<'_>, warnings: &mut Vec<String>) -> Result<Vec<f64>> {
     let date = |f: &ReadFile, key: &str| date(&f.header, key);
     let both = |f: &ReadFile| Some((date(f, "READTIME")?, date(f, "RST_TIME")?));
     let seconds = |micro: i64| micro as f64 * 1e-6;

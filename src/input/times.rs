@@ -61,7 +61,7 @@ pub(super) fn duration(
 pub(super) fn read_time(
     path: &Path,
     header: &Header,
-    options: &OpenOptions,
+    options: &OpenOptions<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<f64>> {
     let found = duration(header, &["FRM_TIME", "READTIME", "TFRAME", "TGROUP"], warnings)
@@ -74,7 +74,7 @@ pub(super) fn of_ramp(
     fits: &Fits,
     header: &Header,
     layout: &Layout,
-    options: &OpenOptions,
+    options: &OpenOptions<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Times> {
     let n = layout.ramps * layout.reads;

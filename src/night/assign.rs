@@ -90,6 +90,12 @@ fn needs(step: &Step) -> &'static [&'static str] {
     }
 }
 
+/// The steps that read references of this type and no other.
+pub fn steps_that_need(reftype: &str) -> Vec<&'static str> {
+    let all = Step::NAMES.iter().filter_map(|name| Step::with_defaults(name));
+    all.filter(|s| needs(s) == [reftype]).map(|s| s.name()).collect()
+}
+
 /// What stands in for a reference that is not there; `None` where nothing can.
 fn without(reftype: &str) -> Option<&'static str> {
     match reftype {
@@ -249,7 +255,7 @@ fn skip(recipe: Recipe, names: &BTreeSet<&'static str>) -> Result<Recipe, String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::refs::THIS_NIGHT;
+    use crate::refs::Origin;
 
     fn science() -> Meta {
         Meta {
@@ -264,7 +270,7 @@ mod tests {
     }
 
     fn have(reftype: &str, meta: Meta) -> Candidate {
-        Candidate { path: reftype.into(), reftype: reftype.into(), meta, origin: THIS_NIGHT.into() }
+        Candidate { path: reftype.into(), reftype: reftype.into(), meta, origin: Origin::ThisNight }
     }
 
     fn skips(a: &Assigned, step: &str) -> bool {

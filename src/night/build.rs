@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::assign::{Assigned, assign};
+use super::assign::{Assigned, assign, steps_that_need};
 use super::group::Group;
+use super::pairs::{Pair, With};
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
-use crate::config::{Recipe, Step, Takes};
-use crate::datamodel::{Kind, Meta, distinct_name, master_name, own_part, product_name};
+use crate::config::{Overrides, Recipe, Step, Takes};
+use crate::datamodel::{Kind, Meta, distinct_name, given_name, master_name, own_part, product_name};
 use crate::error::Result;
+use crate::input::Relabels;
 use crate::pipeline::Job;
 use crate::refs::crds::Crds;
-use crate::refs::{Candidate, THIS_NIGHT};
+use crate::refs::{Candidate, Origin};
 
 /// Version in the names of masters.
 const MASTER_VERSION: &str = "0.0.1";
@@ -33,7 +35,23 @@ pub(super) struct Builder<'a> {
     dark_kept: BTreeSet<PathBuf>,
     crds: Option<Arc<Crds>>,
     before: before::Before<'a>,
+    relabels: &'a Relabels,
+    /// What calibrates which exposures because a person says so.
+    bound: Vec<Bound>,
+    /// The name of the product under way, where it has one of its own.
+    named: Option<String>,
+    /// Whether what is planned is left by a step on the way.
+    intermediate: bool,
     pub(super) tasks: Vec<Task>,
+}
+
+/// A [`Pair`] whose master, where it needs one, is planned.
+struct Bound {
+    by: String,
+    exposures: BTreeSet<String>,
+    reftype: &'static str,
+    /// The reference; `None` for none at all.
+    reference: Result<Option<Candidate>, String>,
 }
 
 /// What a task is made of.
@@ -46,7 +64,12 @@ struct Draft<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(references: &References, settings: &'a Settings, before: before::Before<'a>) -> Self {
+    pub(super) fn new(
+        references: &References,
+        settings: &'a Settings,
+        before: before::Before<'a>,
+        relabels: &'a Relabels,
+    ) -> Self {
         Builder {
             settings,
             candidates: references.candidates.clone(),
@@ -56,6 +79,10 @@ impl<'a> Builder<'a> {
             dark_kept: references.dark_kept.clone(),
             crds: references.crds.clone(),
             before,
+            relabels,
+            bound: Vec::new(),
+            named: None,
+            intermediate: false,
             tasks: Vec::new(),
         }
     }
@@ -79,6 +106,87 @@ impl<'a> Builder<'a> {
         }
     }
 
+    pub(super) fn sky(&mut self, group: &Group<'_>) {
+        let lenslet = group.meta.instmode == "LENSLET";
+        self.master(if lenslet { "lenslet_sky" } else { "sky" }, "sky", group);
+    }
+
+    /// Notes the pairs of some types; their masters are planned.
+    pub(super) fn pairs(&mut self, pairs: &[Pair], of: impl Fn(&str) -> bool) {
+        for pair in pairs.iter().filter(|p| of(p.reftype)) {
+            let reference = match &pair.with {
+                With::Nothing => Ok(None),
+                With::File { candidate, dark_kept } => {
+                    if *dark_kept {
+                        self.dark_kept.insert(candidate.path.clone());
+                    }
+                    Ok(Some((**candidate).clone()))
+                }
+                With::Frames(frames) => self.paired_master(pair, frames).map(Some),
+            };
+            self.bound.push(Bound {
+                by: pair.by.clone(),
+                exposures: pair.exposures.clone(),
+                reftype: pair.reftype,
+                reference,
+            });
+        }
+    }
+
+    /// The master of just these frames, planned now unless it is already.
+    fn paired_master(&mut self, pair: &Pair, frames: &[Exposure]) -> Result<Candidate, String> {
+        let group = Group::for_master(pair.reftype, frames.iter().collect());
+        let files: Vec<String> = group.exposures.iter().map(|e| e.name.clone()).collect();
+        let planned = |b: &Self| {
+            let makers = b.makers.iter().find(|(_, at)| b.tasks[**at].files == files);
+            makers
+                .and_then(|(path, _)| {
+                    b.candidates.iter().find(|c| c.path == *path && c.reftype == pair.reftype)
+                })
+                .cloned()
+        };
+        if planned(self).is_none() {
+            match pair.reftype {
+                "sky" => self.sky(&group),
+                reftype => self.master(reftype, reftype, &group),
+            }
+        }
+        let origin = Origin::Paired(pair.by.clone());
+        let made = planned(self).map(|c| Candidate { origin, ..c });
+        made.ok_or_else(|| {
+            format!("{} puts it with the {}, which cannot be made", pair.by, group.name(pair.reftype))
+        })
+    }
+
+    /// One recipe on exposures: one by one, or together.
+    pub(super) fn files(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
+        match recipe.takes {
+            Takes::One => self.one_by_one(recipe, exposures),
+            Takes::Set if exposures.is_empty() => {}
+            Takes::Set => {
+                let group = Group::of(exposures.to_vec());
+                match recipe.master() {
+                    Some(reftype) => self.set(recipe, reftype, &group),
+                    None => self.combination(recipe, &group),
+                }
+            }
+        }
+    }
+
+    /// Does `work`, the products of which are called `name`.
+    pub(super) fn named(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
+        self.named = Some(name.to_owned());
+        work(self);
+        self.named = None;
+    }
+
+    /// The path of a product whose name a person gave: with the suffix that stpipe's
+    /// pipelines give to its like.
+    fn given_name(&self, like: &str) -> Option<PathBuf> {
+        let suffix = self.settings.suffix.as_deref().unwrap_or(like);
+        Some(self.settings.output.join(given_name(self.named.as_ref()?, suffix)))
+    }
+
     pub(super) fn set(&mut self, recipe: &Recipe, reftype: &str, group: &Group<'_>) {
         let mut product = PathBuf::new();
         for n in 1.. {
@@ -93,6 +201,7 @@ impl<'a> Builder<'a> {
                 break;
             }
         }
+        product = self.given_name(reftype).unwrap_or(product);
         let draft = Draft {
             name: group.name(reftype),
             obsname: group.obsname(),
@@ -107,9 +216,10 @@ impl<'a> Builder<'a> {
                 path: product,
                 reftype: reftype.to_owned(),
                 meta,
-                origin: THIS_NIGHT.into(),
+                origin: Origin::ThisNight,
             });
         }
+        self.on_the_way(recipe, &group.exposures);
     }
 
     /// One task for a set that becomes no master: a product of level 3.
@@ -120,7 +230,9 @@ impl<'a> Builder<'a> {
             obsname: group.obsname(),
             exposures: group.exposures.clone(),
             meta: group.meta.clone(),
-            product: self.settings.output.join(product_name(&group.meta, recipe.level(None), suffix)),
+            product: self.given_name("comb").unwrap_or_else(|| {
+                self.settings.output.join(product_name(&group.meta, recipe.level(None), suffix))
+            }),
         };
         self.add(recipe, draft);
     }
@@ -146,19 +258,22 @@ impl<'a> Builder<'a> {
     /// One task an exposure.
     pub(super) fn one_by_one(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
         let known = Recipe::names().any(|n| n == recipe.name) || recipe.steps.len() > 1;
-        let own = if known { "" } else { recipe.name.as_str() };
-        let suffix = self.settings.suffix.as_deref().unwrap_or(own);
+        let own = if known && !self.intermediate { "" } else { recipe.name.as_str() };
+        let suffix = self.settings.suffix.as_deref().filter(|_| !self.intermediate).unwrap_or(own);
         let plain: Vec<String> =
             exposures.iter().map(|e| product_name(&e.meta, recipe.level(e.meta.level), suffix)).collect();
         let names = self.told_apart(&plain, exposures);
         for ((exposure, name), plain) in exposures.iter().zip(names).zip(plain) {
-            let renamed = name != plain;
+            let level = recipe.level(exposure.meta.level);
+            let like = ["ramp", "rate", "cal", "comb"][level.min(3) as usize];
+            let given = self.given_name(if self.intermediate { own } else { like });
+            let renamed = name != plain && given.is_none();
             let draft = Draft {
                 name: exposure.name.clone(),
                 obsname: exposure.obsname(),
                 exposures: vec![exposure],
                 meta: exposure.meta.clone(),
-                product: self.settings.output.join(name),
+                product: given.unwrap_or_else(|| self.settings.output.join(name)),
             };
             self.add(recipe, draft);
             if let Some(task) = self.tasks.last_mut().filter(|_| renamed) {
@@ -167,6 +282,27 @@ impl<'a> Builder<'a> {
                     exposure.meta.expnum
                 ));
             }
+        }
+        self.on_the_way(recipe, exposures);
+    }
+
+    /// What the steps leave on the way of which that was asked for (`save_results`): each a
+    /// task of its own, of the recipe up to that step.
+    fn on_the_way(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
+        let last = recipe.steps.iter().rposition(|s| !s.skip());
+        for (i, step) in recipe.steps.iter().enumerate() {
+            let together = matches!(step, Step::CombineFrames(_) | Step::Wavecal(_));
+            if self.intermediate || together {
+                return;
+            }
+            if step.skip() || Some(i) == last || !self.settings.save.contains(step.name()) {
+                continue;
+            }
+            let steps = recipe.steps[..=i].to_vec();
+            let part = Recipe { name: step.name().into(), takes: Takes::One, steps, ..recipe.clone() };
+            self.intermediate = true;
+            self.one_by_one(&part, exposures);
+            self.intermediate = false;
         }
     }
 
@@ -222,10 +358,18 @@ impl<'a> Builder<'a> {
             self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
             return false;
         }
+        let (recipe, candidates) = match self.as_bound(recipe, &draft) {
+            Ok(bound) => bound,
+            Err(sentence) => {
+                self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+                return false;
+            }
+        };
+        let recipe = &recipe;
         let first = draft.exposures.first();
         let facts = self.crds.as_deref().zip(first).map(|(c, e)| (c, c.facts(&e.header, &draft.meta)));
         let asked = facts.as_ref().map(|(crds, facts)| (*crds, facts));
-        let assigned = match assign(recipe, &draft.meta, &self.candidates, &self.dark_kept, asked) {
+        let assigned = match assign(recipe, &draft.meta, &candidates, &self.dark_kept, asked) {
             Ok(assigned) => assigned,
             Err(sentence) => {
                 self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
@@ -257,8 +401,12 @@ impl<'a> Builder<'a> {
         warnings.extend(assigned.warnings.iter().cloned());
         let up_to_date = !self.settings.force
             && is_up_to_date(&draft.product, &hash)
-            && rate_beside(recipe, &draft.product).is_none_or(|rate| is_up_to_date(&rate, &hash));
+            && self.rate_beside(recipe, &draft.product).is_none_or(|rate| is_up_to_date(&rate, &hash));
         let rates = self.rates(recipe, &draft);
+        let relabels = self.relabels.only(&inputs);
+        let picked = assigned.picked.iter().chain(&assigned.also);
+        let reasons =
+            picked.filter(|p| p.path.is_some()).map(|p| (p.reftype.to_owned(), p.reason.clone())).collect();
         let job = Job {
             recipe: assigned.recipe,
             instrument: self.settings.instrument.clone(),
@@ -271,6 +419,9 @@ impl<'a> Builder<'a> {
             product: Some(draft.product),
             suffix: self.settings.suffix.clone(),
             read_time: self.settings.read_time,
+            relabels,
+            reasons,
+            intermediate: self.intermediate,
             save_ramps: self.settings.save_ramps,
             crds_context,
             plan_hash: hash,
@@ -290,11 +441,38 @@ impl<'a> Builder<'a> {
         true
     }
 
+    /// The recipe and the candidates of a task: what a person put with all its exposures
+    /// is the only one of its type, but for what is given on the command line.
+    fn as_bound(&self, recipe: &Recipe, draft: &Draft<'_>) -> Result<(Recipe, Vec<Candidate>), String> {
+        let mut candidates = self.candidates.clone();
+        let mut skipped = Overrides::new();
+        for bound in &self.bound {
+            if !draft.exposures.iter().all(|e| bound.exposures.contains(&e.name)) {
+                continue;
+            }
+            candidates.retain(|c| c.reftype != bound.reftype || c.origin == Origin::ByHand);
+            match &bound.reference {
+                Ok(Some(reference)) => candidates.push(reference.clone()),
+                Ok(None) => {
+                    for step in steps_that_need(bound.reftype) {
+                        skipped.entry(step.into()).or_default().insert("skip".into(), "true".into());
+                    }
+                }
+                Err(sentence) => return Err(sentence.clone()),
+            }
+            let (by, reftype) = (&bound.by, bound.reftype);
+            if bound.reference == Ok(None) && steps_that_need(reftype).is_empty() {
+                return Err(format!("{by} puts it with no {reftype}, and no step can be left out for that"));
+            }
+        }
+        Ok((recipe.clone().with(&skipped).map_err(|e| e.to_string())?, candidates))
+    }
+
     /// Where the rates that a task leaves beside its product go, by file: names of
     /// their own, like products'.
     fn rates(&mut self, recipe: &Recipe, draft: &Draft<'_>) -> BTreeMap<PathBuf, PathBuf> {
         if recipe.takes == Takes::One {
-            self.taken.extend(rate_beside(recipe, &draft.product).map(|rate| caseless(&rate)));
+            self.taken.extend(self.rate_beside(recipe, &draft.product).map(|rate| caseless(&rate)));
             return BTreeMap::new();
         }
         let plain: Vec<String> = draft.exposures.iter().map(|e| product_name(&e.meta, 1, "")).collect();
@@ -306,6 +484,14 @@ impl<'a> Builder<'a> {
             out.extend(exposure.files.iter().map(|file| (file.clone(), path.clone())));
         }
         out
+    }
+
+    /// The rate that a recipe from ramps to level 2 leaves beside its product.
+    fn rate_beside(&self, recipe: &Recipe, product: &Path) -> Option<PathBuf> {
+        let fits = recipe.steps.iter().any(|s| matches!(s, Step::RampFit(_)));
+        let name = product.file_name()?.to_str().filter(|n| n.contains("_LVL2_"))?;
+        let leaves = fits && recipe.takes == Takes::One && !self.intermediate;
+        leaves.then(|| product.with_file_name(name.replace("_LVL2_", "_LVL1_")))
     }
 
     /// Everything that decides the product's bytes, except where it is made.
@@ -381,11 +567,4 @@ impl<'a> Builder<'a> {
 /// The path as file systems see it that know no case of letters.
 fn caseless(path: &Path) -> PathBuf {
     path.to_string_lossy().to_lowercase().into()
-}
-
-/// The rate that a recipe from ramps to level 2 leaves beside its product.
-fn rate_beside(recipe: &Recipe, product: &Path) -> Option<PathBuf> {
-    let fits = recipe.steps.iter().any(|s| matches!(s, Step::RampFit(_)));
-    let name = product.file_name()?.to_str().filter(|n| n.contains("_LVL2_"))?;
-    (fits && recipe.takes == Takes::One).then(|| product.with_file_name(name.replace("_LVL2_", "_LVL1_")))
 }

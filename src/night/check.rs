@@ -65,11 +65,12 @@ pub fn check_file(file: &Path, instrument: &Instrument) -> Checked {
     Checked { file: file.to_path_buf(), level: Some(level), findings }
 }
 
-/// The primary header with the first image's keywords laid under it, and the image's
+/// The primary header with the science image's keywords laid under it, and the image's
 /// axes; `None` without an image (tables of references count as one).
 fn facts(fits: &Fits) -> Option<(Header, usize)> {
     let mut header = fits.primary().clone();
-    let image = fits.hdus.iter().find(|h| h.is_image());
+    let named = ["DATA", "SCI"].iter().find_map(|n| fits.hdu(n)).filter(|h| h.is_image());
+    let image = named.or_else(|| fits.hdus.iter().find(|h| h.is_image()));
     if let Some(image) = image.filter(|h| h.index > 0) {
         for card in image.header.cards() {
             if card.value.is_some() && !header.has(&card.keyword) {

@@ -2,8 +2,9 @@
 //!
 //! OBSNAME decides: `IMG1-SCI`, `LEN-SPX` …. Where OBSTYPE, IMTYPE, INSTMODE or
 //! DETECTOR contradict it, a warning says so; OBSNAME chooses the recipe, DETECTOR
-//! and IMTYPE name the file. Without OBSNAME, IMTYPE with DETECTOR and INSTMODE decide (arcs, which
-//! have no OBSNAME of their own, always come this way). An OBSNAME that does not
+//! and IMTYPE name the file. Without OBSNAME, IMTYPE with DETECTOR and INSTMODE decide
+//! (arcs, pinhole grids, fibres, PSF stars and masks, which have no OBSNAME of their own,
+//! always come this way). An OBSNAME that does not
 //! exist is an error that lists those that do: a typing error must not become
 //! another calibration.
 
@@ -30,9 +31,14 @@ pub fn classify(meta: &Meta) -> Result<Class, String> {
     }
     let mut obsname = parse(&meta.obsname)?;
     let kind = obsname.kind;
-    // An arc that was given the name of the calibration it belongs to.
-    if meta.imtype == "ARC" && kind == Kind::Spx {
-        obsname.kind = Kind::Arc;
+    // What has no OBSNAME of its own may have that of the calibration it belongs to.
+    match kind_of(&meta.imtype) {
+        Some(Kind::Arc) if kind == Kind::Spx => obsname.kind = Kind::Arc,
+        Some(own @ (Kind::Pinhole | Kind::Fiber | Kind::Mask)) if kind.obstype() != "SCI" => {
+            obsname.kind = own
+        }
+        Some(Kind::Psf) if matches!(kind, Kind::Telluric | Kind::Science) => obsname.kind = Kind::Psf,
+        _ => {}
     }
     if !meta.obstype.is_empty() && meta.obstype != kind.obstype() {
         warnings.push(format!(
@@ -85,7 +91,7 @@ pub fn classify_meta(mut meta: Meta, obsname: &ObsName) -> Meta {
             Kind::Spx => "SPX",
             Kind::Sky => "SKY",
             Kind::Science => "SCI",
-            Kind::Arc => "ARC",
+            Kind::Arc | Kind::Pinhole | Kind::Fiber | Kind::Psf | Kind::Mask => obsname.kind.code(),
         }
         .into();
     }
@@ -140,6 +146,10 @@ fn kind_of(imtype: &str) -> Option<Kind> {
         "IDP" => Some(Kind::Dispersion),
         "SCI" | "SCIENCE" => Some(Kind::Science),
         "SKY" => Some(Kind::Sky),
+        "PINHOLE" => Some(Kind::Pinhole),
+        "FIBER" | "FIBRE" => Some(Kind::Fiber),
+        "PSF" => Some(Kind::Psf),
+        "MASK" => Some(Kind::Mask),
         _ => None,
     }
 }
@@ -151,7 +161,8 @@ fn from_imtype(meta: &Meta) -> Result<ObsName, String> {
         (None, "") => return Err(format!("has neither OBSNAME nor IMTYPE; set OBSNAME to one of {LEGAL}")),
         (None, other) => {
             return Err(format!(
-                "has no OBSNAME, and IMTYPE = '{other}' is none of DARK, FLAT, ARC, SPX, TEL, IDP, SCI, SKY; \
+                "has no OBSNAME, and IMTYPE = '{other}' is none of DARK, FLAT, ARC, SPX, TEL, IDP, SCI, SKY, \
+                 PINHOLE, FIBER, PSF, MASK; \
                  set OBSNAME to one of {LEGAL}"
             ));
         }
@@ -267,6 +278,23 @@ mod tests {
         let class = classify(&meta).expect("class");
         assert_eq!(class.obsname.to_string(), "LEN-SCI");
         assert_eq!(classify_meta(meta, &class.obsname).detector, "IMG1");
+    }
+
+    #[test]
+    fn kinds_without_an_obsname_come_by_imtype() {
+        for (imtype, kind) in
+            [("PINHOLE", Kind::Pinhole), ("FIBER", Kind::Fiber), ("PSF", Kind::Psf), ("MASK", Kind::Mask)]
+        {
+            let bare = Meta { imtype: imtype.into(), detector: "IMG2".into(), ..Meta::default() };
+            let class = classify(&bare).expect(imtype);
+            assert_eq!((class.obsname.channel.as_str(), class.obsname.kind), ("IMG2", kind));
+            assert_eq!(classify_meta(bare, &class.obsname).imtype, imtype);
+        }
+        let fibre = Meta { imtype: "FIBER".into(), ..named("LEN-IDP") };
+        let class = classify(&fibre).expect("fibre");
+        assert_eq!((class.obsname.kind, class.warnings.len()), (Kind::Fiber, 0));
+        let odd = Meta { imtype: "PINHOLE".into(), ..named("IMG1-SCI") };
+        assert_eq!(classify(&odd).expect("odd").obsname.kind, Kind::Science);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::scan::fits_files;
 use crate::error::{Error, Result};
-use crate::fits::Fits;
+use crate::fits::{Fits, Header};
 use crate::refs::crds::Crds;
-use crate::refs::{BY_HAND, Candidate, REFTYPES, candidate_from_header, canonical_reftype};
+use crate::refs::{Candidate, Origin, REFTYPES, candidate_from_header, canonical_reftype};
 
 /// Candidates, with what must be known of them beside.
 #[derive(Debug, Clone, Default)]
@@ -25,22 +25,29 @@ pub struct References {
 }
 
 impl References {
-    /// Gathers the references given by hand (type and file) and those in `folders`.
+    /// Gathers the references given by hand (type and file), those in `folders`, and the
+    /// masters in `nights` (folders of masters, or whole nights).
     /// A file given by hand must be readable; one in a folder need not be.
-    pub fn gather(by_hand: &[(String, PathBuf)], folders: &[PathBuf]) -> Result<References> {
+    pub fn gather(
+        by_hand: &[(String, PathBuf)],
+        folders: &[PathBuf],
+        nights: &[PathBuf],
+    ) -> Result<References> {
         let mut all = References::default();
         for (reftype, path) in by_hand {
             all.add_by_hand(reftype, path)?;
         }
-        for folder in folders {
+        let folders = folders.iter().map(|f| ("--refs", f, Origin::Folder));
+        let nights = nights.iter().map(|f| ("--masters", f, Origin::OtherNight));
+        for (option, folder, origin) in folders.chain(nights) {
             if !folder.is_dir() {
-                return Err(Error::Usage(format!("--refs {}: there is no such folder", folder.display())));
+                return Err(Error::Usage(format!("{option} {}: there is no such folder", folder.display())));
             }
             let found = fits_files(folder, &[], &[])?;
             all.warnings.extend(found.closed.iter().map(|(_, e)| e.to_string()));
             let mut unused = BTreeSet::new();
             for path in found.files {
-                match all.add_found(&path) {
+                match all.add_found(&path, &origin) {
                     Ok(Some(reftype)) => drop(unused.insert(reftype)),
                     Ok(None) => {}
                     Err(e) => all.warnings.push(e.to_string()),
@@ -70,11 +77,11 @@ impl References {
         let fits = Fits::open(path)
             .map_err(|e| Error::Usage(format!("--override_{reftype}: {e}; give a FITS reference file")))?;
         let mut candidate =
-            candidate_from_header(path, fits.primary(), BY_HAND).unwrap_or_else(|| Candidate {
+            candidate_from_header(path, fits.primary(), Origin::ByHand).unwrap_or_else(|| Candidate {
                 path: path.to_path_buf(),
                 reftype: wanted.to_owned(),
                 meta: crate::datamodel::Meta::from_header(fits.primary()),
-                origin: BY_HAND.into(),
+                origin: Origin::ByHand,
             });
         if candidate.reftype != wanted {
             self.warnings.push(format!(
@@ -89,14 +96,16 @@ impl References {
     }
 
     /// Adds a file of a folder; the type, where it is one that no step uses.
-    fn add_found(&mut self, path: &Path) -> Result<Option<String>> {
+    fn add_found(&mut self, path: &Path, origin: &Origin) -> Result<Option<String>> {
         let fits = Fits::open(path)?;
-        match candidate_from_header(path, fits.primary(), "refs") {
+        match candidate_from_header(path, fits.primary(), origin.clone()) {
             Some(candidate) if !REFTYPES.contains(&candidate.reftype.as_str()) => Ok(Some(candidate.reftype)),
             Some(candidate) => {
                 self.insert(candidate, &fits);
                 Ok(None)
             }
+            // A whole night has its frames and products beside its masters.
+            None if is_frame(fits.primary()) => Ok(None),
             None => Err(Error::fits(
                 path,
                 "",
@@ -111,4 +120,9 @@ impl References {
         }
         self.candidates.push(candidate);
     }
+}
+
+/// Whether a header is that of a raw frame or of a science product.
+fn is_frame(header: &Header) -> bool {
+    ["OBSNAME", "IMTYPE", "READ_NO", "DATALVL"].iter().any(|key| header.has(key))
 }

@@ -13,18 +13,27 @@ pub(super) struct Group<'a> {
     pub(super) meta: Meta,
     /// Tells this master from others of its type and detector, in its name.
     pub(super) label: String,
+    /// Tells it from others of its label, taken at other times.
+    pub(super) when: String,
 }
 
 impl<'a> Group<'a> {
     /// A set that the user put together.
     pub(super) fn of(mut exposures: Vec<&'a Exposure>) -> Group<'a> {
         sort_by_time(&mut exposures);
-        Group { meta: shared(&exposures), exposures, label: String::new() }
+        Group { meta: shared(&exposures), exposures, label: String::new(), when: String::new() }
+    }
+
+    /// A set that is to become a master of `reftype`.
+    pub(super) fn for_master(reftype: &str, exposures: Vec<&'a Exposure>) -> Group<'a> {
+        let group = Group::of(exposures);
+        Group { label: label(reftype, &group.meta), when: when(&group.meta), ..group }
     }
 
     /// The set in words: "flat IMG1 K".
     pub(super) fn name(&self, reftype: &str) -> String {
-        [reftype, &self.meta.detector, &self.label].join(" ").trim_end().to_owned()
+        let parts = [reftype, &self.meta.detector, &self.label, &self.when];
+        parts.into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
     /// What its members are for, each name once.
@@ -65,20 +74,74 @@ fn sort_by_time(exposures: &mut [&Exposure]) {
     });
 }
 
-/// Groups `exposures` into masters of `reftype`.
-pub(super) fn groups<'a>(reftype: &str, exposures: impl Iterator<Item = &'a Exposure>) -> Vec<Group<'a>> {
+/// The time of day of a set, `06:12`; with the day, where it may be another.
+fn when(meta: &Meta) -> String {
+    match (meta.expdtst.get(4..8), meta.expdtst.get(8..10), meta.expdtst.get(10..12)) {
+        (Some(day), Some(hour), Some(minute)) => format!("{day}T{hour}:{minute}"),
+        _ => String::new(),
+    }
+}
+
+/// Days between two calibrations of a kind after which they are of two sets: the
+/// evening's are not averaged with the morning's.
+const SESSION: f64 = 0.25;
+
+/// The same for skies: what the sky was an hour ago it is no more.
+const SKY_SESSION: f64 = 1.0 / 24.0;
+
+/// Groups `exposures` into masters of `reftype`: sets taken apart in time are masters of
+/// their own, so that each science exposure may take the nearest. Of skies, those between
+/// which a science exposure of the same mode (one of `science`) lies, too.
+pub(super) fn groups<'a>(
+    reftype: &str,
+    exposures: impl Iterator<Item = &'a Exposure>,
+    science: &[&Exposure],
+) -> Vec<Group<'a>> {
     let mut by_key: BTreeMap<(String, String), Vec<&Exposure>> = BTreeMap::new();
     for exposure in exposures {
         let label = label(reftype, &exposure.meta);
         by_key.entry((exposure.meta.detector.clone(), label)).or_default().push(exposure);
     }
-    by_key
-        .into_iter()
-        .map(|((_, label), mut exposures)| {
-            sort_by_time(&mut exposures);
-            Group { meta: shared(&exposures), exposures, label }
-        })
-        .collect()
+    let mut out = Vec::new();
+    for ((_, label), mut exposures) in by_key {
+        sort_by_time(&mut exposures);
+        let sets = sets(reftype, &exposures, science);
+        for set in &sets {
+            let meta = shared(set);
+            let when = if sets.len() > 1 { when(&meta) } else { String::new() };
+            out.push(Group { meta, exposures: set.clone(), label: label.clone(), when });
+        }
+    }
+    out
+}
+
+/// Exposures in order of time, cut where they are apart.
+fn sets<'a>(reftype: &str, exposures: &[&'a Exposure], science: &[&Exposure]) -> Vec<Vec<&'a Exposure>> {
+    let Some(first) = exposures.first() else { return Vec::new() };
+    let same = |s: &&&Exposure| {
+        (&s.meta.detector, &s.meta.instmode, &s.meta.filter)
+            == (&first.meta.detector, &first.meta.instmode, &first.meta.filter)
+    };
+    let sky = reftype == "sky";
+    let between: Vec<f64> =
+        science.iter().filter(|_| sky).filter(same).filter_map(|s| julian_date(&s.meta)).collect();
+    let longest = if sky { SKY_SESSION } else { SESSION };
+    let apart = |a: &Exposure, b: &Exposure| match (julian_date(&a.meta), julian_date(&b.meta)) {
+        (Some(begins), Some(next)) => {
+            let lasts = a.meta.exptime.unwrap_or(0.0) / 86_400.0;
+            let ends = a.meta.jd_end.filter(|e| *e >= begins).unwrap_or(begins + lasts);
+            next - ends > longest || between.iter().any(|s| (begins..next).contains(s))
+        }
+        _ => false,
+    };
+    let mut sets = vec![vec![*first]];
+    for pair in exposures.windows(2) {
+        match sets.last_mut().filter(|_| !apart(pair[0], pair[1])) {
+            Some(set) => set.push(pair[1]),
+            None => sets.push(vec![pair[1]]),
+        }
+    }
+    sets
 }
 
 /// The first member's facts, without those in which another differs.

@@ -9,11 +9,13 @@
 mod assign;
 mod before;
 mod build;
+mod by_hand;
 mod check;
 mod classify;
 mod gather;
 mod group;
 mod lock;
+mod pairs;
 mod plan;
 mod run;
 mod scan;
@@ -22,12 +24,13 @@ mod state;
 #[cfg(test)]
 mod testing;
 
-pub use assign::{Assigned, Picked, assign};
+pub use assign::{Assigned, Picked, assign, steps_that_need};
+pub use by_hand::ByHand;
 pub use check::{Checked, check_file};
 pub use classify::{Class, LEGAL, classify, classify_meta};
 pub use gather::References;
 pub use lock::Lock;
-pub use plan::{Action, Plan, Task, of_files, plan};
+pub use plan::{Action, Plan, Task, of_associations, of_files, plan};
 pub use run::{Outcome, Status, Watch, run};
 pub use scan::{Exposure, Problem, Scan, read_files, scan};
 pub use settings::{Recipes, Settings};

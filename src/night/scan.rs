@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
 use super::state::file_identity;
 use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, ObsName, contradictions};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
-use crate::input::{ReadKey, read_group_key};
+use crate::input::{ReadKey, Relabels, read_group_key};
 
 /// Folders of a night that hold no raw frames.
 const NOT_RAW: [&str; 4] = ["reduced", "masters", "refs", "truth"];
@@ -69,13 +70,16 @@ pub struct Scan {
     /// What could not be read or classified.
     pub problems: Vec<Problem>,
     /// Files passed over, with the reason.
-    pub ignored: Vec<(String, &'static str)>,
+    pub ignored: Vec<(String, String)>,
     /// What concerns no single exposure.
     pub warnings: Vec<String>,
+    /// Keywords given by hand.
+    pub relabels: Relabels,
 }
 
-/// Scans a night; `skip` are further folders not to look into.
-pub fn scan(night: &Path, skip: &[PathBuf]) -> Result<Scan> {
+/// Scans a night; `skip` are further folders not to look into, `by_hand` is what a
+/// person says of its frames.
+pub fn scan(night: &Path, skip: &[PathBuf], by_hand: &ByHand) -> Result<Scan> {
     if night.is_file() {
         return Err(Error::Usage(format!(
             "{} is a file: name the night's folder, or take `irisgpu run RECIPE FILE`",
@@ -89,7 +93,25 @@ pub fn scan(night: &Path, skip: &[PathBuf]) -> Result<Scan> {
         )));
     }
     let Found { files, closed } = fits_files(night, &NOT_RAW, skip)?;
-    let mut scan = open(night, &files, true);
+    let named: Vec<(String, PathBuf)> =
+        files.into_iter().map(|path| (name_within(night, &path), path)).collect();
+    let mut warnings = Vec::new();
+    let relabels = by_hand.relabels(&named, &mut warnings)?;
+    let mut ignored = Vec::new();
+    let mut files = Vec::new();
+    for (name, path) in named {
+        match by_hand.excluded(&name) {
+            Some(why) => {
+                warnings.push(format!("{name}: {why}"));
+                ignored.push((name, why));
+            }
+            None => files.push(path),
+        }
+    }
+    let mut scan = open(night, &files, true, &relabels);
+    scan.ignored.extend(ignored);
+    scan.warnings.extend(warnings);
+    scan.relabels = relabels;
     for (path, e) in closed {
         let name = name_within(night, &path);
         scan.problems.push(Problem { name, obsname: String::new(), sentence: e.to_string() });
@@ -123,7 +145,7 @@ pub fn read_files(files: &[PathBuf]) -> Scan {
         *n == 1
     };
     let once: Vec<PathBuf> = files.iter().filter(&mut first_time).cloned().collect();
-    let mut scan = open(Path::new(""), &once, false);
+    let mut scan = open(Path::new(""), &once, false, &Relabels::default());
     let again = times.iter().filter(|(_, n)| **n > 1);
     let again = again.map(|(file, n)| format!("{} is named {n} times: it counts once", file.display()));
     scan.warnings.extend(again);
@@ -144,10 +166,12 @@ struct Opened {
     identity: String,
     /// Whether it is an image, so that READ_NO makes it one read of a set.
     is_read: bool,
+    /// What was given by hand, as sentences.
+    relabelled: Vec<String>,
 }
 
-fn open(root: &Path, files: &[PathBuf], raw_only: bool) -> Scan {
-    let opened: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path))).collect();
+fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels) -> Scan {
+    let opened: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path, relabels))).collect();
     let mut scan = Scan::default();
     let mut reads: BTreeMap<(String, String, i64), Vec<(ReadKey, Opened)>> = BTreeMap::new();
     for (path, result) in opened {
@@ -160,7 +184,7 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool) -> Scan {
             }
         };
         if let Some(why) = not_raw(&one.facts).filter(|_| raw_only) {
-            scan.ignored.push((one.name, why));
+            scan.ignored.push((one.name, why.to_owned()));
         } else if let Some(key) = read_group_key(&one.facts).filter(|_| one.is_read) {
             reads.entry(key.exposure.clone()).or_default().push((key, one));
         } else {
@@ -175,13 +199,13 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool) -> Scan {
     scan
 }
 
-fn open_one(root: &Path, path: &Path) -> Result<Opened> {
+fn open_one(root: &Path, path: &Path, relabels: &Relabels) -> Result<Opened> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
         return Err(Error::fits(path, "", "is compressed as a whole; unpack it with gunzip"));
     }
     let fits = Fits::open(path)?;
     let name = name_within(root, path);
-    let identity = file_identity(&name, &fits)?;
+    let mut identity = file_identity(&name, &fits)?;
     let mut facts = fits.primary().clone();
     // A tile-compressed or single-image file may have its keywords with its image.
     if let Some(image) = fits.hdus.iter().skip(1).find(|h| h.is_image()) {
@@ -196,9 +220,17 @@ fn open_one(root: &Path, path: &Path) -> Result<Opened> {
     }
     let image = fits.hdus.iter().find(|h| h.is_image());
     let axes = image.map_or(0, |h| h.shape.iter().filter(|&&n| n > 1).count());
+    let mut relabelled = Vec::new();
+    for (keyword, value) in relabels.of(path).into_iter().flatten() {
+        let says = facts.text(keyword).map_or("nothing".into(), |was| format!("'{was}'"));
+        facts.set(keyword, value.clone(), "");
+        let now = facts.text(keyword).unwrap_or_default();
+        relabelled.push(format!("{keyword} = '{now}' by hand; the file says {says}"));
+        identity += &format!(" {keyword}={now}");
+    }
     // A level-1 frame may keep the keywords of its last read.
     let is_read = axes <= 2 && facts.integer("DATALVL") != Some(1);
-    Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read })
+    Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read, relabelled })
 }
 
 fn not_raw(facts: &Header) -> Option<&'static str> {
@@ -228,6 +260,7 @@ fn exposure(set: Vec<Opened>) -> Exposure {
     let name = first.map(|o| o.name.clone()).unwrap_or_default();
     let meta = first.map(|o| Meta::from_header(&o.facts)).unwrap_or_default();
     let mut warnings = first.map(|o| no_numbers(&o.facts)).unwrap_or_default();
+    warnings.extend(first.iter().flat_map(|o| o.relabelled.clone()));
     warnings.extend(first.iter().flat_map(|o| contradictions(&o.facts)).map(|(_, sentence)| sentence));
     let header = first.map(|o| o.facts.clone()).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
@@ -336,7 +369,7 @@ mod tests {
         write(&night.join("odd.fits"), &frame("IMG1-SPX", 1));
         #[cfg(unix)]
         std::os::unix::fs::symlink(night, night.join("sub/loop")).expect("link");
-        let scan = scan(night, &[night.join("out")]).expect("scan");
+        let scan = scan(night, &[night.join("out")], &ByHand::default()).expect("scan");
         let names: Vec<_> = scan.exposures.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["b.fits", "sub/a.fits"]);
         let problems: Vec<_> = scan.problems.iter().map(|p| p.name.as_str()).collect();
@@ -356,7 +389,7 @@ mod tests {
             h.set("READ_NO", read, "");
             write(&dir.path().join(format!("e{exposure}_{}.fits", 9 - read)), &h);
         }
-        let scan = scan(dir.path(), &[]).expect("scan");
+        let scan = scan(dir.path(), &[], &ByHand::default()).expect("scan");
         assert_eq!(scan.exposures.len(), 2);
         let first = scan.exposures.iter().find(|e| e.files.len() == 3).expect("three reads");
         assert!(first.files[0].ends_with("e1_8.fits") && first.files[2].ends_with("e1_6.fits"));
@@ -364,6 +397,6 @@ mod tests {
 
     #[test]
     fn no_folder_is_a_sentence() {
-        assert!(scan(Path::new("/no/such/night"), &[]).is_err());
+        assert!(scan(Path::new("/no/such/night"), &[], &ByHand::default()).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! What the user asked for, once it is understood.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Instrument, Overrides, Recipe};
@@ -21,6 +21,8 @@ pub struct Settings {
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say.
     pub read_time: Option<f64>,
+    /// Steps after which a product is written on the way.
+    pub save: BTreeSet<String>,
     /// Write the rates of single ramps, too.
     pub save_ramps: bool,
     /// Raw files of exposures before those that are reduced (`--earlier`).

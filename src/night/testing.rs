@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Executor, Plan, Recipes, References, Settings, plan, scan};
+use super::{ByHand, Executor, Plan, Recipes, References, Settings, plan, scan};
 use crate::config::{Instrument, Overrides};
 use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels};
@@ -64,6 +64,7 @@ pub(super) fn settings(night: &Path) -> Settings {
         masters: night.join("reduced/masters"),
         suffix: None,
         read_time: None,
+        save: Default::default(),
         save_ramps: false,
         earlier: Vec::new(),
         force: false,
@@ -75,8 +76,10 @@ pub(super) fn settings(night: &Path) -> Settings {
 pub(super) fn planned(night: &Path, settings: &Settings) -> Plan {
     let refs = night.join("refs");
     let folders: Vec<PathBuf> = refs.is_dir().then_some(refs).into_iter().collect();
-    let references = References::gather(&[], &folders).expect("references");
-    plan(&scan(night, &[]).expect("scan"), &references, settings).expect("plan")
+    let references = References::gather(&[], &folders, &[]).expect("references");
+    let by_hand = ByHand::of_night(night).expect("by hand");
+    let scan = scan(night, &[], &by_hand).expect("scan");
+    plan(night, &scan, &by_hand, &references, settings).expect("plan")
 }
 
 /// Writes each product as a header; does as told by the name of an input.

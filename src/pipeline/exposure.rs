@@ -17,7 +17,7 @@ use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
-use crate::input::{self, EachRead, NoiseModel, OpenOptions, Raw, RawImage};
+use crate::input::{self, EachRead, NoiseModel, Raw, RawImage};
 use crate::refs::{self, Frame, MaskFile, PlaneFile};
 
 /// A rate with what is known of it.
@@ -83,7 +83,8 @@ pub(super) fn note_references(
     for reftype in types {
         let Some(path) = job.references.get(*reftype) else { continue };
         if provenance.references.iter().all(|r| r.reftype != *reftype) {
-            provenance.reference(reftype, path, checksums.get(path).map_or("", String::as_str));
+            let why = job.reasons.get(*reftype).map_or("", String::as_str);
+            provenance.reference(reftype, path, checksums.get(path).map_or("", String::as_str), why);
         }
     }
     Ok(())
@@ -144,7 +145,7 @@ pub(super) fn level1(
     session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
-    let options = OpenOptions { read_time: job.read_time };
+    let options = job.open_options();
     let opened = match files {
         [] => return Err(Error::Usage("no file to reduce".into())),
         [one] => input::open(one, &job.instrument, &options)?,

@@ -47,7 +47,7 @@ impl Pipeline {
             return Err(Error::input(&file, text));
         }
         let rate = beside(job, &level1.meta, 1);
-        if level1.fresh && rate != path {
+        if level1.fresh && rate != path && !job.intermediate {
             done.products.extend(write_level1(&rate, &mut level1, job)?);
         }
         let made = self.calibrated(job, &mut level1, &file, &mut done.warnings)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::{Instrument, Recipe};
+use crate::input::{OpenOptions, Relabels};
 
 /// One recipe on one file or one set of files.
 #[derive(Debug, Clone)]
@@ -33,12 +34,25 @@ pub struct Job {
     pub suffix: Option<String>,
     /// Seconds a read for files that do not say (`--read-time`).
     pub read_time: Option<f64>,
+    /// Keywords that stand in place of those of the inputs.
+    pub relabels: Relabels,
+    /// Why each reference was chosen, by type.
+    pub reasons: BTreeMap<String, String>,
+    /// Whether this is what a step leaves on the way: nothing is written beside it.
+    pub intermediate: bool,
     /// Whether the rates of single ramps are written, too (`--save_ramps`).
     pub save_ramps: bool,
     /// The CRDS context that gave some of the references, where one did.
     pub crds_context: Option<String>,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.
     pub plan_hash: String,
+}
+
+impl Job {
+    /// What opening its files takes.
+    pub(super) fn open_options(&self) -> OpenOptions<'_> {
+        OpenOptions { read_time: self.read_time, relabels: Some(&self.relabels) }
+    }
 }
 
 /// An exposure before another.

@@ -2,7 +2,7 @@
 
 use super::frames::{self, Calibration, Frame, same_size};
 use super::robust::{Clipped, clipped_median};
-use crate::config::{CombineFrames, Normalize};
+use crate::config::{Combine, CombineFrames, Normalize};
 use crate::datamodel::{Image, Rate, dq};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -119,14 +119,18 @@ pub fn master_flat(
     Ok(Master { image, levels, warnings: Vec::new() })
 }
 
-/// Brings an image to median 1 and flags what is outside `low` … `high`, or has no
+/// Brings an image to median (or mean, sigma-clipped both) 1 and flags what is outside `low` … `high`, or has no
 /// value, NO_FLAT_FIELD and DO_NOT_USE.
 pub fn normalise(image: &mut Image, step: &Normalize) -> Result<()> {
-    let median = level(Frame::from(&*image), None).map_or(f64::NAN, |c| c.median);
-    if median.is_nan() || median <= 0.0 {
-        return Err(Error::Unsolvable(format!("a flat with a median of {median} cannot be normalised")));
+    let level = level(Frame::from(&*image), None);
+    let (what, middle) = match step.method {
+        Combine::Median => ("median", level.map_or(f64::NAN, |c| c.median)),
+        Combine::Mean => ("mean", level.map_or(f64::NAN, |c| c.mean)),
+    };
+    if middle.is_nan() || middle <= 0.0 {
+        return Err(Error::Unsolvable(format!("a flat with a {what} of {middle} cannot be normalised")));
     }
-    let factor = (1.0 / median) as f32;
+    let factor = (1.0 / middle) as f32;
     image.data.iter_mut().for_each(|v| *v *= factor);
     image.err.iter_mut().for_each(|v| *v *= factor);
     image.var_common.iter_mut().for_each(|v| *v *= factor * factor);

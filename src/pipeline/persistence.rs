@@ -17,7 +17,7 @@ use super::job::{Earlier, Job};
 use crate::config::{Persistence, Step};
 use crate::datamodel::dq;
 use crate::error::{Error, Result};
-use crate::input::{self, OpenOptions, Ramp, Raw};
+use crate::input::{self, Ramp, Raw};
 
 /// Why the step is left out where the caller knows of no earlier exposures.
 pub(super) const UNKNOWN: &str = "it is not known what came before (give --earlier FILE)";
@@ -88,7 +88,7 @@ fn saturated(job: &Job, earlier: &Earlier, ramp: &Ramp, seen: &mut Saturated) ->
     if let Some(pixels) = seen.get(&key) {
         return Ok(pixels.clone());
     }
-    let options = OpenOptions { read_time: job.read_time };
+    let options = job.open_options();
     let raw = match earlier.files.as_slice() {
         [one] => input::open(one, &job.instrument, &options)?,
         several => Raw::Ramp(input::open_reads(several, &options)?),

@@ -55,7 +55,7 @@ fn provenance() -> Provenance {
         ..Default::default()
     };
     p.step(&Step::RampFit(RampFit::default()), Status::Complete);
-    p.reference("nonlin", Path::new("/refs/nonlin.fits"), &"cd".repeat(32));
+    p.reference("nonlin", Path::new("/refs/nonlin.fits"), &"cd".repeat(32), "");
     p
 }
 

@@ -49,6 +49,8 @@ pub struct ReferenceRecord {
     pub path: PathBuf,
     /// Of its content.
     pub checksum: String,
+    /// Why it was chosen.
+    pub why: String,
 }
 
 /// Everything that a product's header says about its making.
@@ -90,11 +92,12 @@ impl Provenance {
     }
 
     /// Notes a reference.
-    pub fn reference(&mut self, reftype: &str, path: &Path, checksum: &str) {
+    pub fn reference(&mut self, reftype: &str, path: &Path, checksum: &str, why: &str) {
         self.references.push(ReferenceRecord {
             reftype: reftype.to_owned(),
             path: path.to_path_buf(),
             checksum: checksum.to_owned(),
+            why: why.to_owned(),
         });
     }
 
@@ -147,7 +150,8 @@ impl Provenance {
             history(format!("irisgpu {version} {} {} {}", s.name, s.status.text(), s.parameters));
         }
         for r in &self.references {
-            history(format!("reference {}: {} ({})", r.reftype, r.path.display(), r.checksum));
+            let why = if r.why.is_empty() { String::new() } else { format!(": {}", r.why) };
+            history(format!("reference {}: {} ({}){why}", r.reftype, r.path.display(), r.checksum));
         }
         self.inputs.iter().for_each(|i| history(format!("input: {}", file_name(i))));
         self.defaults.iter().for_each(|d| history(format!("default: {d}")));
@@ -199,8 +203,8 @@ mod tests {
     fn everything_is_in_the_header() {
         let mut p = Provenance { engine: "cpu".into(), ..Default::default() };
         p.step(&Step::DarkSub(DarkSub::default()), Status::Complete);
-        p.reference("dark", Path::new("/a/b/d.fits"), "blake3:12");
-        p.reference("nonlincoeff", Path::new("n.fits"), "");
+        p.reference("dark", Path::new("/a/b/d.fits"), "blake3:12", "nearest");
+        p.reference("nonlincoeff", Path::new("n.fits"), "", "");
         p.warnings.push("a warning".into());
         let mut h = Header::new();
         p.write(&mut h);
@@ -221,6 +225,22 @@ mod tests {
         );
         assert_eq!(history[3].comment, "warning: a warning");
         assert!(!h.has("C_NONLIN"));
+    }
+
+    #[test]
+    fn what_is_written_is_in_the_registry() {
+        use crate::datamodel::registry::entry;
+        for name in Step::NAMES {
+            let step = Step::with_defaults(name).expect(name);
+            assert!(entry(step.keyword()).is_some(), "{} of {name}", step.keyword());
+        }
+        for reftype in crate::refs::REFTYPES {
+            let keyword = reference_keyword(reftype);
+            assert!(entry(&keyword).is_some(), "{keyword} of {reftype}");
+        }
+        for keyword in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "CRDS_CTX", "OBSGEO-X"] {
+            assert!(entry(keyword).is_some(), "{keyword}");
+        }
     }
 
     #[test]

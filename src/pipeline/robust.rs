@@ -5,6 +5,8 @@
 pub struct Clipped {
     /// Median of what is left.
     pub median: f64,
+    /// Mean of what is left.
+    pub mean: f64,
     /// 1.4826 × the median absolute deviation: σ of a normal distribution.
     pub sigma: f64,
     /// Values left.
@@ -33,7 +35,8 @@ pub fn clipped_median(mut values: Vec<f32>) -> Option<Clipped> {
     }
     let n = values.len();
     let (median, sigma) = centre_and_spread(&mut values, &mut deviations)?;
-    Some(Clipped { median, sigma, n })
+    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
+    Some(Clipped { median, mean, sigma, n })
 }
 
 fn centre_and_spread(values: &mut [f32], deviations: &mut Vec<f32>) -> Option<(f64, f64)> {

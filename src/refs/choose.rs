@@ -12,16 +12,9 @@ use std::path::{Path, PathBuf};
 use super::rules::Key::{Readmode, Subarray};
 use super::rules::Rule::Agree;
 use super::rules::{Key, rules};
-use super::{Candidate, canonical_reftype};
+use super::{Candidate, Origin, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
-
-/// Origin of a reference named on the command line: it needs no matching keyword
-/// (but one that states another DETECTOR is not for this exposure).
-pub const BY_HAND: &str = "given by hand";
-
-/// Origin of a master made, or to be made, from the night itself.
-pub const THIS_NIGHT: &str = "this night";
 
 /// The reference types that steps use, by their canonical names.
 pub const REFTYPES: &[&str] = &[
@@ -56,14 +49,14 @@ pub(super) fn canonical(reftype: &str) -> String {
 
 /// A candidate from a file's primary header; `None` when it has no REFTYPE.
 /// A reference without a date of its own is dated by USEAFTER.
-pub fn candidate_from_header(path: &Path, header: &Header, origin: &str) -> Option<Candidate> {
+pub fn candidate_from_header(path: &Path, header: &Header, origin: Origin) -> Option<Candidate> {
     let reftype = header.text("REFTYPE").filter(|t| !t.is_empty())?;
     let mut meta = Meta::from_header(header);
     if meta.expdtst.is_empty() {
         let after = header.text("USEAFTER").unwrap_or_default();
         meta.expdtst = after.chars().filter(char::is_ascii_digit).take(14).collect();
     }
-    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin: origin.into() })
+    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin })
 }
 
 /// The candidate that applies to the exposure, or `None` (see [`why_none`]).
@@ -102,7 +95,7 @@ pub fn why_none(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Str
 }
 
 pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {
-    if candidate.origin == BY_HAND {
+    if candidate.origin.by_hand() {
         return Agree(Key::Detector).holds(exposure, &candidate.meta);
     }
     if reftype == "lenspx" && exposure.instmode != "LENSLET" {
@@ -123,11 +116,7 @@ pub(super) struct Rank {
 
 impl Rank {
     pub(super) fn of(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Rank {
-        let origin = match candidate.origin.as_str() {
-            BY_HAND => 0,
-            THIS_NIGHT => 1,
-            _ => 2,
-        };
+        let origin = candidate.origin.rank();
         let exptime = match (exposure.exptime, candidate.meta.exptime) {
             _ if reftype != "dark" => 0.0,
             (Some(e), Some(c)) if (e - c).abs() <= 1e-3 * e.abs() => 0.0,
@@ -156,7 +145,7 @@ impl Rank {
     }
 
     fn reason(&self, exposure: &Meta, candidate: &Candidate) -> String {
-        let mut reason = candidate.origin.clone();
+        let mut reason = candidate.origin.to_string();
         if self.origin > 0 {
             reason += &match self.days {
                 d if !d.is_finite() => ", by name (no dates to compare)".to_owned(),
@@ -206,30 +195,30 @@ mod tests {
         }
     }
 
-    fn candidate(name: &str, reftype: &str, origin: &str, meta: Meta) -> Candidate {
-        Candidate { path: name.into(), reftype: reftype.into(), meta, origin: origin.into() }
+    fn candidate(name: &str, reftype: &str, origin: Origin, meta: Meta) -> Candidate {
+        Candidate { path: name.into(), reftype: reftype.into(), meta, origin }
     }
 
     #[test]
     fn the_night_comes_before_refs_and_the_hand_before_both() {
         let mut all = vec![
-            candidate("refs/a.fits", "flat", "refs", meta("K", 100.0)),
-            candidate("m/b.fits", "flat", THIS_NIGHT, meta("K", 100.5)),
-            candidate("m/c.fits", "flat", THIS_NIGHT, meta("K", 100.01)),
-            candidate("m/d.fits", "flat", THIS_NIGHT, meta("H", 100.0)),
+            candidate("refs/a.fits", "flat", Origin::Folder, meta("K", 100.0)),
+            candidate("m/b.fits", "flat", Origin::ThisNight, meta("K", 100.5)),
+            candidate("m/c.fits", "flat", Origin::ThisNight, meta("K", 100.01)),
+            candidate("m/d.fits", "flat", Origin::ThisNight, meta("H", 100.0)),
         ];
         let choice = choose("flat", &meta("K", 100.0), &all).expect("a flat");
         assert_eq!(choice.path, Path::new("m/c.fits"));
         assert_eq!(choice.reason, "this night, nearest in time: 0.2 h");
-        all.push(candidate("x.fits", "flat", BY_HAND, meta("J", 0.0)));
-        assert_eq!(choose("flat", &meta("K", 100.0), &all).expect("a flat").reason, BY_HAND);
+        all.push(candidate("x.fits", "flat", Origin::ByHand, meta("J", 0.0)));
+        assert_eq!(choose("flat", &meta("K", 100.0), &all).expect("a flat").reason, "given by hand");
     }
 
     #[test]
     fn ties_go_by_path_whatever_the_order() {
         let mut all = vec![
-            candidate("b.fits", "gain", "refs", meta("", 1.0)),
-            candidate("a.fits", "gain", "refs", meta("", 1.0)),
+            candidate("b.fits", "gain", Origin::Folder, meta("", 1.0)),
+            candidate("a.fits", "gain", Origin::Folder, meta("", 1.0)),
         ];
         for _ in 0..2 {
             assert_eq!(choose("gain", &meta("K", 5.0), &all).expect("gain").path, Path::new("a.fits"));
@@ -241,7 +230,7 @@ mod tests {
     fn a_dark_is_nearest_in_exposure_time_and_of_the_same_read_mode_if_there_is_one() {
         let dark = |name: &str, exptime: f64, readmode: &str, jd: f64| {
             let m = Meta { exptime: Some(exptime), readmode: readmode.into(), ..meta("", jd) };
-            candidate(name, "dark", "refs", m)
+            candidate(name, "dark", Origin::Folder, m)
         };
         let all = [dark("a", 100.0, "CDS", 1.0), dark("b", 90.0, "UTR", 9.0), dark("c", 10.0, "UTR", 1.0)];
         let science = Meta { readmode: "UTR".into(), ..meta("K", 1.0) };
@@ -254,8 +243,10 @@ mod tests {
 
     #[test]
     fn why_none_names_what_is_missing() {
-        let all =
-            [candidate("a", "flat", "refs", meta("H", 1.0)), candidate("b", "flat", "refs", meta("J", 1.0))];
+        let all = [
+            candidate("a", "flat", Origin::Folder, meta("H", 1.0)),
+            candidate("b", "flat", Origin::Folder, meta("J", 1.0)),
+        ];
         let exposure = meta("K", 1.0);
         assert!(choose("flat", &exposure, &all).is_none());
         assert_eq!(why_none("flat", &exposure, &all), "2 candidates, none with FILTER = K");
@@ -267,13 +258,13 @@ mod tests {
     #[test]
     fn subarrays_must_agree_where_the_reference_states_one() {
         let full = Meta { subarray: "FULL".into(), ..meta("", 1.0) };
-        let all = [candidate("a", "mask", "refs", full)];
+        let all = [candidate("a", "mask", Origin::Folder, full)];
         assert!(choose("mask", &meta("", 1.0), &all).is_some());
         // A part is taken out of the full frame, unless there is one of its own.
         let sub = |name: &str| Meta { subarray: name.into(), ..meta("", 1.0) };
         assert!(choose("mask", &sub("SUB1"), &all).is_some());
         let [full] = all;
-        let all = [full, candidate("b", "mask", "refs", sub("SUB1"))];
+        let all = [full, candidate("b", "mask", Origin::Folder, sub("SUB1"))];
         assert_eq!(choose("mask", &sub("SUB1"), &all).expect("mask").path, Path::new("b"));
         assert_eq!(
             why_none("mask", &sub("SUB2"), &all[1..]),
@@ -291,7 +282,7 @@ mod tests {
             scale: Some(scale),
             ..Meta::default()
         };
-        let all = [candidate("a", "lenspx", "refs", lenslet(0.009))];
+        let all = [candidate("a", "lenspx", Origin::Folder, lenslet(0.009))];
         assert!(choose("lenspx", &lenslet(0.009), &all).is_some());
         assert!(choose("lenspx", &lenslet(0.05), &all).is_none());
         let slicer = Meta { instmode: "SLICER".into(), ..lenslet(0.009) };
@@ -301,7 +292,7 @@ mod tests {
     #[test]
     fn headers_become_candidates_under_every_tradition() {
         let mut h = Header::new();
-        assert!(candidate_from_header(Path::new("x"), &h, "refs").is_none());
+        assert!(candidate_from_header(Path::new("x"), &h, Origin::Folder).is_none());
         for (written, meant) in [
             ("LINEARITY", "nonlin"),
             ("DQ", "mask"),
@@ -311,7 +302,7 @@ mod tests {
         ] {
             h.set("REFTYPE", written, "");
             h.set("USEAFTER", "2024-01-02T12:00:00", "");
-            let c = candidate_from_header(Path::new("x"), &h, "refs").expect(written);
+            let c = candidate_from_header(Path::new("x"), &h, Origin::Folder).expect(written);
             assert_eq!(c.reftype, meant);
             assert_eq!(julian_date(&c.meta), Some(2_460_312.0));
         }

@@ -41,9 +41,7 @@ use std::path::PathBuf;
 use crate::datamodel::Meta;
 
 pub use checksum::{checksum, fingerprint, keep, recall};
-pub use choose::{
-    BY_HAND, Choice, REFTYPES, THIS_NIGHT, candidate_from_header, choose, julian_date, why_none,
-};
+pub use choose::{Choice, REFTYPES, candidate_from_header, choose, julian_date, why_none};
 pub use dark_ramp::{DarkRampFile, Sampling, is_ramp};
 pub use find::{Found, find};
 pub use image::{load_dark, load_flat, load_sky};
@@ -65,8 +63,52 @@ pub struct Candidate {
     pub reftype: String,
     /// The facts it is selected by.
     pub meta: Meta,
-    /// Where it came from, for messages: "this night", "refs", "given by hand".
-    pub origin: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Where a reference came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Named on the command line.
+    ByHand,
+    /// Put with the exposure by a file, which is named.
+    Paired(String),
+    /// A master made, or to be made, from the night itself.
+    ThisNight,
+    /// A master of another night (`--masters`).
+    OtherNight,
+    /// A folder of references.
+    Folder,
+}
+
+impl Origin {
+    /// Whether a person chose it: it needs no matching keyword then (but one that
+    /// states another DETECTOR is not for this exposure).
+    pub fn by_hand(&self) -> bool {
+        matches!(self, Origin::ByHand | Origin::Paired(_))
+    }
+
+    /// Smaller comes first.
+    fn rank(&self) -> u8 {
+        match self {
+            Origin::ByHand | Origin::Paired(_) => 0,
+            Origin::ThisNight => 1,
+            Origin::OtherNight | Origin::Folder => 2,
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::ByHand => f.write_str("given by hand"),
+            Origin::Paired(by) => write!(f, "put with it by {by}"),
+            Origin::ThisNight => f.write_str("this night"),
+            Origin::OtherNight => f.write_str("another night"),
+            Origin::Folder => f.write_str("refs"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl Rank {
             d => format!("{d:.1} d"),
         };
         if best.origin == 0 && self.origin > 0 {
-            "another is given by hand".to_owned()
+            format!("another is {}", taken.origin)
         } else if self.other_mode && !best.other_mode {
             format!("READMODE {}; another has the exposure's", candidate.meta.readmode)
         } else if self.larger && !best.larger {

@@ -100,7 +100,7 @@ pub fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
         progress("time");
         sections.push(time(options)?);
     }
-    Ok(Report { device: "CPU".into(), sections })
+    Ok(Report { device: "CPU".into(), note: String::new(), sections })
 }
 
 /// A scene with its calibration.

@@ -15,7 +15,7 @@ fn cubes_need_a_read_time() {
     for word in ["FRM_TIME", "READTIME", "TFRAME", "--read-time"] {
         assert!(message.contains(word), "{message}");
     }
-    let options = OpenOptions { read_time: Some(2.0) };
+    let options = OpenOptions { read_time: Some(2.0), relabels: None };
     let r = open(&bare, &Instrument::iris().expect("iris"), &options).expect("open");
     assert!(matches!(r, Raw::Ramp(r) if r.times == [2.0, 4.0, 6.0]));
 }

@@ -80,7 +80,7 @@ impl Corrected {
             let path = folder.0.join(format!("{i}.fits"));
             let share = |f: f64| progress((i as f64 + f) / groups.len() as f64);
             let no_reads = || Error::input(&name, "holds no reads: give the raw ramp that it was made of");
-            let options = OpenOptions { read_time: job.read_time };
+            let options = job.open_options();
             let Raw::Ramp(raw) = input::open(&name, &job.instrument, &options)? else {
                 return Err(no_reads());
             };
@@ -160,7 +160,7 @@ impl Corrected {
 
 /// A ramp that stage 1 left.
 fn reopen(path: &Path, job: &Job) -> Result<Ramp> {
-    match input::open(path, &job.instrument, &OpenOptions { read_time: None })? {
+    match input::open(path, &job.instrument, &OpenOptions::default())? {
         Raw::Ramp(ramp) if ramp.encoding == Encoding::F32 => Ok(ramp),
         _ => Err(Error::input(path, "is not the ramp that stage 1 wrote: remove it and run again")),
     }

@@ -349,7 +349,7 @@ fn measured(
     let mut instrument = config::Instrument::iris().expect("instrument");
     let detector = instrument.detectors.get_mut("IMG1").expect("IMG1");
     detector.amplifiers = config::Amplifiers { count, along };
-    let options = crate::input::OpenOptions { read_time: None };
+    let options = crate::input::OpenOptions::default();
     let crate::input::Raw::Ramp(ramp) = crate::input::open(&path, &instrument, &options).expect("ramp")
     else {
         panic!("no ramp")

@@ -1,0 +1,194 @@
+//! What calibrates what because a person says so: `night.yaml` and associations.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::by_hand::{ByHand, is_named};
+use super::{Exposure, Scan, read_files};
+use crate::error::{Error, Result};
+use crate::fits::Fits;
+use crate::refs::{Candidate, Origin, REFTYPES, candidate_from_header, canonical_reftype};
+use crate::stpipe::Product;
+
+/// Exposures and what calibrates them.
+#[derive(Debug, Clone)]
+pub(super) struct Pair {
+    /// Who says so: `night.yaml`, an association's file.
+    pub(super) by: String,
+    /// The exposures' names.
+    pub(super) exposures: BTreeSet<String>,
+    /// Canonical reference type.
+    pub(super) reftype: &'static str,
+    /// What it is.
+    pub(super) with: With,
+}
+
+/// What is paired with exposures.
+#[derive(Debug, Clone)]
+pub(super) enum With {
+    /// Nothing: the step is left out.
+    Nothing,
+    /// A reference file; a sky may say that its dark current stayed in.
+    File { candidate: Box<Candidate>, dark_kept: bool },
+    /// Raw frames, of which a master is made.
+    Frames(Vec<Exposure>),
+}
+
+impl Pair {
+    fn new(by: &str, exposures: BTreeSet<String>, reftype: &str, with: With) -> Result<Pair> {
+        let known = canonical_reftype(reftype).filter(|t| REFTYPES.contains(t));
+        let reftype = known.ok_or_else(|| {
+            Error::Config(format!("{by}: '{reftype}' is no reference type (types: {})", REFTYPES.join(", ")))
+        })?;
+        Ok(Pair { by: by.to_owned(), exposures, reftype, with })
+    }
+
+    /// The names of the frames that a master is made of.
+    pub(super) fn frames(&self) -> impl Iterator<Item = &str> {
+        let frames: &[Exposure] = if let With::Frames(frames) = &self.with { frames } else { &[] };
+        frames.iter().map(|e| e.name.as_str())
+    }
+}
+
+/// The pairs of a night; what pairs nothing is warned about.
+///
+/// # Errors
+/// Types that do not exist, files that are not there, an exposure with two references of
+/// a type.
+pub(super) fn of_night(
+    by_hand: &ByHand,
+    night: &Path,
+    scan: &Scan,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for pair in by_hand.pairs() {
+        let by = &by_hand.name;
+        let exposures = named(&scan.exposures, |e| pair.files.name(e));
+        let exposures: BTreeSet<String> = exposures.map(|e| e.name.clone()).collect();
+        if exposures.is_empty() {
+            let names: Vec<&str> = pair.files.iter().collect();
+            warnings.push(format!("{by}, pair: no exposure is called {}", names.join(", ")));
+        }
+        for (reftype, names) in &pair.with {
+            let with = match names.iter().collect::<Vec<_>>().as_slice() {
+                ["none"] => With::Nothing,
+                names => with(by, reftype, names, night, scan)?,
+            };
+            pairs.push(Pair::new(by, exposures.clone(), reftype, with)?);
+        }
+    }
+    for association in &by_hand.associations {
+        let by = file_name(&association.path);
+        for product in &association.products {
+            let science = known(scan, &product.science());
+            pairs.extend(of_product(&by, product, &science, Some(scan), warnings)?);
+        }
+    }
+    check(&pairs)?;
+    Ok(pairs)
+}
+
+/// The pairs of an association's product: `science` are its exposures.
+pub(super) fn of_product(
+    by: &str,
+    product: &Product,
+    science: &[Exposure],
+    night: Option<&Scan>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Pair>> {
+    let exposures: BTreeSet<String> = science.iter().map(|e| e.name.clone()).collect();
+    let mut pairs = Vec::new();
+    for (kind, files) in product.calibrations() {
+        if canonical_reftype(kind).is_none() {
+            warnings.push(format!("{by}, product {}: members of exptype {kind} are not used", product.name));
+            continue;
+        }
+        let with = match files.as_slice() {
+            [file] if is_reference(file, kind)? => file_as_reference(by, kind, file)?,
+            files => With::Frames(night.map_or_else(|| frames(by, files), |n| Ok(known(n, files)))?),
+        };
+        pairs.push(Pair::new(by, exposures.clone(), kind, with)?);
+    }
+    Ok(pairs)
+}
+
+/// An exposure has one reference of a type.
+fn check(pairs: &[Pair]) -> Result<()> {
+    for (i, pair) in pairs.iter().enumerate() {
+        for other in pairs[..i].iter().filter(|o| o.reftype == pair.reftype) {
+            if let Some(name) = pair.exposures.intersection(&other.exposures).next() {
+                let (by, also, what) = (&pair.by, &other.by, pair.reftype);
+                return Err(Error::Config(format!(
+                    "{name} is put with a {what} twice, by {also} and by {by}: leave one out"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Raw frames of the night, or a reference file.
+fn with(by: &str, reftype: &str, names: &[&str], night: &Path, scan: &Scan) -> Result<With> {
+    let frames: Vec<Exposure> =
+        named(&scan.exposures, |e| names.iter().any(|n| is_named(n, e))).cloned().collect();
+    let missing = names.iter().find(|n| !frames.iter().any(|e| is_named(n, &e.name)));
+    match (missing, names) {
+        (None, _) => Ok(With::Frames(frames)),
+        (Some(_), [name]) if night.join(name).is_file() => file_as_reference(by, reftype, &night.join(name)),
+        (Some(name), _) => Err(Error::Config(format!(
+            "{by}, pair: {reftype}: no frame of the night is called {name}, and there is no such file"
+        ))),
+    }
+}
+
+fn file_as_reference(by: &str, reftype: &str, path: &Path) -> Result<With> {
+    let fits = Fits::open(path)?;
+    let origin = Origin::Paired(by.to_owned());
+    let candidate = candidate_from_header(path, fits.primary(), origin.clone());
+    let mut candidate = candidate.unwrap_or_else(|| Candidate {
+        path: path.to_path_buf(),
+        reftype: String::new(),
+        meta: crate::datamodel::Meta::from_header(fits.primary()),
+        origin,
+    });
+    candidate.reftype = canonical_reftype(reftype).unwrap_or(reftype).to_owned();
+    let kept = fits.primary().text("S_DARK").as_deref() == Some("SKIPPED");
+    let dark_kept = kept && candidate.reftype == "sky";
+    Ok(With::File { candidate: Box::new(candidate), dark_kept })
+}
+
+/// Whether a file is a finished reference, not a frame to make one of.
+fn is_reference(path: &Path, kind: &str) -> Result<bool> {
+    let fits = Fits::open(path)?;
+    let made_of_frames = matches!(canonical_reftype(kind), Some("dark" | "flat" | "sky" | "lenspx"));
+    let header = fits.primary();
+    Ok(!made_of_frames || header.has("REFTYPE") || header.integer("DATALVL") >= Some(2))
+}
+
+/// Frames that are not the night's.
+fn frames(by: &str, files: &[PathBuf]) -> Result<Vec<Exposure>> {
+    let scan = read_files(files);
+    match scan.problems.into_iter().next() {
+        Some(problem) => Err(Error::Config(format!("{by}: {}", problem.sentence))),
+        None => Ok(scan.exposures),
+    }
+}
+
+/// The night's exposures that these files are of.
+fn known(scan: &Scan, files: &[PathBuf]) -> Vec<Exposure> {
+    let real = |p: &PathBuf| p.canonicalize().unwrap_or_else(|_| p.clone());
+    let wanted: BTreeSet<PathBuf> = files.iter().map(real).collect();
+    scan.exposures.iter().filter(|e| e.files.iter().any(|f| wanted.contains(&real(f)))).cloned().collect()
+}
+
+fn named<'a>(
+    exposures: &'a [Exposure],
+    is: impl Fn(&str) -> bool + 'a,
+) -> impl Iterator<Item = &'a Exposure> {
+    exposures.iter().filter(move |e| is(&e.name))
+}
+
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
