@@ -48,7 +48,7 @@ fn a_dry_run_prints_the_plan_with_its_reasons_and_does_nothing() {
     assert_eq!(code, 0, "{err}");
     for part in [
         "dark IMG1 UTR-60s",
-        "(refs, nearest in time: 0.2 h)",
+        "(refs, nearest in time: 12 min)",
         "(this night, nearest in time: 3.0 h)",
         "none  (no sky reference was found; no sky is subtracted)",
         "no recipe yet",

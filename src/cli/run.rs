@@ -8,7 +8,7 @@ use super::families::{Families, yes};
 use super::{options, print, reduce};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
-use crate::night;
+use crate::night::{self, Named};
 use crate::stpipe::{Association, Cfg, names};
 
 /// What is to be run, once a `.cfg` file or a class is understood.
@@ -17,6 +17,8 @@ struct Asked {
     common: Common,
     families: Families,
     output_file: Option<String>,
+    /// A pipeline or step was named by its class: products are called as it would.
+    as_stpipe: bool,
 }
 
 /// Runs `run`. What is named is done, whether or not it is up to date.
@@ -46,8 +48,8 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
     let (associations, frames): (Vec<&PathBuf>, Vec<&PathBuf>) = args.files.iter().partition(|f| is_json(f));
     let plan = match (associations.as_slice(), frames.first()) {
         ([], _) => {
-            let name = asked.output_file.as_deref();
-            night::of_files(&recipe, &night::read_files(&args.files), name, &references, &settings)?
+            let named = asked.output_file.clone().map(Named::So).or(asked.as_stpipe.then_some(Named::AsFile));
+            night::of_files(&recipe, &night::read_files(&args.files), named, &references, &settings)?
         }
         ([first, ..], Some(frame)) => {
             return Err(Error::Usage(format!(
@@ -81,14 +83,17 @@ fn asked(args: &Run, families: &Families) -> Result<Asked> {
         common: args.common.clone(),
         families: families.clone(),
         output_file: args.output_file.clone(),
+        as_stpipe: false,
     };
     if let Some(value) = &args.save_results {
         yes(value, "--save_results")?;
     }
     if args.recipe.to_ascii_lowercase().ends_with(".cfg") {
         from_cfg(&Cfg::from_file(Path::new(&args.recipe))?, &mut asked)?;
+        asked.as_stpipe = true;
     } else if let Some(meant) = names::class(&asked.recipe) {
         asked.recipe = meant.into();
+        asked.as_stpipe = true;
     } else if let Some(names::Meant::Step(step)) = names::step(&asked.recipe) {
         asked.recipe = step.into();
     }

@@ -20,7 +20,7 @@ pub use date::civil;
 pub use merge::{MULTIPLE, merge};
 pub use meta::{Kind, Meta, ObsName, guide_window_mode};
 pub use models::{Cube, Image, Rate};
-pub use names::{distinct_name, given_name, master_name, own_part, product_name};
+pub use names::{distinct_name, given_name, master_name, own_part, product_name, stem_of};
 pub use registry::{keyword_of, paths};
 pub use times::{Span, compact_date, iso_date, mjd_of};
 pub use unit::Unit;

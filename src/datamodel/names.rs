@@ -27,6 +27,15 @@ pub fn given_name(name: &str, suffix: &str) -> String {
     format!("{}_{}.fits", kept.join("_"), safe(suffix))
 }
 
+/// The stem of a file's name without the suffix that stpipe's pipelines gave it.
+pub fn stem_of(name: &str) -> &str {
+    const SUFFIXES: [&str; 12] =
+        ["uncal", "ramp", "rate", "rateints", "sci", "cal", "calints", "bsub", "flat", "dark", "sky", "rop"];
+    let file = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    stem.rsplit_once('_').filter(|(_, last)| SUFFIXES.contains(last)).map_or(stem, |(stem, _)| stem)
+}
+
 /// A product's name made its alone: `_{own}` before `.fits`.
 pub fn distinct_name(name: &str, own: &str) -> String {
     format!("{}_{}.fits", name.strip_suffix(".fits").unwrap_or(name), safe(own))
@@ -75,6 +84,21 @@ fn safe(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn given_names_stay_in_their_folder_and_lose_a_suffix_for_another() {
+        assert_eq!(given_name("ngc1_a__b", "cal"), "ngc1_a__b_cal.fits");
+        assert_eq!(given_name("../../etc/x.fits", "rate"), "etc-x_rate.fits");
+        assert_eq!(given_name("", "rate"), "_rate.fits");
+        for (name, stem) in [
+            ("a/raw_flat_frame_cal.fits", "raw_flat_frame"),
+            ("raw.x_sci.fits", "raw.x"),
+            ("night_one.fits", "night_one"),
+            ("cal.fits", "cal"),
+        ] {
+            assert_eq!(stem_of(name), stem);
+        }
+    }
 
     #[test]
     fn what_is_a_file_s_own_is_short_and_does_not_grow() {

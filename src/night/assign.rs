@@ -30,6 +30,8 @@ pub struct Picked {
     pub path: Option<PathBuf>,
     /// Why this one, or why none and what is done without.
     pub reason: String,
+    /// What is doubtful about it, as sentences.
+    pub doubts: Vec<String>,
     /// Whether CRDS gave it, or said that none applies.
     pub crds: bool,
 }
@@ -127,8 +129,8 @@ pub fn assign(
         }
     }
     let look = |reftype: &'static str, from: &[Candidate], crds| {
-        let Found { path, reason, crds } = find(reftype, meta, from, crds);
-        Picked { reftype, path, reason, crds }
+        let Found { path, reason, doubts, crds } = find(reftype, meta, from, crds);
+        Picked { reftype, path, reason, doubts, crds }
     };
     let pick = |reftype: &'static str, from: &[Candidate]| look(reftype, from, crds);
     let dark = wanted.contains(&"dark").then(|| pick("dark", candidates));
@@ -166,6 +168,7 @@ pub fn assign(
                 skipped.extend(idle.map(Step::name));
             }
         }
+        warnings.extend(found.doubts.iter().cloned());
         picked.push(found);
     }
     // Sky frames become level-2 images too, flat-fielded where there is a flat. A sky is
@@ -270,7 +273,13 @@ mod tests {
     }
 
     fn have(reftype: &str, meta: Meta) -> Candidate {
-        Candidate { path: reftype.into(), reftype: reftype.into(), meta, origin: Origin::ThisNight }
+        Candidate {
+            path: reftype.into(),
+            reftype: reftype.into(),
+            meta,
+            origin: Origin::ThisNight,
+            useafter: None,
+        }
     }
 
     fn skips(a: &Assigned, step: &str) -> bool {

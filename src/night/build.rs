@@ -1,18 +1,24 @@
 //! Tasks one by one: names, references, needs and hashes.
 
+mod bound;
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::assign::{Assigned, assign, steps_that_need};
+pub use names::Named;
+
+use self::bound::Bound;
+use self::names::caseless;
+use super::assign::{Assigned, assign};
 use super::group::Group;
-use super::pairs::{Pair, With};
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
-use crate::config::{Overrides, Recipe, Step, Takes};
-use crate::datamodel::{Kind, Meta, distinct_name, given_name, master_name, own_part, product_name};
+use crate::config::{Recipe, Step, Takes};
+use crate::datamodel::{Kind, Meta, master_name, product_name};
 use crate::error::Result;
 use crate::input::Relabels;
 use crate::pipeline::Job;
@@ -38,20 +44,11 @@ pub(super) struct Builder<'a> {
     relabels: &'a Relabels,
     /// What calibrates which exposures because a person says so.
     bound: Vec<Bound>,
-    /// The name of the product under way, where it has one of its own.
-    named: Option<String>,
+    /// How the products under way are called, where a person says so.
+    named: Option<Named>,
     /// Whether what is planned is left by a step on the way.
     intermediate: bool,
     pub(super) tasks: Vec<Task>,
-}
-
-/// A [`Pair`] whose master, where it needs one, is planned.
-struct Bound {
-    by: String,
-    exposures: BTreeSet<String>,
-    reftype: &'static str,
-    /// The reference; `None` for none at all.
-    reference: Result<Option<Candidate>, String>,
 }
 
 /// What a task is made of.
@@ -111,53 +108,6 @@ impl<'a> Builder<'a> {
         self.master(if lenslet { "lenslet_sky" } else { "sky" }, "sky", group);
     }
 
-    /// Notes the pairs of some types; their masters are planned.
-    pub(super) fn pairs(&mut self, pairs: &[Pair], of: impl Fn(&str) -> bool) {
-        for pair in pairs.iter().filter(|p| of(p.reftype)) {
-            let reference = match &pair.with {
-                With::Nothing => Ok(None),
-                With::File { candidate, dark_kept } => {
-                    if *dark_kept {
-                        self.dark_kept.insert(candidate.path.clone());
-                    }
-                    Ok(Some((**candidate).clone()))
-                }
-                With::Frames(frames) => self.paired_master(pair, frames).map(Some),
-            };
-            self.bound.push(Bound {
-                by: pair.by.clone(),
-                exposures: pair.exposures.clone(),
-                reftype: pair.reftype,
-                reference,
-            });
-        }
-    }
-
-    /// The master of just these frames, planned now unless it is already.
-    fn paired_master(&mut self, pair: &Pair, frames: &[Exposure]) -> Result<Candidate, String> {
-        let group = Group::for_master(pair.reftype, frames.iter().collect());
-        let files: Vec<String> = group.exposures.iter().map(|e| e.name.clone()).collect();
-        let planned = |b: &Self| {
-            let makers = b.makers.iter().find(|(_, at)| b.tasks[**at].files == files);
-            makers
-                .and_then(|(path, _)| {
-                    b.candidates.iter().find(|c| c.path == *path && c.reftype == pair.reftype)
-                })
-                .cloned()
-        };
-        if planned(self).is_none() {
-            match pair.reftype {
-                "sky" => self.sky(&group),
-                reftype => self.master(reftype, reftype, &group),
-            }
-        }
-        let origin = Origin::Paired(pair.by.clone());
-        let made = planned(self).map(|c| Candidate { origin, ..c });
-        made.ok_or_else(|| {
-            format!("{} puts it with the {}, which cannot be made", pair.by, group.name(pair.reftype))
-        })
-    }
-
     /// One recipe on exposures: one by one, or together.
     pub(super) fn files(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
         match recipe.takes {
@@ -171,20 +121,6 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-    }
-
-    /// Does `work`, the products of which are called `name`.
-    pub(super) fn named(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
-        self.named = Some(name.to_owned());
-        work(self);
-        self.named = None;
-    }
-
-    /// The path of a product whose name a person gave: with the suffix that stpipe's
-    /// pipelines give to its like.
-    fn given_name(&self, like: &str) -> Option<PathBuf> {
-        let suffix = self.settings.suffix.as_deref().unwrap_or(like);
-        Some(self.settings.output.join(given_name(self.named.as_ref()?, suffix)))
     }
 
     pub(super) fn set(&mut self, recipe: &Recipe, reftype: &str, group: &Group<'_>) {
@@ -201,7 +137,7 @@ impl<'a> Builder<'a> {
                 break;
             }
         }
-        product = self.given_name(reftype).unwrap_or(product);
+        product = self.given_name(reftype, group.exposures.first()).unwrap_or(product);
         let draft = Draft {
             name: group.name(reftype),
             obsname: group.obsname(),
@@ -217,6 +153,7 @@ impl<'a> Builder<'a> {
                 reftype: reftype.to_owned(),
                 meta,
                 origin: Origin::ThisNight,
+                useafter: None,
             });
         }
         self.on_the_way(recipe, &group.exposures);
@@ -230,7 +167,7 @@ impl<'a> Builder<'a> {
             obsname: group.obsname(),
             exposures: group.exposures.clone(),
             meta: group.meta.clone(),
-            product: self.given_name("comb").unwrap_or_else(|| {
+            product: self.given_name("comb", group.exposures.first()).unwrap_or_else(|| {
                 self.settings.output.join(product_name(&group.meta, recipe.level(None), suffix))
             }),
         };
@@ -266,7 +203,7 @@ impl<'a> Builder<'a> {
         for ((exposure, name), plain) in exposures.iter().zip(names).zip(plain) {
             let level = recipe.level(exposure.meta.level);
             let like = ["ramp", "rate", "cal", "comb"][level.min(3) as usize];
-            let given = self.given_name(if self.intermediate { own } else { like });
+            let given = self.given_name(if self.intermediate { own } else { like }, Some(exposure));
             let renamed = name != plain && given.is_none();
             let draft = Draft {
                 name: exposure.name.clone(),
@@ -304,38 +241,6 @@ impl<'a> Builder<'a> {
             self.one_by_one(&part, exposures);
             self.intermediate = false;
         }
-    }
-
-    /// `names` without clashes: none may overwrite another, nor the file of another.
-    /// Those that clash get their file's own part of its name and, where that is not
-    /// enough, the hash of its path, so that a name hangs on no order.
-    fn told_apart(&self, names: &[String], exposures: &[&Exposure]) -> Vec<String> {
-        let path = |name: &String| self.settings.output.join(name);
-        let hashed = |e: &Exposure| plan_hash([&e.name]).chars().take(8).collect::<String>();
-        let owns: [&dyn Fn(&Exposure) -> String; 2] = [&|e: &Exposure| own_part(&e.name), &|e: &Exposure| {
-            format!("{}-{}", own_part(&e.name), hashed(e))
-        }];
-        let files: BTreeMap<PathBuf, &str> = exposures
-            .iter()
-            .flat_map(|e| e.files.iter().filter_map(move |f| Some((f.canonicalize().ok()?, e.name.as_str()))))
-            .collect();
-        let mut out = names.to_vec();
-        for own in owns {
-            let mut times: BTreeMap<PathBuf, usize> = BTreeMap::new();
-            out.iter().for_each(|name| *times.entry(caseless(&path(name))).or_default() += 1);
-            for ((out, name), exposure) in out.iter_mut().zip(names).zip(exposures) {
-                let place = path(out);
-                let anothers = place.canonicalize().ok().and_then(|p| files.get(&p).copied());
-                if times.get(&caseless(&place)).is_some_and(|&n| n > 1)
-                    || self.taken.contains(&caseless(&place))
-                    || self.candidates.iter().any(|c| c.path == place)
-                    || anothers.is_some_and(|name| name != exposure.name)
-                {
-                    *out = distinct_name(name, &own(exposure));
-                }
-            }
-        }
-        out
     }
 
     /// Adds a task; whether it can be run.
@@ -441,59 +346,6 @@ impl<'a> Builder<'a> {
         true
     }
 
-    /// The recipe and the candidates of a task: what a person put with all its exposures
-    /// is the only one of its type, but for what is given on the command line.
-    fn as_bound(&self, recipe: &Recipe, draft: &Draft<'_>) -> Result<(Recipe, Vec<Candidate>), String> {
-        let mut candidates = self.candidates.clone();
-        let mut skipped = Overrides::new();
-        for bound in &self.bound {
-            if !draft.exposures.iter().all(|e| bound.exposures.contains(&e.name)) {
-                continue;
-            }
-            candidates.retain(|c| c.reftype != bound.reftype || c.origin == Origin::ByHand);
-            match &bound.reference {
-                Ok(Some(reference)) => candidates.push(reference.clone()),
-                Ok(None) => {
-                    for step in steps_that_need(bound.reftype) {
-                        skipped.entry(step.into()).or_default().insert("skip".into(), "true".into());
-                    }
-                }
-                Err(sentence) => return Err(sentence.clone()),
-            }
-            let (by, reftype) = (&bound.by, bound.reftype);
-            if bound.reference == Ok(None) && steps_that_need(reftype).is_empty() {
-                return Err(format!("{by} puts it with no {reftype}, and no step can be left out for that"));
-            }
-        }
-        Ok((recipe.clone().with(&skipped).map_err(|e| e.to_string())?, candidates))
-    }
-
-    /// Where the rates that a task leaves beside its product go, by file: names of
-    /// their own, like products'.
-    fn rates(&mut self, recipe: &Recipe, draft: &Draft<'_>) -> BTreeMap<PathBuf, PathBuf> {
-        if recipe.takes == Takes::One {
-            self.taken.extend(self.rate_beside(recipe, &draft.product).map(|rate| caseless(&rate)));
-            return BTreeMap::new();
-        }
-        let plain: Vec<String> = draft.exposures.iter().map(|e| product_name(&e.meta, 1, "")).collect();
-        let names = self.told_apart(&plain, &draft.exposures);
-        let mut out = BTreeMap::new();
-        for (exposure, name) in draft.exposures.iter().zip(names) {
-            let path = self.settings.output.join(name);
-            self.taken.insert(caseless(&path));
-            out.extend(exposure.files.iter().map(|file| (file.clone(), path.clone())));
-        }
-        out
-    }
-
-    /// The rate that a recipe from ramps to level 2 leaves beside its product.
-    fn rate_beside(&self, recipe: &Recipe, product: &Path) -> Option<PathBuf> {
-        let fits = recipe.steps.iter().any(|s| matches!(s, Step::RampFit(_)));
-        let name = product.file_name()?.to_str().filter(|n| n.contains("_LVL2_"))?;
-        let leaves = fits && recipe.takes == Takes::One && !self.intermediate;
-        leaves.then(|| product.with_file_name(name.replace("_LVL2_", "_LVL1_")))
-    }
-
     /// Everything that decides the product's bytes, except where it is made.
     fn hash(&self, assigned: &Assigned, draft: &Draft<'_>, earlier: Vec<String>) -> Result<String> {
         let s = self.settings;
@@ -562,9 +414,4 @@ impl<'a> Builder<'a> {
             asked: true,
         });
     }
-}
-
-/// The path as file systems see it that know no case of letters.
-fn caseless(path: &Path) -> PathBuf {
-    path.to_string_lossy().to_lowercase().into()
 }

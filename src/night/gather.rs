@@ -82,6 +82,7 @@ impl References {
                 reftype: wanted.to_owned(),
                 meta: crate::datamodel::Meta::from_header(fits.primary()),
                 origin: Origin::ByHand,
+                useafter: None,
             });
         if candidate.reftype != wanted {
             self.warnings.push(format!(

@@ -25,6 +25,7 @@ mod state;
 mod testing;
 
 pub use assign::{Assigned, Picked, assign, steps_that_need};
+pub use build::Named;
 pub use by_hand::ByHand;
 pub use check::{Checked, check_file};
 pub use classify::{Class, LEGAL, classify, classify_meta};

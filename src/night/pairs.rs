@@ -151,6 +151,7 @@ fn file_as_reference(by: &str, reftype: &str, path: &Path) -> Result<With> {
         reftype: String::new(),
         meta: crate::datamodel::Meta::from_header(fits.primary()),
         origin,
+        useafter: None,
     });
     candidate.reftype = canonical_reftype(reftype).unwrap_or(reftype).to_owned();
     let kept = fits.primary().text("S_DARK").as_deref() == Some("SKIPPED");

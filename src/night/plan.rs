@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::assign::Picked;
 use super::before::Before;
-use super::build::Builder;
+use super::build::{Builder, Named};
 use super::group::groups;
 use super::pairs;
 use super::{ByHand, Exposure, References, Scan, Settings, read_files};
@@ -170,12 +170,12 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Plans one recipe on named files: one task a file, or one for the set. `name` is that
-/// of the product, where it has one of its own.
+/// Plans one recipe on named files: one task a file, or one for the set. `named` says how
+/// products are called, where a person did.
 pub fn of_files(
     recipe: &Recipe,
     files: &Scan,
-    name: Option<&str>,
+    named: Option<Named>,
     references: &References,
     settings: &Settings,
 ) -> Result<Plan> {
@@ -183,10 +183,7 @@ pub fn of_files(
     let before = Before::of_files(&files.exposures, &asked.exposures);
     let mut builder = Builder::new(references, settings, before, &files.relabels);
     let exposures: Vec<&Exposure> = files.exposures.iter().collect();
-    match name {
-        Some(name) => builder.named(name, |builder| builder.files(recipe, &exposures)),
-        None => builder.files(recipe, &exposures),
-    }
+    builder.named(named, |builder| builder.files(recipe, &exposures));
     for problem in &files.problems {
         builder.refuse(&problem.name, "", &recipe.name, vec![problem.name.clone()], problem.sentence.clone());
     }
@@ -239,7 +236,7 @@ pub fn of_associations(
         }
         let own: Vec<Exposure> = exposures.iter().map(|e| (*e).clone()).collect();
         builder.pairs(&pairs::of_product(by, product, &own, None, &mut warnings)?, |_| true);
-        builder.named(name, |builder| builder.files(recipe, &exposures));
+        builder.named(Some(Named::So(name.clone())), |builder| builder.files(recipe, &exposures));
     }
     warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings })

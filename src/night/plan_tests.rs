@@ -297,7 +297,7 @@ fn sets_that_are_apart_in_time_are_masters_of_their_own_and_the_nearest_is_taken
     assert_eq!(reference_of(&plan, "s2.fits", "sky"), "IRIS_IMG1_SKY_20320102062200_0.0.1.fits");
     assert_eq!(reference_of(&plan, "s1.fits", "dark"), "IRIS_IMG1_DARK_20320102010000_0.0.1.fits");
     let job = task(&plan, "s1.fits").job().expect("job");
-    assert_eq!(job.reasons["sky"], "this night, nearest in time: 0.1 h");
+    assert_eq!(job.reasons["sky"], "this night, nearest in time: 4 min");
 }
 
 #[test]

@@ -38,7 +38,9 @@ pub const REFTYPES: &[&str] = &[
 pub struct Choice {
     /// The file.
     pub path: PathBuf,
-    /// Why this one, for people: "this night, nearest in time: 0.2 h".
+    /// What is doubtful about it, as sentences.
+    pub doubts: Vec<String>,
+    /// Why this one, for people: "this night, nearest in time: 14 min".
     pub reason: String,
 }
 
@@ -52,23 +54,42 @@ pub(super) fn canonical(reftype: &str) -> String {
 pub fn candidate_from_header(path: &Path, header: &Header, origin: Origin) -> Option<Candidate> {
     let reftype = header.text("REFTYPE").filter(|t| !t.is_empty())?;
     let mut meta = Meta::from_header(header);
+    let after = header.text("USEAFTER").unwrap_or_default();
+    let after: String = after.chars().filter(char::is_ascii_digit).take(14).collect();
+    let useafter = julian_date(&Meta { expdtst: after.clone(), ..Meta::default() });
     if meta.expdtst.is_empty() {
-        let after = header.text("USEAFTER").unwrap_or_default();
-        meta.expdtst = after.chars().filter(char::is_ascii_digit).take(14).collect();
+        meta.expdtst = after;
     }
-    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin })
+    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin, useafter })
 }
 
 /// The candidate that applies to the exposure, or `None` (see [`why_none`]).
 pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Option<Choice> {
     let wanted = canonical(reftype);
-    let best = candidates
+    let mut fit: Vec<(&Candidate, Rank)> = candidates
         .iter()
         .filter(|c| c.reftype == wanted && fits(&wanted, exposure, c))
         .map(|c| (c, Rank::of(&wanted, exposure, c)))
-        .min_by(|(a, x), (b, y)| x.order(y).then_with(|| a.path.cmp(&b.path)))?;
-    let (candidate, rank) = best;
-    Some(Choice { path: candidate.path.clone(), reason: rank.reason(exposure, candidate) })
+        .collect();
+    fit.sort_by(|(a, x), (b, y)| x.order(y).then_with(|| a.path.cmp(&b.path)));
+    let (candidate, rank) = fit.first()?;
+    let mut doubts = Vec::new();
+    if let Some((other, _)) = fit.get(1).filter(|(o, r)| rank.order(r).is_eq() && o.path != candidate.path) {
+        doubts.push(format!(
+            "{wanted}: {} and {} match equally (same keywords, same date): the first by name is taken; remove one, or \
+             give --override_{wanted}=FILE",
+            candidate.path.display(),
+            other.path.display()
+        ));
+    }
+    if rank.early {
+        doubts.push(format!(
+            "{wanted}: {} is from the future: its USEAFTER is {} after the exposure's date, and there is no other",
+            candidate.path.display(),
+            apart(candidate.useafter.unwrap_or_default() - julian_date(exposure).unwrap_or_default())
+        ));
+    }
+    Some(Choice { path: candidate.path.clone(), doubts, reason: rank.reason(exposure, candidate) })
 }
 
 /// Why no candidate applies: "2 candidates, none with FILTER = K".
@@ -110,6 +131,8 @@ pub(super) struct Rank {
     pub(super) other_mode: bool,
     /// A part is taken out of a larger one.
     pub(super) larger: bool,
+    /// A reference of a folder does not apply yet (USEAFTER).
+    pub(super) early: bool,
     pub(super) exptime: f64,
     pub(super) days: f64,
 }
@@ -130,7 +153,9 @@ impl Rank {
         };
         let other_mode = reftype == "dark" && !Agree(Readmode).holds(exposure, &candidate.meta);
         let larger = !Agree(Subarray).holds(exposure, &candidate.meta);
-        Rank { origin, other_mode, larger, exptime, days }
+        let early = candidate.origin == Origin::Folder
+            && candidate.useafter.zip(julian_date(exposure)).is_some_and(|(after, e)| after > e);
+        Rank { origin, other_mode, larger, early, exptime, days }
     }
 
     fn order(&self, other: &Rank) -> std::cmp::Ordering {
@@ -140,6 +165,7 @@ impl Rank {
             .then(self.other_mode.cmp(&other.other_mode))
             .then(self.larger.cmp(&other.larger))
             .then(self.origin.cmp(&other.origin))
+            .then(self.early.cmp(&other.early))
             .then(self.exptime.total_cmp(&other.exptime))
             .then(self.days.total_cmp(&other.days))
     }
@@ -149,8 +175,7 @@ impl Rank {
         if self.origin > 0 {
             reason += &match self.days {
                 d if !d.is_finite() => ", by name (no dates to compare)".to_owned(),
-                d if d < 2.0 => format!(", nearest in time: {:.1} h", d * 24.0),
-                d => format!(", nearest in time: {d:.1} d"),
+                d => format!(", nearest in time: {}", apart(d)),
             };
             if self.other_mode {
                 reason += &format!(", READMODE {} for {}", candidate.meta.readmode, exposure.readmode);
@@ -160,6 +185,15 @@ impl Rank {
             }
         }
         reason
+    }
+}
+
+/// A time in days, in words.
+pub(super) fn apart(days: f64) -> String {
+    match days {
+        d if d < 1.0 / 24.0 => format!("{:.0} min", d * 1440.0),
+        d if d < 2.0 => format!("{:.1} h", d * 24.0),
+        d => format!("{d:.1} d"),
     }
 }
 
@@ -196,7 +230,7 @@ mod tests {
     }
 
     fn candidate(name: &str, reftype: &str, origin: Origin, meta: Meta) -> Candidate {
-        Candidate { path: name.into(), reftype: reftype.into(), meta, origin }
+        Candidate { path: name.into(), reftype: reftype.into(), meta, origin, useafter: None }
     }
 
     #[test]
@@ -209,7 +243,7 @@ mod tests {
         ];
         let choice = choose("flat", &meta("K", 100.0), &all).expect("a flat");
         assert_eq!(choice.path, Path::new("m/c.fits"));
-        assert_eq!(choice.reason, "this night, nearest in time: 0.2 h");
+        assert_eq!(choice.reason, "this night, nearest in time: 14 min");
         all.push(candidate("x.fits", "flat", Origin::ByHand, meta("J", 0.0)));
         assert_eq!(choose("flat", &meta("K", 100.0), &all).expect("a flat").reason, "given by hand");
     }
@@ -221,9 +255,25 @@ mod tests {
             candidate("a.fits", "gain", Origin::Folder, meta("", 1.0)),
         ];
         for _ in 0..2 {
-            assert_eq!(choose("gain", &meta("K", 5.0), &all).expect("gain").path, Path::new("a.fits"));
+            let choice = choose("gain", &meta("K", 5.0), &all).expect("gain");
+            assert_eq!(choice.path, Path::new("a.fits"));
+            assert!(choice.doubts[0].contains("a.fits and b.fits match equally"), "{:?}", choice.doubts);
             all.reverse();
         }
+    }
+
+    #[test]
+    fn a_reference_from_the_future_is_the_last_resort_and_told() {
+        let mut all = vec![
+            candidate("a.fits", "gain", Origin::Folder, meta("", 5.1)),
+            candidate("b.fits", "gain", Origin::Folder, meta("", 1.0)),
+        ];
+        all[0].useafter = Some(5.5);
+        all[1].useafter = Some(1.0);
+        let choice = choose("gain", &meta("K", 5.0), &all).expect("gain");
+        assert_eq!((choice.path.as_path(), choice.doubts.len()), (Path::new("b.fits"), 0));
+        let choice = choose("gain", &meta("K", 5.0), &all[..1]).expect("gain");
+        assert!(choice.doubts[0].contains("its USEAFTER is 12.0 h after"), "{:?}", choice.doubts);
     }
 
     #[test]

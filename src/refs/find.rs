@@ -13,6 +13,8 @@ pub struct Found {
     pub path: Option<PathBuf>,
     /// Why this one, or why none.
     pub reason: String,
+    /// What is doubtful about it, as sentences.
+    pub doubts: Vec<String>,
     /// Whether CRDS gave it, or said that none applies.
     pub crds: bool,
 }
@@ -25,13 +27,14 @@ pub fn find(
     crds: Option<(&Crds, &Facts)>,
 ) -> Found {
     if let Some(choice) = choose(reftype, exposure, candidates) {
-        return Found { path: Some(choice.path), reason: choice.reason, crds: false };
+        return Found { path: Some(choice.path), reason: choice.reason, doubts: choice.doubts, crds: false };
     }
     let none = why_none(reftype, exposure, candidates);
-    match crds.map(|(crds, facts)| crds.reference(reftype, facts)) {
-        None => Found { path: None, reason: none, crds: false },
-        Some(FromCrds::File(path, reason)) => Found { path: Some(path), reason, crds: true },
-        Some(FromCrds::NotApplicable(reason)) => Found { path: None, reason, crds: true },
-        Some(FromCrds::Nothing(why)) => Found { path: None, reason: format!("{none}; {why}"), crds: false },
-    }
+    let (path, reason, crds) = match crds.map(|(crds, facts)| crds.reference(reftype, facts)) {
+        None => (None, none, false),
+        Some(FromCrds::File(path, reason)) => (Some(path), reason, true),
+        Some(FromCrds::NotApplicable(reason)) => (None, reason, true),
+        Some(FromCrds::Nothing(why)) => (None, format!("{none}; {why}"), false),
+    };
+    Found { path, reason, doubts: Vec::new(), crds }
 }

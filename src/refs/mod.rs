@@ -65,6 +65,8 @@ pub struct Candidate {
     pub meta: Meta,
     /// Where it came from.
     pub origin: Origin,
+    /// Julian date before which it says that it does not apply (USEAFTER).
+    pub useafter: Option<f64>,
 }
 
 /// Where a reference came from.

@@ -59,8 +59,7 @@ impl Rank {
     fn behind(&self, best: &Rank, candidate: &Candidate, taken: &Candidate) -> String {
         let time = |days: f64| match days {
             d if !d.is_finite() => "no date".to_owned(),
-            d if d < 2.0 => format!("{:.1} h", d * 24.0),
-            d => format!("{d:.1} d"),
+            d => super::choose::apart(d),
         };
         if best.origin == 0 && self.origin > 0 {
             format!("another is {}", taken.origin)
@@ -70,6 +69,8 @@ impl Rank {
             "of the full frame; another is of the subarray".to_owned()
         } else if self.origin > best.origin {
             format!("{}; another is of {}", candidate.origin, taken.origin)
+        } else if self.early && !best.early {
+            "its USEAFTER is after the exposure".to_owned()
         } else if self.exptime > best.exptime {
             let own = candidate.meta.exptime.map_or("no EXPTIME".to_owned(), |t| format!("EXPTIME {t} s"));
             format!("{own}; another's is nearer")
