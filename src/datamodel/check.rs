@@ -201,7 +201,7 @@ fn illegal(header: &Header, e: &Entry) -> Option<Finding> {
         let equal = |a: &&str| {
             *a == text || matches!((a.parse::<f64>(), text.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
         };
-        if e.allowed.is_empty() || e.allowed.iter().any(|a| equal(&a)) {
+        if e.allowed.is_empty() || e.allowed.iter().any(equal) {
             return None;
         }
         let near = e.allowed.iter().find(|a| a.eq_ignore_ascii_case(&text));
