@@ -150,12 +150,7 @@ impl Header {
 
     /// Appends a card without value: COMMENT, HISTORY, or no keyword.
     pub fn commentary(&mut self, keyword: &str, text: &str) {
-        self.cards.push(Card {
-            keyword: keyword.to_owned(),
-            value: None,
-            comment: text.to_owned(),
-            raw: None,
-        });
+        self.cards.push(Card::commentary(keyword, text));
     }
 
     /// Appends a card as it is.
