@@ -7,7 +7,7 @@
 //! VAR_COMMON. Spectra and cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
 //! keeps viewers from loading the image by themselves.
 //!
-//! Keywords of the input stay ([`inherited`]); times stand under all their names
+//! Keywords of the input stay (see `inherit`); times stand under all their names
 //! ([`Span`]), where they are known.
 
 use std::path::{Path, PathBuf};
