@@ -8,6 +8,7 @@
 //! revision); checksums after Seaman, Pence & Rots (FITS checksum convention).
 
 mod asdf;
+mod card;
 mod checksum;
 mod compressed;
 mod convert;
@@ -17,7 +18,8 @@ mod table;
 mod write;
 
 pub use asdf::Tree;
-pub use header::{Card, Header, Value};
+pub use card::{Card, Value};
+pub use header::Header;
 pub use read::{Fits, Hdu, HduKind};
 pub use table::{Column, ColumnData, read_column};
 pub use write::{FitsWriter, Parts, Pixels};

@@ -12,10 +12,14 @@ pub enum ColumnData {
     I16(Vec<i16>),
     /// 32-bit integers (`J`).
     I32(Vec<i32>),
+    /// 64-bit integers (`K`).
+    I64(Vec<i64>),
     /// Single precision (`E`).
     F32(Vec<f32>),
     /// Double precision (`D`).
     F64(Vec<f64>),
+    /// Characters (`A`): the column's width is the length of its texts, padded with blanks.
+    Text(Vec<u8>),
 }
 
 impl ColumnData {
@@ -26,6 +30,8 @@ impl ColumnData {
             ColumnData::I32(v) => v.len(),
             ColumnData::F32(v) => v.len(),
             ColumnData::F64(v) => v.len(),
+            ColumnData::I64(v) => v.len(),
+            ColumnData::Text(v) => v.len(),
         }
     }
 
@@ -36,6 +42,8 @@ impl ColumnData {
             ColumnData::I32(_) => ('J', 4),
             ColumnData::F32(_) => ('E', 4),
             ColumnData::F64(_) => ('D', 8),
+            ColumnData::I64(_) => ('K', 8),
+            ColumnData::Text(_) => ('A', 1),
         }
     }
 
@@ -46,6 +54,8 @@ impl ColumnData {
             ColumnData::I32(v) => out.extend(v[i].to_be_bytes()),
             ColumnData::F32(v) => out.extend(v[i].to_be_bytes()),
             ColumnData::F64(v) => out.extend(v[i].to_be_bytes()),
+            ColumnData::I64(v) => out.extend(v[i].to_be_bytes()),
+            ColumnData::Text(v) => out.push(v[i]),
         }
     }
 }

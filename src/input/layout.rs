@@ -2,6 +2,7 @@
 
 use super::headers::count;
 use super::{by, label};
+use crate::datamodel::registry::names;
 use crate::error::Result;
 use crate::fits::{Fits, Hdu, HduKind};
 
@@ -108,7 +109,7 @@ fn four_axes(fits: &Fits, hdu: &Hdu, [a, b, c, d]: [usize; 4]) -> Result<Family>
         if header.has("TGROUP") || hdu.header.has("TGROUP") {
             return Ok(Family::Jwst);
         }
-        let keywords = (count(header, &["NGROUPS", "NUMRAMPS"]), count(header, &["NREADS", "NUMREADS"]));
+        let keywords = (count(header, names("NGROUPS")), count(header, names("NREADS")));
         let liger = keywords == (Some(c), Some(d)) && keywords != (Some(a), Some(b));
         return Ok(if liger { Family::Liger } else { Family::Native });
     };

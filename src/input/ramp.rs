@@ -9,6 +9,7 @@ use super::headers::{complete, merged};
 use super::layout::{Family, Layout, recognise, squeezed};
 use super::pixels::{Encoding, Stored};
 use super::{OpenOptions, by, label, reads, times};
+use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, Unit, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, HduKind, Header};
@@ -125,7 +126,7 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions<'_>) -> Result<Ra
         );
     }
     let (ramps, reads) = whole_reads(&fits, &hdu, &layout, &mut warnings)?;
-    check_counts(&header, &layout, &mut warnings);
+    warnings.extend(wrong_counts(&header, &layout).into_iter().map(|(_, sentence)| sentence));
     let all = times::of_ramp(&fits, &header, &layout, options, &mut warnings)?;
     let kept = |i: &usize| i % layout.reads < reads && i / layout.reads < ramps;
     let kept: Vec<usize> = (0..layout.ramps * layout.reads).filter(kept).collect();
@@ -264,23 +265,23 @@ fn whole_reads(
     Ok(kept)
 }
 
-/// Warns where the count keywords contradict the array.
-fn check_counts(header: &Header, layout: &Layout, warnings: &mut Vec<String>) {
-    let pairs: [(&[&str], usize, &str); 2] = match layout.family {
+/// Count keywords that contradict the array, each with a sentence.
+fn wrong_counts(header: &Header, layout: &Layout) -> Vec<(&'static str, String)> {
+    let pairs: [(&[&'static str], usize, &str); 2] = match layout.family {
         Family::Jwst => [(&["NINTS"], layout.ramps, "ramps"), (&["NGROUPS"], layout.reads, "reads")],
-        _ => [
-            (&["NGROUPS", "NUMRAMPS"], layout.ramps, "ramps"),
-            (&["NREADS", "NUMREADS"], layout.reads, "reads"),
-        ],
+        _ => [(names("NGROUPS"), layout.ramps, "ramps"), (names("NREADS"), layout.reads, "reads")],
     };
+    let mut wrong = Vec::new();
     for (keys, real, what) in pairs {
-        let said = keys.iter().find_map(|k| header.integer(k).map(|n| (k, n)));
+        let said = keys.iter().find_map(|k| header.integer(k).map(|n| (*k, n)));
         if let Some((key, n)) = said
             && usize::try_from(n) != Ok(real)
         {
-            warnings.push(format!("{key} = {n} but the array holds {real} {what}: the array is believed"));
+            let sentence = format!("{key} = {n} but the array holds {real} {what}: the array is believed");
+            wrong.push((key, sentence));
         }
     }
+    wrong
 }
 
 /// AVERAGE_DARK_CURRENT, which JWST's dark step leaves in a ramp; NaN counts as 0.
@@ -348,6 +349,14 @@ fn flags_of_pixels(fits: &Fits, hdu: &Hdu, layout: &Layout) -> Result<Option<Vec
 }
 
 impl Ramp {
+    /// Count keywords (NGROUPS, NREADS …) that contradict the array, each with a sentence.
+    pub fn wrong_counts(&self) -> Vec<(&'static str, String)> {
+        match &self.source {
+            Source::Array(array) => wrong_counts(&self.header, &array.layout),
+            Source::Reads(_) => Vec::new(),
+        }
+    }
+
     /// Ramp number `ramp` of the exposure (from 0) as an exposure of its own.
     pub fn alone(&self, ramp: usize) -> Result<Ramp> {
         if ramp >= self.ramps {

@@ -17,7 +17,8 @@ use rayon::prelude::*;
 use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
 use super::state::file_identity;
-use crate::datamodel::{EXPOSURE_NUMBER, Meta, ObsName};
+use crate::datamodel::registry::names;
+use crate::datamodel::{Meta, ObsName, contradictions};
 use crate::error::{Error, Result};
 use crate::fits::{Card, Fits, Header, Value};
 use crate::input::{ReadKey, Relabels, read_group_key};
@@ -263,7 +264,7 @@ fn no_numbers(facts: &Header) -> Vec<String> {
         let why = "is not a whole number of 0 or more: it counts as missing";
         facts.integer(key).is_none_or(|n| n < 0).then(|| format!("{key} = '{text}' {why}"))
     };
-    EXPOSURE_NUMBER.iter().filter_map(wrong).collect()
+    names("EXPNUM").iter().filter_map(wrong).collect()
 }
 
 fn exposure(set: Vec<Opened>) -> Exposure {
@@ -272,6 +273,7 @@ fn exposure(set: Vec<Opened>) -> Exposure {
     let meta = first.map(|o| Meta::from_header(&o.facts)).unwrap_or_default();
     let mut warnings = first.map(|o| no_numbers(&o.facts)).unwrap_or_default();
     warnings.extend(first.iter().flat_map(|o| o.relabelled.clone()));
+    warnings.extend(first.iter().flat_map(|o| contradictions(&o.facts)).map(|(_, sentence)| sentence));
     let header = first.map(|o| o.facts.clone()).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
     let files = set.into_iter().map(|o| o.path).collect();

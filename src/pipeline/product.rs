@@ -7,20 +7,19 @@
 //! VAR_COMMON. Spectra and cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
 //! keeps viewers from loading the image by themselves.
 //!
-//! With `--compat`, images are another package's files, too: [`super::Compat`].
-//!
-//! Only values that are finite and standard enter a header; an inherited card that
-//! is not (a bare NaN, a lower-case keyword) is left out.
+//! With `--compat`, images are another package's files, too: [`super::Compat`]. Keywords
+//! of the input stay (see `inherit`); times stand under all their names ([`Span`]), where
+//! they are known.
 
 use std::path::{Path, PathBuf};
 
 use super::blend::{iso_date, now};
 use super::compat;
 use super::extract::{Spectra, factored};
+use super::inherit::inherited;
 use super::lenspx::LensCal;
 use super::provenance::Provenance;
-use super::wcs::is_wcs_keyword;
-use crate::datamodel::{Cube, Image, Meta, Rate, dq};
+use crate::datamodel::{Cube, Image, Meta, Rate, Span, dq};
 use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels, Value};
 
@@ -63,11 +62,11 @@ impl<'a> About<'a> {
     }
 }
 
-/// Whether `path` is a list of jumps or the rates of single ramps, which stand beside a
-/// product.
+/// Whether `path` is a list of jumps or of reads, or the rates of single ramps, which stand
+/// beside a product.
 pub fn is_companion(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    stem.ends_with("_jumps") || stem.ends_with("_ramps")
+    ["_jumps", "_ramps", "_reads"].iter().any(|end| stem.ends_with(end))
 }
 
 /// DATAMODL of a detector image.
@@ -246,6 +245,7 @@ pub fn primary(path: &Path, about: &About<'_>) -> Header {
     h.set("DATECRT", now(), "written (UTC)");
     h.set_default("TELESCOP", "TMT", "");
     h.set_default("INSTRUME", "IRIS", "");
+    Span::of(about.input).write(&mut h);
     about.provenance.write(&mut h);
     if let Some(extra) = about.extra {
         for card in extra.cards() {
@@ -262,51 +262,6 @@ pub fn primary(path: &Path, about: &About<'_>) -> Header {
         h.set("LONGSTRN", "OGIP 1.0", "long strings are continued");
     }
     h
-}
-
-/// Keywords of the input that a product takes over: all but those about its bytes,
-/// its units and its world coordinates, each written anew, once.
-fn inherited(input: &Header) -> Header {
-    const OTHERS: &[&str] =
-        &["BUNIT", "INHERIT", "EXTVER", "EXTLEVEL", "DISPAXIS", "DATE", "EXTNAME", "CONTINUE", "LONGSTRN"];
-    let mut out = Header::new();
-    for card in input.cards() {
-        let keyword = card.keyword.as_str();
-        if OTHERS.contains(&keyword) || is_wcs_keyword(keyword) || keyword.starts_with("DQB") {
-            continue;
-        }
-        match &card.value {
-            None if matches!(keyword, "HISTORY" | "COMMENT") => {
-                let mut commentary = card.clone();
-                commentary.comment = commentary.comment.trim_end().to_owned();
-                out.push(commentary);
-            }
-            Some(value) if is_standard(keyword) && is_writable(keyword, value) && !out.has(keyword) => {
-                out.set(keyword, value.clone(), &card.comment);
-            }
-            _ => {}
-        }
-    }
-    out
-}
-
-/// A keyword as the standard wants it, or a HIERARCH one that fits a card.
-fn is_standard(keyword: &str) -> bool {
-    let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
-    match keyword.strip_prefix("HIERARCH ") {
-        Some(name) => name.len() <= 45 && name.chars().all(|c| plain(c) || c == ' '),
-        None => (1..=8).contains(&keyword.len()) && keyword.chars().all(plain),
-    }
-}
-
-fn is_writable(keyword: &str, value: &Value) -> bool {
-    match value {
-        Value::Other(_) | Value::Undefined => false,
-        Value::Real(r) => r.is_finite(),
-        // A reserved keyword whose value must be a number.
-        Value::Text(_) => !matches!(keyword, "EQUINOX" | "EPOCH"),
-        _ => true,
-    }
 }
 
 fn planes(

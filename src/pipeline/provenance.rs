@@ -61,6 +61,8 @@ pub struct Provenance {
     pub engine: String,
     /// The device's name.
     pub device: String,
+    /// The telescope, and where it stands (geocentric, m).
+    pub site: Option<(String, [f64; 3])>,
     /// Identifies all that decides the product's data.
     pub plan_hash: String,
     /// The CRDS context that references came from; empty where none did.
@@ -130,9 +132,21 @@ impl Provenance {
         }
     }
 
-    /// Writes all of it into a primary header: the keywords and the HISTORY.
+    /// Writes OBSGEO-X, -Y and -Z, unless the header is of another telescope.
+    fn place(&self, h: &mut Header) {
+        let Some((telescope, place)) = &self.site else { return };
+        if h.text("TELESCOP").is_none_or(|t| t.eq_ignore_ascii_case(telescope)) {
+            for (axis, metres) in ["X", "Y", "Z"].iter().zip(place) {
+                let metres = (metres * 1000.0).round() / 1000.0;
+                h.set_default(&format!("OBSGEO-{axis}"), metres, "[m] geocentric place of the telescope");
+            }
+        }
+    }
+
+    /// Writes all of it into a primary header: the keywords, the place and the HISTORY.
     pub fn write(&self, h: &mut Header) {
         self.keywords(h);
+        self.place(h);
         let version = env!("CARGO_PKG_VERSION");
         let mut history = |text: String| h.history(&ascii(&text));
         for s in &self.steps {
@@ -214,6 +228,22 @@ mod tests {
         );
         assert_eq!(history[3].comment, "warning: a warning");
         assert!(!h.has("C_NONLIN"));
+    }
+
+    #[test]
+    fn what_is_written_is_in_the_registry() {
+        use crate::datamodel::registry::entry;
+        for name in Step::NAMES {
+            let step = Step::with_defaults(name).expect(name);
+            assert!(entry(step.keyword()).is_some(), "{} of {name}", step.keyword());
+        }
+        for reftype in crate::refs::REFTYPES {
+            let keyword = reference_keyword(reftype);
+            assert!(entry(&keyword).is_some(), "{keyword} of {reftype}");
+        }
+        for keyword in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "CRDS_CTX", "OBSGEO-X"] {
+            assert!(entry(keyword).is_some(), "{keyword}");
+        }
     }
 
     #[test]
