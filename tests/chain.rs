@@ -255,3 +255,39 @@ fn counts_of_reads_are_those_of_the_array_under_our_names() {
     let f = Fits::open(&product).expect("product");
     assert_eq!((f.primary().integer("NGROUPS"), f.primary().integer("NREADS")), (Some(1), Some(6)));
 }
+
+/// Every file of a reduced night says how it was made.
+#[test]
+fn every_product_says_how_it_was_made() {
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("folder").flatten().map(|e| e.path());
+        entries.flat_map(|p| if p.is_dir() { files(&p) } else { vec![p] }).collect()
+    }
+    for night in [imager(), lenslets()] {
+        let all: Vec<PathBuf> = files(&night.path("reduced"))
+            .into_iter()
+            .filter(|p| p.extension().is_some_and(|e| e == "fits"))
+            .collect();
+        assert!(all.iter().any(|p| text(p).contains("masters")), "{all:?}");
+        for path in all {
+            let file = Fits::open(&path).expect("product");
+            let h = file.primary();
+            for key in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "DATECRT", "TIMESYS", "MJD-BEG", "OBSGEO-X"] {
+                assert!(h.has(key), "{key} of {}", path.display());
+            }
+            let history: Vec<&str> =
+                h.cards().iter().filter(|c| c.keyword == "HISTORY").map(|c| c.comment.as_str()).collect();
+            for part in ["irisgpu ", "{\"skip\"", "input: "] {
+                assert!(history.iter().any(|t| t.contains(part)), "{part} of {}", path.display());
+            }
+            assert!(h.cards().iter().any(|c| c.keyword.starts_with("S_")), "{}", path.display());
+            // Each reference with its checksum, in keywords and with its path.
+            for card in h.cards().iter().filter(|c| c.keyword.starts_with("R_")) {
+                let checksum = h.text(&card.keyword.replacen('R', "C", 1)).unwrap_or_default();
+                let said = history.iter().any(|t| !checksum.is_empty() && t.contains(&checksum));
+                let several = h.text(&card.keyword).as_deref() == Some("MULTIPLE");
+                assert!(several || said, "{} of {}", card.keyword, path.display());
+            }
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! What people type who know stpipe: classes, `.cfg` files, associations, options of
-//! single steps, results on the way; and `night.yaml`, through the public command line.
+//! single steps, results on the way, through the public command line.
 #![allow(clippy::expect_used, reason = "a test that cannot go on says where")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use irisgpu::fits::{Fits, FitsWriter, Header, Pixels};
@@ -223,76 +223,4 @@ fn what_cannot_be_understood_is_a_sentence_that_names_the_file() {
     let (code, said) = room.run(&["run", "imager", "association.json", "data/raw_science_frame_sci.fits"]);
     assert!(code == 2 && said.contains("run them apart"), "{said}");
     assert!(!room.names().iter().any(|n| n.ends_with(".part")));
-}
-
-/// A small night of ramps in two modes and two folders, one frame mislabelled.
-#[test]
-fn a_night_mended_by_night_yaml_reduces_unattended() {
-    let room = Room::new();
-    let config = |jd: f64, exposures: &str| {
-        format!("frame: [64, 64]\nstart_jd: {jd}\nobject: Field\nexposures:\n{exposures}")
-    };
-    room.text(
-        "first.yaml",
-        &config(
-            2_461_113.625,
-            "  - {detector: IMG1, kind: DRK, count: 3, reads: 6}\n  - {detector: IMG1, kind: NFF, count: 3, reads: 6, read_time: 2.5}\n",
-        ),
-    );
-    room.text(
-        "second.yaml",
-        &config(
-            2_461_114.625,
-            "  - {detector: IMG1, kind: SKY, reads: 6, dithers: [[20, 0]]}\n  - {detector: IMG1, kind: SCI, reads: 6}\n\
-             \u{20} - {detector: IMG1, kind: SCI, reads: 8}\n  - {detector: IMG1, kind: SKY, reads: 6, dithers: [[20, 0.5]]}\n\
-             \u{20} - {detector: IMG1, kind: SCI, reads: 6}\n",
-        ),
-    );
-    for name in ["first", "second"] {
-        room.done(&["simulate", &format!("{name}.yaml"), name]);
-    }
-    room.done(&["reduce", "first/night", "--device", "cpu"]);
-    // The last science frame is called a sky.
-    let raw = "2026A-P001-001_IRIS_IMG1_SCI_LVL0_0005.fits";
-    let path = room.path("second/night").join(raw);
-    relabel(&path, "OBSNAME", "IMG1-SKY");
-    let night = ["second/night", "--masters", "first/night"];
-    let said = room.done(&[&["plan"], &night[..]].concat());
-    assert!(said.contains("IMTYPE = 'SCI' does not go with OBSNAME = 'IMG1-SKY'"), "{said}");
-    room.text(
-        "second/night/night.yaml",
-        &format!("relabel: [{{files: {raw}, set: {{OBSNAME: IMG1-SCI}}}}]\n"),
-    );
-    let said = room.done(&[&["plan"], &night[..]].concat());
-    assert!(said.contains("another night, nearest in time: 24."), "{said}");
-    assert!(said.contains("OBSNAME = 'IMG1-SCI' by hand; the file says 'IMG1-SKY'"), "{said}");
-    room.done(&[&["reduce"], &night[..], &["--device", "cpu"]].concat());
-    let product = |n: u32| format!("second/night/reduced/2026A-P001-001_IRIS_IMG1_SCI_LVL2_{n:04}.fits");
-    // The skies are the first exposure and the fourth.
-    for (n, first) in [(2, true), (5, false)] {
-        let header = room.header(&product(n));
-        let used = header.text("R_SKY").unwrap_or_default();
-        assert_eq!(used.contains("SKY_20260315030000"), first, "{n}: {used}");
-        let why: Vec<&str> = header.cards().iter().map(|c| c.comment.as_str()).collect();
-        assert!(why.concat().contains("nearest in time"), "{why:?}");
-        assert!(header.text("R_DARK").is_some() && header.text("OBSNAME").as_deref() == Some("IMG1-SCI"));
-    }
-    let card = room.header(&product(5));
-    let card = card.cards().iter().find(|c| c.keyword == "OBSNAME").expect("OBSNAME");
-    assert!(card.comment.contains("the file says IMG1-SKY"), "{}", card.comment);
-    // Done once, done for good.
-    let said = room.done(&[&["reduce"], &night[..], &["--device", "cpu"]].concat());
-    assert!(said.contains("0 done"), "{said}");
-}
-
-/// Rewrites a keyword of a file's primary header in place.
-fn relabel(path: &Path, keyword: &str, value: &str) {
-    let mut bytes = std::fs::read(path).expect("read");
-    let mut header = Fits::open(path).expect("open").primary().clone();
-    let before = header.to_bytes().len();
-    header.set(keyword, value, "");
-    let new = header.to_bytes();
-    assert_eq!(new.len(), before);
-    bytes[..before].copy_from_slice(&new);
-    std::fs::write(path, bytes).expect("write");
 }

@@ -36,6 +36,8 @@ pub(super) enum Verb {
     Plan(Plan),
     /// Which reference applies to an exposure, and why the others do not
     Refs(Refs),
+    /// What files say of themselves, and what they leave out
+    Meta(Meta),
     /// A night of raw frames with their truth
     Simulate(Simulate),
     /// The devices of this machine, and which one is chosen
@@ -76,6 +78,9 @@ pub(super) struct Common {
     /// Write the rate of each ramp, too: ..._ramps.fits beside the rate of an exposure of several (what is up to date: with --force)
     #[arg(long)]
     pub(super) save_ramps: bool,
+    /// Write the imager's products so that another package opens them, too: `liger` (liger_iris_pipeline)
+    #[arg(long, value_name = "PACKAGE", value_parser = ["liger"])]
+    pub(super) compat: Option<String>,
     /// Suffix of product names
     #[arg(long)]
     pub(super) suffix: Option<String>,
@@ -268,6 +273,28 @@ pub(super) struct Sources {
     /// Result as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Meta {
+    #[command(subcommand)]
+    pub(super) verb: MetaVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MetaVerb {
+    /// Keywords that are missing, illegal, contradictory, or under other names (exit code 1 where something must be mended)
+    Check {
+        /// Raw frames, products, references
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Instrument file (YAML) in place of the built-in one
+        #[arg(long, value_name = "FILE")]
+        instrument: Option<PathBuf>,
+        /// Result as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod engine;
 mod exit;
 mod families;
 mod interrupt;
+mod meta;
 mod options;
 mod plan;
 mod print;
@@ -53,6 +54,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Readout(a) => readout::readout(a, families),
         Verb::Plan(a) => plan::plan(&a, &families),
         Verb::Refs(a) => refs::refs(&a, &families),
+        Verb::Meta(a) => meta::meta(&a),
         Verb::Config(a) => config::config(&a, &families),
         Verb::Demo(a) => demo::demo(&a),
         Verb::Simulate(a) => simulate::simulate(&a),

@@ -9,6 +9,7 @@ use super::families::Families;
 use crate::config::Instrument;
 use crate::error::{Error, Result};
 use crate::night::{Recipes, References, Settings};
+use crate::pipeline::Compat;
 use crate::refs::crds::Crds;
 
 /// The settings of a reduction into `output`. Everything typed is checked here,
@@ -41,6 +42,8 @@ pub(super) fn settings(
         read_time: common.read_time,
         save: families.save.clone(),
         save_ramps: common.save_ramps,
+        // The parser takes no other name.
+        compat: common.compat.as_ref().map(|_| Compat::Liger),
         earlier: common.earlier.clone(),
         force: select.force,
         only: select.only.iter().map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect(),

@@ -15,12 +15,41 @@ pub struct Instrument {
     pub instrument: String,
     /// TELESCOP.
     pub telescope: String,
+    /// Where the telescope stands.
+    #[serde(default)]
+    pub site: Option<Site>,
     /// Detectors by DETECTOR.
     pub detectors: BTreeMap<String, Detector>,
     /// The imager.
     pub imager: Imager,
     /// The lenslet spectrograph.
     pub lenslet: Lenslet,
+}
+
+/// A place on Earth.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// m above the ellipsoid.
+    pub height: f64,
+}
+
+impl Site {
+    /// Geocentric x (to Greenwich), y (to 90° east), z (north), m, on the WGS 84 ellipsoid.
+    pub fn geocentric(&self) -> [f64; 3] {
+        // NIMA TR8350.2: semi-major axis and flattening.
+        let (a, f) = (6_378_137.0, 1.0 / 298.257_223_563);
+        let e2 = f * (2.0 - f);
+        let ((sin, cos), (east, greenwich)) =
+            (self.latitude.to_radians().sin_cos(), self.longitude.to_radians().sin_cos());
+        let n = a / (1.0 - e2 * sin * sin).sqrt();
+        let across = (n + self.height) * cos;
+        [across * greenwich, across * east, (n * (1.0 - e2) + self.height) * sin]
+    }
 }
 
 /// One detector. The numbers stand in, with a warning, where no reference file does.
@@ -139,6 +168,16 @@ impl Instrument {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_site_in_metres_from_the_centre() {
+        // astropy: EarthLocation.from_geodetic(-155.481, 19.833, 4050)
+        let site = Instrument::iris().expect("iris.yaml").site.expect("site");
+        let expected = [-5_464_350.131_5, -2_492_436.539_9, 2_151_689.167_3];
+        for (got, want) in site.geocentric().into_iter().zip(expected) {
+            assert!((got - want).abs() < 1e-3, "{got} {want}");
+        }
+    }
 
     #[test]
     fn the_built_in_instrument_parses() {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::registry::{mode_of, names, subarray_of};
+use super::times::{compact_date, mjd_of};
 use crate::fits::Header;
 
 /// What an exposure is for, the second half of OBSNAME.
@@ -77,9 +79,6 @@ impl Kind {
     }
 }
 
-/// Keywords of the exposure number: the first that is a number of 0 or more counts.
-pub const EXPOSURE_NUMBER: [&str; 3] = ["EXPNUM", "EXPNO", "EXP_NO"];
-
 /// The facts of an exposure that reduction turns on. Text is empty and numbers
 /// are `None` where the header says nothing; aliases of the observatory's names
 /// (SAMPMODE, NUMREADS, IFSMODE, DET_ID …) are resolved.
@@ -141,22 +140,24 @@ impl Meta {
         };
         let number = |names: &[&str]| names.iter().find_map(|n| h.number(n));
         let upper = |names: &[&str]| text(names).to_ascii_uppercase();
-        let (detector, mode_of_detector) = match upper(&["DETECTOR", "DET_ID"]).as_str() {
-            "SLC" | "SLICER" => ("IFU".to_owned(), "SLICER"),
-            "LEN" | "LENSLET" => ("IFU".to_owned(), "LENSLET"),
-            // iris_pipeline's and the first CRDS's names.
-            iris @ ("IRIS1" | "IRIS2" | "IRIS3" | "IRIS4") => (iris.replace("IRIS", "IMG"), "IMG"),
-            other => (other.to_owned(), if other.starts_with("IMG") { "IMG" } else { "" }),
-        };
-        let mut instmode = upper(&["INSTMODE", "IFSMODE"]);
+        let mut detector = upper(names("DETECTOR"));
+        // iris_pipeline's and the first CRDS's names.
+        if matches!(detector.as_str(), "IRIS1" | "IRIS2" | "IRIS3" | "IRIS4") {
+            detector = detector.replace("IRIS", "IMG");
+        }
+        let mode_of_detector = mode_of(&detector).unwrap_or_default();
+        if matches!(mode_of_detector, "SLICER" | "LENSLET") {
+            detector = "IFU".into();
+        }
+        let mut instmode = upper(names("INSTMODE"));
         if instmode.is_empty() {
             instmode = mode_of_detector.to_owned();
         }
-        let expdtst = text(&["EXPDTST", "DATE-BEG", "DATE-OBS"])
-            .chars()
-            .filter(char::is_ascii_digit)
-            .take(14)
-            .collect::<String>();
+        let date = ["EXPDTST", "DATE-BEG", "DATE-OBS"].iter().filter_map(|k| h.text(k)).find_map(|t| {
+            let digits = t.chars().filter(char::is_ascii_digit).take(14).collect::<String>();
+            mjd_of(&t).map(|mjd| if t.contains('/') { compact_date(mjd) } else { digits })
+        });
+        let expdtst = date.unwrap_or_default();
         let jd = number(&["EXPJDST", "EXPJDMID", "JD"])
             .or_else(|| number(&["MJD-BEG", "MJD-OBS", "MJD"]).map(|m| m + 2_400_000.5))
             .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
@@ -165,12 +166,13 @@ impl Meta {
             .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
         // The keywords of the subarray are then those of a window in a full frame.
         let windows = guide_window_mode(h);
+        let start = |key: &str| names(key).iter().find_map(|k| h.integer(k)).unwrap_or(1);
         let or = |value: String, default: &str| if value.is_empty() { default.to_owned() } else { value };
         Meta {
             semid: or(text(&["SEMID"]), &semester(&expdtst)),
             prognum: or(text(&["PROGNUM"]), "P001"),
             obsnum: or(text(&["OBSNUM"]), "001"),
-            expnum: EXPOSURE_NUMBER.iter().find_map(|key| h.integer(key).filter(|n| *n >= 0)).unwrap_or(1),
+            expnum: names("EXPNUM").iter().find_map(|key| h.integer(key).filter(|n| *n >= 0)).unwrap_or(1),
             detector,
             instmode,
             obstype: upper(&["OBSTYPE"]),
@@ -178,20 +180,20 @@ impl Meta {
             imtype: upper(&["IMTYPE"]),
             filter: text(&["FILTER"]),
             pupil: text(&["PUPIL"]),
-            grating: text(&["GRATING"]),
+            grating: text(names("GRATING")),
             scale: number(&["SCALE"]).or_else(|| number(&["IFSSCALE"]).map(|mas| mas / 1000.0)),
-            readmode: upper(&["READMODE", "SAMPMODE"]),
+            readmode: upper(names("READMODE")),
             exptime: number(&["EXPTIME"]),
             object: text(&["OBJECT"]),
             jd,
             jd_end,
             expdtst,
             level: h.integer("DATALVL"),
-            subarray: if windows { String::new() } else { upper(&["SUBARRAY"]) },
+            subarray: if windows { String::new() } else { subarray_of(&upper(names("SUBARRAY"))).to_owned() },
             subarrid: h.integer("SUBARRID").filter(|n| *n > 0 && !windows).unwrap_or(0),
             substart: match windows {
                 true => (1, 1),
-                false => (h.integer("SUBSTRT1").unwrap_or(1), h.integer("SUBSTRT2").unwrap_or(1)),
+                false => (start("SUBSTRT1"), start("SUBSTRT2")),
             },
         }
     }

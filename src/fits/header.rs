@@ -1,232 +1,12 @@
 //! Header cards: parsing, editing and writing without losing anything.
 
 use super::BLOCK;
-
-/// The value of a card.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// `T` or `F`.
-    Logical(bool),
-    /// An integer.
-    Integer(i64),
-    /// A real number.
-    Real(f64),
-    /// A character string, trailing blanks removed.
-    Text(String),
-    /// No value between `=` and the comment.
-    Undefined,
-    /// Anything else (complex numbers, unparsable text), kept as written.
-    Other(String),
-}
-
-impl From<bool> for Value {
-    fn from(v: bool) -> Self {
-        Value::Logical(v)
-    }
-}
-impl From<i64> for Value {
-    fn from(v: i64) -> Self {
-        Value::Integer(v)
-    }
-}
-impl From<i32> for Value {
-    fn from(v: i32) -> Self {
-        Value::Integer(v.into())
-    }
-}
-impl From<u32> for Value {
-    fn from(v: u32) -> Self {
-        Value::Integer(v.into())
-    }
-}
-impl From<usize> for Value {
-    fn from(v: usize) -> Self {
-        Value::Integer(v as i64)
-    }
-}
-impl From<f64> for Value {
-    fn from(v: f64) -> Self {
-        if v.is_finite() { Value::Real(v) } else { Value::Undefined }
-    }
-}
-impl From<&str> for Value {
-    fn from(v: &str) -> Self {
-        Value::Text(v.to_owned())
-    }
-}
-impl From<String> for Value {
-    fn from(v: String) -> Self {
-        Value::Text(v)
-    }
-}
-
-/// One card: a keyword with a value, or commentary.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Card {
-    /// The keyword, without trailing blanks; `HIERARCH` keywords keep their
-    /// prefix (`HIERARCH ESO DET ID`).
-    pub keyword: String,
-    /// `None` for commentary (`COMMENT`, `HISTORY`, blank).
-    pub value: Option<Value>,
-    /// The comment after `/`, or the text of a commentary card.
-    pub comment: String,
-    /// The 80-character records this card was read from, written back verbatim.
-    raw: Option<Vec<u8>>,
-}
+use super::card::{Card, Value, parse_card, parse_value, real, record};
 
 /// An ordered list of cards, `END` left out.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Header {
     cards: Vec<Card>,
-}
-
-impl Card {
-    fn new(keyword: &str, value: Value, comment: &str) -> Self {
-        Card { keyword: keyword.to_owned(), value: Some(value), comment: comment.to_owned(), raw: None }
-    }
-
-    /// The card's 80-byte records, long strings continued on further records.
-    fn records(&self) -> Vec<u8> {
-        if let Some(raw) = &self.raw {
-            return raw.clone();
-        }
-        let Some(value) = &self.value else {
-            return commentary(&self.keyword, &self.comment);
-        };
-        let start = if self.keyword.len() > 8 || self.keyword.contains(' ') {
-            let name = self.keyword.strip_prefix("HIERARCH ").unwrap_or(&self.keyword);
-            format!("HIERARCH {name} = ")
-        } else {
-            format!("{:<8}= ", self.keyword)
-        };
-        let text = match value {
-            Value::Text(s) => return text_records(&start, &ascii(s), &ascii(&self.comment)),
-            Value::Logical(b) => format!("{:>20}", if *b { 'T' } else { 'F' }),
-            Value::Integer(i) => format!("{i:>20}"),
-            Value::Real(r) => format!("{:>20}", real(*r)),
-            Value::Undefined => " ".repeat(20),
-            Value::Other(s) => format!("{:>20}", ascii(s)),
-        };
-        let mut line = start + &text;
-        if !self.comment.is_empty() {
-            line += " / ";
-            line += &ascii(&self.comment);
-        }
-        record(&line)
-    }
-}
-
-/// Shortest text that reads back as the same f64, with a decimal point.
-fn real(value: f64) -> String {
-    let text = if value == 0.0 || (1e-4..1e15).contains(&value.abs()) {
-        format!("{value:?}")
-    } else {
-        format!("{value:E}")
-    };
-    match text.split_once('E') {
-        Some((mantissa, exponent)) if !mantissa.contains('.') => format!("{mantissa}.0E{exponent}"),
-        _ => text,
-    }
-}
-
-fn ascii(text: &str) -> String {
-    text.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
-}
-
-fn record(line: &str) -> Vec<u8> {
-    let mut bytes = line.as_bytes().to_vec();
-    bytes.resize(80, b' ');
-    bytes
-}
-
-fn commentary(keyword: &str, text: &str) -> Vec<u8> {
-    let text = ascii(text);
-    let mut out = Vec::new();
-    let mut rest = text.as_str();
-    loop {
-        let (line, tail) = rest.split_at(rest.len().min(72));
-        out.extend(record(&format!("{keyword:<8}{line}")));
-        rest = tail;
-        if rest.is_empty() {
-            return out;
-        }
-    }
-}
-
-/// A string value, continued with `&` and CONTINUE records where it is long.
-fn text_records(start: &str, text: &str, comment: &str) -> Vec<u8> {
-    let quoted: Vec<String> =
-        text.chars().map(|c| if c == '\'' { "''".into() } else { c.to_string() }).collect();
-    let mut out = Vec::new();
-    let mut start = start.to_owned();
-    let mut at = 0;
-    loop {
-        let room = 80 - start.len() - 2;
-        let left: usize = quoted[at..].iter().map(String::len).sum();
-        if left <= room {
-            let mut line = format!("{start}'{:<8}'", quoted[at..].concat());
-            if !comment.is_empty() && line.len() + 4 < 80 {
-                line = format!("{line:<30} / {comment}");
-            }
-            line.truncate(80);
-            out.extend(record(&line));
-            return out;
-        }
-        let mut piece = String::new();
-        while at < quoted.len() && piece.len() + quoted[at].len() < room {
-            piece += &quoted[at];
-            at += 1;
-        }
-        out.extend(record(&format!("{start}'{piece}&'")));
-        start = "CONTINUE  ".to_owned();
-    }
-}
-
-fn parse_value(field: &str) -> (Value, String) {
-    let trimmed = field.trim_start();
-    if let Some(rest) = trimmed.strip_prefix('\'') {
-        let mut text = String::new();
-        let mut chars = rest.char_indices().peekable();
-        let mut end = rest.len();
-        while let Some((i, c)) = chars.next() {
-            if c == '\'' {
-                if chars.peek().is_some_and(|&(_, n)| n == '\'') {
-                    chars.next();
-                } else {
-                    end = i + 1;
-                    break;
-                }
-            }
-            text.push(c);
-        }
-        return (Value::Text(text.trim_end().to_owned()), comment_after(&rest[end..]));
-    }
-    let (value, comment) = match trimmed.split_once('/') {
-        Some((v, c)) => (v.trim(), c.trim().to_owned()),
-        None => (trimmed.trim(), String::new()),
-    };
-    let parsed = match value {
-        "" => Value::Undefined,
-        "T" => Value::Logical(true),
-        "F" => Value::Logical(false),
-        v => number(v).unwrap_or_else(|| Value::Other(v.to_owned())),
-    };
-    (parsed, comment)
-}
-
-fn number(text: &str) -> Option<Value> {
-    if let Ok(i) = text.parse::<i64>() {
-        return Some(Value::Integer(i));
-    }
-    // Only characters of a FITS number, so that "nan", "inf" and "infinity" stay text.
-    if !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'E' | b'e' | b'D' | b'd')) {
-        return None;
-    }
-    text.replace(['D', 'd'], "E").parse::<f64>().ok().filter(|v| v.is_finite()).map(Value::Real)
-}
-
-fn comment_after(rest: &str) -> String {
-    rest.trim_start().strip_prefix('/').map_or(String::new(), |c| c.trim().to_owned())
 }
 
 /// Whether a record is the END card.
@@ -258,6 +38,7 @@ impl Header {
                 if let (Some(Value::Text(text)), Value::Text(more)) = (&mut last.value, value) {
                     text.pop();
                     text.push_str(&more);
+                    text.truncate(text.trim_end().len());
                     last.comment.push_str(&comment);
                     if let Some(r) = &mut last.raw {
                         r.extend_from_slice(raw);
@@ -357,9 +138,19 @@ impl Header {
         }
     }
 
+    /// Appends a card, whatever there is.
+    pub fn append(&mut self, keyword: &str, value: impl Into<Value>, comment: &str) {
+        self.cards.push(Card::new(keyword, value.into(), comment));
+    }
+
     /// Appends a HISTORY card.
     pub fn history(&mut self, text: &str) {
-        self.cards.push(Card { keyword: "HISTORY".into(), value: None, comment: text.to_owned(), raw: None });
+        self.commentary("HISTORY", text);
+    }
+
+    /// Appends a card without value: COMMENT, HISTORY, or no keyword.
+    pub fn commentary(&mut self, keyword: &str, text: &str) {
+        self.cards.push(Card::commentary(keyword, text));
     }
 
     /// Appends a card as it is.
@@ -387,25 +178,10 @@ fn continues(card: &Card) -> bool {
     matches!(&card.value, Some(Value::Text(t)) if t.ends_with('&'))
 }
 
-fn parse_card(line: &str, raw: &[u8; 80]) -> Card {
-    let raw = Some(raw.to_vec());
-    let keyword = line[..8].trim_end();
-    if keyword == "HIERARCH"
-        && let Some((name, field)) = line[8..].split_once('=')
-    {
-        let (value, comment) = parse_value(field);
-        let keyword = format!("HIERARCH {}", name.trim());
-        return Card { keyword, value: Some(value), comment, raw };
-    }
-    if &line[8..10] == "= " && !matches!(keyword, "COMMENT" | "HISTORY" | "") {
-        let (value, comment) = parse_value(&line[10..]);
-        return Card { keyword: keyword.to_owned(), value: Some(value), comment, raw };
-    }
-    Card { keyword: keyword.to_owned(), value: None, comment: line[8..].trim_end().to_owned(), raw }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn round_trip(header: &Header) -> Header {
@@ -446,6 +222,50 @@ mod tests {
         assert_eq!(used, 240);
         assert_eq!(h.number("AZ"), Some(12.0));
         assert_eq!(&h.to_bytes()[..160], &bytes[..160]);
+    }
+
+    proptest! {
+        /// Whatever is set is read back: text of any length and signs, numbers to the bit.
+        #[test]
+        fn random_values_survive(
+            texts in proptest::collection::vec("[ -~]{0,250}", 1..8),
+            numbers in proptest::collection::vec(any::<f64>(), 1..8),
+            whole in any::<i64>(),
+            name in "[A-Z][A-Za-z0-9 ._-]{0,30}[a-z]",
+        ) {
+            let mut h = Header::new();
+            for (i, text) in texts.iter().enumerate() {
+                h.set(&format!("T{i}"), text.as_str(), "a comment");
+            }
+            for (i, number) in numbers.iter().enumerate() {
+                h.set(&format!("N{i}"), *number, "a comment");
+            }
+            h.set("WHOLE", whole, "");
+            let name = format!("HIERARCH {name}");
+            h.set(&name, texts[0].as_str(), "");
+            let r = round_trip(&h);
+            for (i, text) in texts.iter().enumerate() {
+                prop_assert_eq!(r.get(&format!("T{i}")), Some(&Value::from(text.trim_end())));
+            }
+            for (i, number) in numbers.iter().enumerate() {
+                prop_assert_eq!(r.get(&format!("N{i}")), Some(&Value::from(*number)));
+            }
+            prop_assert_eq!(r.integer("WHOLE"), Some(whole));
+            prop_assert_eq!(r.get(&name), Some(&Value::from(texts[0].trim_end())));
+            prop_assert_eq!(round_trip(&r).to_bytes(), r.to_bytes());
+        }
+    }
+
+    #[test]
+    fn what_fits_no_card_is_a_comment() {
+        let mut h = Header::new();
+        let name = format!("HIERARCH {}", "LONG ".repeat(15).trim_end());
+        h.set(&name, "text", "");
+        h.set(&(name + "ER"), 1.5, "");
+        let r = round_trip(&h);
+        assert_eq!(r.cards().len(), 4, "two lines each");
+        assert!(r.cards().iter().all(|c| c.keyword == "COMMENT"));
+        assert!(r.cards()[1].comment.ends_with("= 'text'") && r.cards()[3].comment.ends_with("= 1.5"));
     }
 
     #[test]

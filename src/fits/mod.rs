@@ -7,6 +7,8 @@
 //! Standard followed: FITS 4.0 (Pence et al. 2010, A&A 524, A42, and the 2016
 //! revision); checksums after Seaman, Pence & Rots (FITS checksum convention).
 
+mod asdf;
+mod card;
 mod checksum;
 mod compressed;
 mod convert;
@@ -15,7 +17,9 @@ mod read;
 mod table;
 mod write;
 
-pub use header::{Card, Header, Value};
+pub use asdf::Tree;
+pub use card::{Card, Value};
+pub use header::Header;
 pub use read::{Fits, Hdu, HduKind};
 pub use table::{Column, ColumnData, read_column};
 pub use write::{FitsWriter, Parts, Pixels};

@@ -6,41 +6,56 @@ use crate::error::Result;
 /// The values of a column, row after row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ColumnData {
+    /// Bytes (`B`).
+    U8(Vec<u8>),
     /// 16-bit integers (`I`).
     I16(Vec<i16>),
     /// 32-bit integers (`J`).
     I32(Vec<i32>),
+    /// 64-bit integers (`K`).
+    I64(Vec<i64>),
     /// Single precision (`E`).
     F32(Vec<f32>),
     /// Double precision (`D`).
     F64(Vec<f64>),
+    /// Characters (`A`): the column's width is the length of its texts, padded with blanks.
+    Text(Vec<u8>),
 }
 
 impl ColumnData {
     fn len(&self) -> usize {
         match self {
+            ColumnData::U8(v) => v.len(),
             ColumnData::I16(v) => v.len(),
             ColumnData::I32(v) => v.len(),
             ColumnData::F32(v) => v.len(),
             ColumnData::F64(v) => v.len(),
+            ColumnData::I64(v) => v.len(),
+            ColumnData::Text(v) => v.len(),
         }
     }
 
     fn code(&self) -> (char, usize) {
         match self {
+            ColumnData::U8(_) => ('B', 1),
             ColumnData::I16(_) => ('I', 2),
             ColumnData::I32(_) => ('J', 4),
             ColumnData::F32(_) => ('E', 4),
             ColumnData::F64(_) => ('D', 8),
+            ColumnData::I64(_) => ('K', 8),
+            ColumnData::Text(_) => ('A', 1),
         }
     }
 
     fn put(&self, i: usize, out: &mut Vec<u8>) {
         match self {
+            ColumnData::U8(v) => out.push(v[i]),
             ColumnData::I16(v) => out.extend(v[i].to_be_bytes()),
             ColumnData::I32(v) => out.extend(v[i].to_be_bytes()),
             ColumnData::F32(v) => out.extend(v[i].to_be_bytes()),
             ColumnData::F64(v) => out.extend(v[i].to_be_bytes()),
+            ColumnData::I64(v) => out.extend(v[i].to_be_bytes()),
+            ColumnData::Text(v) => out.push(v[i]),
         }
     }
 }

@@ -109,7 +109,8 @@ pub struct FitsWriter {
     part: PathBuf,
     file: Option<File>,
     at: u64,
-    hdus: usize,
+    /// Of the HDUs written so far.
+    headers: Vec<Header>,
 }
 
 impl FitsWriter {
@@ -127,7 +128,12 @@ impl FitsWriter {
             .truncate(true)
             .open(&part)
             .map_err(Error::io("create", &part))?;
-        Ok(FitsWriter { path: path.to_path_buf(), part, file: Some(file), at: 0, hdus: 0 })
+        Ok(FitsWriter { path: path.to_path_buf(), part, file: Some(file), at: 0, headers: Vec::new() })
+    }
+
+    /// The headers of the HDUs written so far.
+    pub fn headers(&self) -> &[Header] {
+        &self.headers
     }
 
     /// Appends an HDU without data; the first one written is the primary HDU.
@@ -140,7 +146,7 @@ impl FitsWriter {
     /// from `shape` and `pixels` (any in `header` are ignored).
     pub fn image(&mut self, name: &str, header: &Header, shape: &[usize], pixels: Pixels<'_>) -> Result<()> {
         let (mandatory, scale) = image_cards(shape, pixels);
-        let xtension = if self.hdus == 0 { None } else { Some("IMAGE") };
+        let xtension = if self.headers.is_empty() { None } else { Some("IMAGE") };
         self.hdu(xtension, name, header, mandatory, scale, pixels)
     }
 
@@ -196,7 +202,7 @@ impl FitsWriter {
         let (mandatory, scale) = image_cards(shape, of);
         let width = of.bitpix().unsigned_abs() as usize / 8;
         let bytes = width * shape.iter().product::<usize>();
-        let xtension = if self.hdus == 0 { None } else { Some("IMAGE") };
+        let xtension = if self.headers.is_empty() { None } else { Some("IMAGE") };
         self.hdu_with(xtension, name, header, mandatory, scale, bytes, |w, at| {
             let mut parts = Parts { writer: w, at, sum: 0 };
             write(&mut parts)?;
@@ -248,7 +254,7 @@ impl FitsWriter {
         cards.set("CHECKSUM", encode(combine(header_sum, sum)), "HDU checksum");
         self.put(header_at, &cards.to_bytes())?;
         self.at = data_at + padded(bytes as u64);
-        self.hdus += 1;
+        self.headers.push(cards);
         Ok(())
     }
 

@@ -20,7 +20,12 @@ pub(super) fn merged(fits: &Fits, hdu: &Hdu, liger: bool) -> Header {
     }
     if hdu.index != 0 {
         for card in hdu.header.cards() {
-            if card.value.is_some() && !describes_bytes(&card.keyword) && !header.has(&card.keyword) {
+            if describes_bytes(&card.keyword) || is_boilerplate(&card.comment) {
+                continue;
+            }
+            if card.value.is_none() {
+                header.push(card.clone());
+            } else if !header.has(&card.keyword) {
                 header.remove(&card.keyword);
                 header.push(card.clone());
             }

@@ -2,6 +2,7 @@
 
 use super::headers::count;
 use super::{by, label};
+use crate::datamodel::registry::names;
 use crate::error::Result;
 use crate::fits::{Fits, Hdu, HduKind};
 
@@ -31,8 +32,9 @@ pub(super) struct Layout {
 /// The HDU with the science pixels: DATA, SCI, or the first image that is not
 /// known to be something else.
 pub(super) fn science_hdu(fits: &Fits) -> Result<&Hdu> {
-    const OTHERS: [&str; 15] = [
+    const OTHERS: [&str; 16] = [
         "DQ",
+        "DQ_HIGH",
         "ERR",
         "TIMES",
         "NSAMPLE",
@@ -107,7 +109,7 @@ fn four_axes(fits: &Fits, hdu: &Hdu, [a, b, c, d]: [usize; 4]) -> Result<Family>
         if header.has("TGROUP") || hdu.header.has("TGROUP") {
             return Ok(Family::Jwst);
         }
-        let keywords = (count(header, &["NGROUPS", "NUMRAMPS"]), count(header, &["NREADS", "NUMREADS"]));
+        let keywords = (count(header, names("NGROUPS")), count(header, names("NREADS")));
         let liger = keywords == (Some(c), Some(d)) && keywords != (Some(a), Some(b));
         return Ok(if liger { Family::Liger } else { Family::Native });
     };

@@ -19,6 +19,7 @@
 //! however damaged, makes this module panic or take more memory than the file
 //! could fill.
 
+mod each_read;
 mod headers;
 mod image;
 mod layout;
@@ -38,6 +39,7 @@ use crate::config::Instrument;
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu};
 
+pub use each_read::EachRead;
 pub use image::{RAMPSPAN, RawImage};
 pub use noise::{NoiseModel, Sampling};
 pub use pixels::Encoding;

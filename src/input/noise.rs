@@ -16,6 +16,7 @@
 //! * **CDS**: MCDS with k = 1: 2 s²/T² and a/T.
 
 use super::headers::{count, upper};
+use crate::datamodel::registry::names;
 use crate::fits::Header;
 
 /// How a ramp was made into one number a pixel.
@@ -55,8 +56,8 @@ impl Timing {
     /// known.
     pub(super) fn of(header: &Header, read_time: Option<f64>, warnings: &mut Vec<String>) -> Option<Timing> {
         let exptime = header.number("EXPTIME").filter(|t| *t > 0.0);
-        let mode = upper(header, &["READMODE", "SAMPMODE"]);
-        let said = count(header, &["NREADS", "NUMREADS"]).filter(|&n| n >= 2);
+        let mode = upper(header, names("READMODE"));
+        let said = count(header, names("NREADS")).filter(|&n| n >= 2);
         let guess = match (exptime, read_time) {
             (Some(t), Some(step)) if mode != "CDS" => {
                 ((t / step).round() as usize).saturating_add(1).clamp(2, 65535)

@@ -88,7 +88,12 @@ fn image(fits: &Fits, hdu: &Hdu) -> Result<(Header, Image)> {
     let data = fits.f32(hdu)?;
     let float = |name: &str| plane(fits, name, hdu)?.map(|h| fits.f32(h)).transpose();
     let err = float("ERR")?.unwrap_or_else(|| vec![0.0; data.len()]);
-    let dq = plane(fits, "DQ", hdu)?.map(|h| fits.u32(h)).transpose()?.unwrap_or_else(|| vec![0; data.len()]);
+    let mut dq =
+        plane(fits, "DQ", hdu)?.map(|h| fits.u32(h)).transpose()?.unwrap_or_else(|| vec![0; data.len()]);
+    // Of a DQ of 16 bits: `--compat liger`.
+    if let Some(high) = plane(fits, "DQ_HIGH", hdu)? {
+        dq.iter_mut().zip(fits.u32(high)?).for_each(|(to, f)| *to |= f << 16);
+    }
     let var_common = float("VAR_COMMON")?.unwrap_or_default();
     Ok((merged(fits, hdu, false), Image { nx, ny, data, err, dq, var_common }))
 }

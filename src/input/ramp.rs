@@ -9,7 +9,8 @@ use super::headers::{complete, merged};
 use super::layout::{Family, Layout, recognise, squeezed};
 use super::pixels::{Encoding, Stored};
 use super::{OpenOptions, by, label, reads, times};
-use crate::datamodel::{Meta, dq};
+use crate::datamodel::registry::names;
+use crate::datamodel::{Meta, Unit, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, HduKind, Header};
 use crate::profile::{self, Work};
@@ -116,13 +117,24 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions<'_>) -> Result<Ra
     }
     let mut header = merged(&fits, &hdu, layout.family == Family::Liger);
     complete(&mut header, &mut warnings);
+    if layout.family == Family::Liger && is_ligers_own(&fits, &hdu) && !header.has("GAIN") {
+        header.set("GAIN", 1.0, "liger_iris_pipeline's ramps are electrons");
+        warnings.push(
+            "liger_iris_pipeline wrote it, which takes counts for electrons: GAIN = 1 e-/DN, unless there is a gain \
+             reference"
+                .into(),
+        );
+    }
     let (ramps, reads) = whole_reads(&fits, &hdu, &layout, &mut warnings)?;
-    check_counts(&header, &layout, &mut warnings);
+    warnings.extend(wrong_counts(&header, &layout).into_iter().map(|(_, sentence)| sentence));
     let all = times::of_ramp(&fits, &header, &layout, options, &mut warnings)?;
     let kept = |i: &usize| i % layout.reads < reads && i / layout.reads < ramps;
     let kept: Vec<usize> = (0..layout.ramps * layout.reads).filter(kept).collect();
     let stored = Stored::of(&hdu);
-    let (pixeldq, groupdq) = flags(&fits, &hdu, &layout, &mut warnings)?;
+    let (mut pixeldq, groupdq) = flags(&fits, &hdu, &layout, &mut warnings)?;
+    if let Some(reads) = groupdq.as_ref().filter(|h| layout.family == Family::Liger && h.bitpix != 8) {
+        pixeldq = pixeldq.or(flags_of_pixels(&fits, reads, &layout)?);
+    }
     let average_dark = average_dark(&fits, &layout, &mut warnings)?;
     let zeroframe = zeroframe(&fits, &header, &layout, ramps, &all, &mut warnings)?;
     Ok(Ramp {
@@ -253,23 +265,23 @@ fn whole_reads(
     Ok(kept)
 }
 
-/// Warns where the count keywords contradict the array.
-fn check_counts(header: &Header, layout: &Layout, warnings: &mut Vec<String>) {
-    let pairs: [(&[&str], usize, &str); 2] = match layout.family {
+/// Count keywords that contradict the array, each with a sentence.
+fn wrong_counts(header: &Header, layout: &Layout) -> Vec<(&'static str, String)> {
+    let pairs: [(&[&'static str], usize, &str); 2] = match layout.family {
         Family::Jwst => [(&["NINTS"], layout.ramps, "ramps"), (&["NGROUPS"], layout.reads, "reads")],
-        _ => [
-            (&["NGROUPS", "NUMRAMPS"], layout.ramps, "ramps"),
-            (&["NREADS", "NUMREADS"], layout.reads, "reads"),
-        ],
+        _ => [(names("NGROUPS"), layout.ramps, "ramps"), (names("NREADS"), layout.reads, "reads")],
     };
+    let mut wrong = Vec::new();
     for (keys, real, what) in pairs {
-        let said = keys.iter().find_map(|k| header.integer(k).map(|n| (k, n)));
+        let said = keys.iter().find_map(|k| header.integer(k).map(|n| (*k, n)));
         if let Some((key, n)) = said
             && usize::try_from(n) != Ok(real)
         {
-            warnings.push(format!("{key} = {n} but the array holds {real} {what}: the array is believed"));
+            let sentence = format!("{key} = {n} but the array holds {real} {what}: the array is believed");
+            wrong.push((key, sentence));
         }
     }
+    wrong
 }
 
 /// AVERAGE_DARK_CURRENT, which JWST's dark step leaves in a ramp; NaN counts as 0.
@@ -314,7 +326,37 @@ fn flags(
     Ok((pixeldq, groupdq))
 }
 
+/// Whether liger_iris_pipeline itself wrote the ramp (it simulates them, too), and does
+/// not say that they are DN.
+fn is_ligers_own(fits: &Fits, hdu: &Hdu) -> bool {
+    let of = |key: &str| hdu.header.text(key).or_else(|| fits.primary().text(key));
+    of("DATAMODL").as_deref() == Some("RampModel")
+        && fits.hdu("ASDF").is_some()
+        && of("BUNIT").is_none_or(|u| Unit::parse(&u).is_none_or(|u| u.electrons))
+}
+
+/// liger's DQ has a flag of 16 bits a read. Those from bit 8 on are no read's but the
+/// pixel's (dead, hot ...): (ny, nx), `None` where there are none. Takes one pass over DQ.
+fn flags_of_pixels(fits: &Fits, hdu: &Hdu, layout: &Layout) -> Result<Option<Vec<u32>>> {
+    let planes = layout.ramps * layout.reads;
+    let row = |y: usize| {
+        let flags = fits.pixels_u32(hdu, y * layout.nx * planes, layout.nx * planes)?;
+        Ok(flags.chunks_exact(planes).map(|p| p.iter().fold(0, |a, f| a | f) & !0xff).collect::<Vec<u32>>())
+    };
+    let rows = (0..layout.ny).into_par_iter().map(row).collect::<Result<Vec<_>>>()?;
+    let flags = rows.concat();
+    Ok(flags.iter().any(|f| *f != 0).then_some(flags))
+}
+
 impl Ramp {
+    /// Count keywords (NGROUPS, NREADS …) that contradict the array, each with a sentence.
+    pub fn wrong_counts(&self) -> Vec<(&'static str, String)> {
+        match &self.source {
+            Source::Array(array) => wrong_counts(&self.header, &array.layout),
+            Source::Reads(_) => Vec::new(),
+        }
+    }
+
     /// Ramp number `ramp` of the exposure (from 0) as an exposure of its own.
     pub fn alone(&self, ramp: usize) -> Result<Ramp> {
         if ramp >= self.ramps {

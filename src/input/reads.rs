@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::each_read::of_exposure;
 use super::headers::{complete, merged, upper};
 use super::pixels::Stored;
 use super::ramp::{Ramp, Source};
@@ -116,7 +117,7 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions<'_>) -> Result<Ramp> 
         Error::input(&first.path, format!("{m}; correct READTIME, RST_TIME, READ_NO of the set"))
     })?;
     let (ny, nx) = axes(&first.hdu).unwrap_or_default();
-    let mut header = first.header;
+    let mut header = of_exposure(&files);
     complete(&mut header, &mut warnings);
     Ok(Ramp {
         meta: Meta::from_header(&header),
@@ -179,12 +180,15 @@ fn fullest(files: Vec<ReadFile>, warnings: &mut Vec<String>) -> (Vec<ReadFile>, 
     (kept, ramps, reads)
 }
 
+/// A keyword that is a date in microseconds: any date is beyond 10¹¹, any duration below.
+pub(super) fn date(header: &Header, key: &str) -> Option<i64> {
+    header.integer(key).filter(|t| (1e11..9e18).contains(&(*t as f64)))
+}
+
 /// Seconds since each ramp's reset: READTIME − RST_TIME (both microseconds in MJD),
 /// else READTIME since the ramp's first read, else READ_NO times the read time.
 fn read_times(files: &[ReadFile], options: &OpenOptions<'_>, warnings: &mut Vec<String>) -> Result<Vec<f64>> {
-    // Any date is beyond this many microseconds, any duration below.
-    let date =
-        |f: &ReadFile, key: &str| f.header.integer(key).filter(|t| (1e11..9e18).contains(&(*t as f64)));
+    let date = |f: &ReadFile, key: &str| date(&f.header, key);
     let both = |f: &ReadFile| Some((date(f, "READTIME")?, date(f, "RST_TIME")?));
     let seconds = |micro: i64| micro as f64 * 1e-6;
     if let Some(times) = files.iter().map(|f| both(f).map(|(t, reset)| seconds(t - reset))).collect() {

@@ -335,6 +335,7 @@ impl<'a> Builder<'a> {
             reasons,
             intermediate: self.intermediate,
             save_ramps: self.settings.save_ramps,
+            compat: self.settings.compat,
             crds_context,
             plan_hash: hash,
         };
@@ -364,6 +365,7 @@ impl<'a> Builder<'a> {
             format!("{:?} {:?}", s.suffix, s.read_time),
             draft.product.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         ];
+        parts.extend(s.compat.map(|c| format!("compat {}", c.name())));
         parts.extend(draft.exposures.iter().map(|e| e.identity.clone()));
         parts.extend(earlier);
         let references: Vec<(String, PathBuf)> = assigned.paths().into_iter().collect();

@@ -3,7 +3,8 @@
 //! The folder is walked whole, in the order of names, each folder once (links may
 //! loop). Not looked into: hidden files and folders, `reduced/`, `masters/`,
 //! `refs/`, `truth/`, and the folders that the caller names. Not exposures, and
-//! passed over: what a pipeline wrote (DRSVER, or DATALVL of 2 and more) and
+//! passed over: what a pipeline wrote (DRSVER, but for ramps of liger_iris_pipeline,
+//! which writes it everywhere; or DATALVL of 2 and more) and
 //! reference files (REFTYPE). A file that cannot be read is an exposure that
 //! failed, with its sentence; it never stops the scan. Files of single reads
 //! (READ_NO) are one exposure where OBS_ID, DET_ID and EXP_NO are the same.
@@ -16,9 +17,10 @@ use rayon::prelude::*;
 use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
 use super::state::file_identity;
-use crate::datamodel::{EXPOSURE_NUMBER, Meta, ObsName};
+use crate::datamodel::registry::names;
+use crate::datamodel::{Meta, ObsName, contradictions};
 use crate::error::{Error, Result};
-use crate::fits::{Fits, Header};
+use crate::fits::{Card, Fits, Header, Value};
 use crate::input::{ReadKey, Relabels, read_group_key};
 
 /// Folders of a night that hold no raw frames.
@@ -232,8 +234,19 @@ fn open_one(root: &Path, path: &Path, relabels: &Relabels) -> Result<Opened> {
     Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read, relabelled })
 }
 
+/// Whether the header is that of a ramp that no step has been through:
+/// liger_iris_pipeline writes DRSVER into those, too.
+fn is_ramp(facts: &Header) -> bool {
+    let done =
+        |c: &Card| c.keyword.starts_with("S_") && matches!(&c.value, Some(Value::Text(t)) if t == "COMPLETE");
+    facts.integer("DATALVL") == Some(0)
+        && facts.text("DATAMODL").as_deref() == Some("RampModel")
+        && !facts.cards().iter().any(done)
+}
+
 fn not_raw(facts: &Header) -> Option<&'static str> {
-    if facts.has("DRSVER") {
+    let made = facts.text("DRSVER").is_some_and(|by| by.starts_with("irisgpu")) || !is_ramp(facts);
+    if facts.has("DRSVER") && made {
         Some("a pipeline wrote it (DRSVER)")
     } else if facts.integer("DATALVL").is_some_and(|level| level >= 2) {
         Some("it is reduced already (DATALVL)")
@@ -251,7 +264,7 @@ fn no_numbers(facts: &Header) -> Vec<String> {
         let why = "is not a whole number of 0 or more: it counts as missing";
         facts.integer(key).is_none_or(|n| n < 0).then(|| format!("{key} = '{text}' {why}"))
     };
-    EXPOSURE_NUMBER.iter().filter_map(wrong).collect()
+    names("EXPNUM").iter().filter_map(wrong).collect()
 }
 
 fn exposure(set: Vec<Opened>) -> Exposure {
@@ -260,6 +273,7 @@ fn exposure(set: Vec<Opened>) -> Exposure {
     let meta = first.map(|o| Meta::from_header(&o.facts)).unwrap_or_default();
     let mut warnings = first.map(|o| no_numbers(&o.facts)).unwrap_or_default();
     warnings.extend(first.iter().flat_map(|o| o.relabelled.clone()));
+    warnings.extend(first.iter().flat_map(|o| contradictions(&o.facts)).map(|(_, sentence)| sentence));
     let header = first.map(|o| o.facts.clone()).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
     let files = set.into_iter().map(|o| o.path).collect();
@@ -362,6 +376,17 @@ mod tests {
             h.set("DRSVER", "1", "");
             h
         });
+        // liger_iris_pipeline writes DRSVER into the ramps that it simulates, too.
+        for (name, by, dark) in
+            [("liger.fits", "0.0.1", ""), ("left.fits", "irisgpu 1", ""), ("sub.fits", "0.0.1", "COMPLETE")]
+        {
+            let mut h = frame("IMG1-SCI", 1);
+            h.set("DRSVER", by, "");
+            h.set("DATALVL", 0, "");
+            h.set("DATAMODL", "RampModel", "");
+            h.set("S_DARK", dark, "");
+            write(&night.join(name), &h);
+        }
         std::fs::write(night.join("c.fits.part"), "half").expect("part");
         std::fs::write(night.join("junk.fits"), "not FITS").expect("junk");
         write(&night.join("odd.fits"), &frame("IMG1-SPX", 1));
@@ -369,11 +394,11 @@ mod tests {
         std::os::unix::fs::symlink(night, night.join("sub/loop")).expect("link");
         let scan = scan(night, &[night.join("out")], &ByHand::default()).expect("scan");
         let names: Vec<_> = scan.exposures.iter().map(|e| e.name.as_str()).collect();
-        assert_eq!(names, ["b.fits", "sub/a.fits"]);
+        assert_eq!(names, ["b.fits", "liger.fits", "sub/a.fits"]);
         let problems: Vec<_> = scan.problems.iter().map(|p| p.name.as_str()).collect();
         assert_eq!(problems, ["junk.fits", "odd.fits"]);
         assert!(scan.problems[1].sentence.contains("IMG1-SPX"));
-        assert_eq!(scan.ignored.len(), 1);
+        assert_eq!(scan.ignored.len(), 3);
     }
 
     #[test]

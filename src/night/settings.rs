@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Instrument, Overrides, Recipe};
 use crate::error::{Error, Result};
+use crate::pipeline::Compat;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Settings {
     pub save: BTreeSet<String>,
     /// Write the rates of single ramps, too.
     pub save_ramps: bool,
+    /// Write files that another package opens, too (`--compat`).
+    pub compat: Option<Compat>,
     /// Raw files of exposures before those that are reduced (`--earlier`).
     pub earlier: Vec<PathBuf>,
     /// Do again what is up to date.

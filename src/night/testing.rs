@@ -66,6 +66,7 @@ pub(super) fn settings(night: &Path) -> Settings {
         read_time: None,
         save: Default::default(),
         save_ramps: false,
+        compat: None,
         earlier: Vec::new(),
         force: false,
         only: Vec::new(),

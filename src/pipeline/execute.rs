@@ -53,6 +53,12 @@ impl Pipeline {
 
     /// Does the job, telling `progress` the fraction done.
     pub fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
+        let mut done = self.carry_out(job, progress)?;
+        done.warnings.extend(job.compat.and_then(|c| c.unchanged(&done.products)));
+        Ok(done)
+    }
+
+    fn carry_out(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
         let job = &one_dark(job)?;
         // Masters of an earlier run may have been replaced since.
         self.checksums.retain(|path, _| !job.references.values().any(|p| p == path));

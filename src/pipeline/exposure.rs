@@ -11,13 +11,13 @@ use super::persistence::Saturated;
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
 use super::wcs::{self, Grid};
-use super::{dq_init, ramp_rates, subarrays};
+use super::{dq_init, ramp_rates, read_list, subarrays};
 use crate::config::{Recipe, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
-use crate::input::{self, NoiseModel, Raw, RawImage};
+use crate::input::{self, EachRead, NoiseModel, Raw, RawImage};
 use crate::refs::{self, Frame, MaskFile, PlaneFile};
 
 /// A rate with what is known of it.
@@ -43,6 +43,9 @@ pub(super) struct Level1 {
     pub(super) ramps: Vec<Rate>,
     /// Its jumps, where they are to be written and not yet are.
     pub(super) jumps: Option<JumpList>,
+    /// What differs from read to read, where it came as one file a read and that is not
+    /// yet written.
+    pub(super) reads: Option<EachRead>,
 }
 
 /// What became of an exposure.
@@ -99,9 +102,11 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
             format!("gpu ({})", device.backend)
         },
         device: device.name.clone(),
+        site: job.instrument.site.map(|s| (job.instrument.telescope.clone(), s.geocentric())),
         plan_hash: job.plan_hash.clone(),
         crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),
+        compat: job.compat,
         ..Provenance::default()
     }
 }
@@ -178,6 +183,7 @@ pub(super) fn level1(
                 common: file.common,
                 ramps: Vec::new(),
                 jumps: None,
+                reads: None,
             })))
         }
     }
@@ -263,6 +269,7 @@ fn from_image(
         common: Vec::new(),
         ramps: Vec::new(),
         jumps: None,
+        reads: None,
     })
 }
 
@@ -320,8 +327,13 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Jo
         extra: None,
     };
     let mut written = Vec::new();
-    if let Some(jumps) = level1.jumps.take() {
-        written.push(jumps.write(&jump_list::path_for(path), &About { unit: "", wcs: None, ..about })?);
+    let table = About { unit: "", wcs: None, ..about };
+    match (level1.jumps.take(), level1.reads.take()) {
+        (Some(jumps), reads) => {
+            written.push(jumps.write(&jump_list::path_for(path), &table, reads.as_ref())?)
+        }
+        (None, Some(reads)) => written.push(read_list::write(&read_list::path_for(path), &table, &reads)?),
+        (None, None) => {}
     }
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);

@@ -286,5 +286,6 @@ pub(super) fn from_image(job: &Job, path: &Path, engine: &dyn Engine) -> Result<
         common: image.var_common,
         ramps: Vec::new(),
         jumps: None,
+        reads: None,
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::Compat;
 use crate::config::{Instrument, Recipe};
 use crate::input::{OpenOptions, Relabels};
 
@@ -42,6 +43,8 @@ pub struct Job {
     pub intermediate: bool,
     /// Whether the rates of single ramps are written, too (`--save_ramps`).
     pub save_ramps: bool,
+    /// Whose files products are to be, too (`--compat`).
+    pub compat: Option<Compat>,
     /// The CRDS context that gave some of the references, where one did.
     pub crds_context: Option<String>,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.

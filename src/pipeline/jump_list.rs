@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use super::product::{About, primary};
+use super::read_list;
 use super::stage1::{Jump, Kind};
 use crate::error::Result;
 use crate::fits::{Column, ColumnData, FitsWriter, Header};
-use crate::input::Ramp;
+use crate::input::{EachRead, Ramp};
 
 /// The differences left out of an exposure's ramps.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +49,9 @@ impl JumpList {
     }
 
     /// Writes the list beside a rate: JUMPS with X, Y, RAMP, READ (all from 1), TIME (of the
-    /// read, since its ramp's reset), AMPLITUDE, SIGMA and KIND.
-    pub(super) fn write(&self, path: &Path, about: &About<'_>) -> Result<PathBuf> {
+    /// read, since its ramp's reset), AMPLITUDE, SIGMA and KIND; and what differs from read to
+    /// read of a set of files ([`read_list`]).
+    pub(super) fn write(&self, path: &Path, about: &About<'_>, reads: Option<&EachRead>) -> Result<PathBuf> {
         let mut w = FitsWriter::create(path)?;
         w.empty("PRIMARY", &primary(path, about))?;
         let jumps = &self.jumps;
@@ -78,6 +80,7 @@ impl JumpList {
             h.set(&format!("KIND{}", kind as i16), text, "");
         }
         w.table("JUMPS", &h, &columns)?;
+        reads.map(|r| read_list::append(&mut w, r)).transpose()?;
         w.finish()
     }
 }

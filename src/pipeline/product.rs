@@ -7,17 +7,19 @@
 //! VAR_COMMON. Spectra and cubes: WAVELENGTH (f64, vacuum µm). No tables: one beside a 2-D image
 //! keeps viewers from loading the image by themselves.
 //!
-//! Only values that are finite and standard enter a header; an inherited card that
-//! is not (a bare NaN, a lower-case keyword) is left out.
+//! With `--compat`, images are another package's files, too: [`super::Compat`]. Keywords
+//! of the input stay (see `inherit`); times stand under all their names ([`Span`]), where
+//! they are known.
 
 use std::path::{Path, PathBuf};
 
 use super::blend::{iso_date, now};
+use super::compat;
 use super::extract::{Spectra, factored};
+use super::inherit::inherited;
 use super::lenspx::LensCal;
 use super::provenance::Provenance;
-use super::wcs::is_wcs_keyword;
-use crate::datamodel::{Cube, Image, Meta, Rate, dq};
+use crate::datamodel::{Cube, Image, Meta, Rate, Span, dq};
 use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels, Value};
 
@@ -62,11 +64,11 @@ impl<'a> About<'a> {
     }
 }
 
-/// Whether `path` is a list of jumps or the rates of single ramps, which stand beside a
-/// product.
+/// Whether `path` is a list of jumps or of reads, or the rates of single ramps, which stand
+/// beside a product.
 pub fn is_companion(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    stem.ends_with("_jumps") || stem.ends_with("_ramps")
+    ["_jumps", "_ramps", "_reads"].iter().any(|end| stem.ends_with(end))
 }
 
 /// DATAMODL of a detector image.
@@ -77,9 +79,9 @@ pub fn image_model(meta: &Meta) -> &'static str {
 /// Writes a rate (level 1). `common` is the variance that it shares with others once
 /// a dark was subtracted; empty before.
 pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate, common: &[f32]) -> Result<PathBuf> {
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &[rate.ny, rate.nx])?;
     rate_planes(&mut w, about, rate, common)?;
-    w.finish()
+    end(w, about)
 }
 
 /// Writes a rate in DN/s as counts over `span` seconds, as a readout gives them: DATA,
@@ -94,14 +96,14 @@ pub fn write_counts(path: &Path, about: &About<'_>, rate: &Rate, span: f64) -> R
         pedestal: Vec::new(),
         ..rate.clone()
     };
-    let mut w = begin(path, about)?;
+    let shape = [rate.ny, rate.nx];
+    let mut w = begin(path, about, &shape)?;
     rate_planes(&mut w, &About { unit: OVER_RAMP, ..*about }, &counts, &[])?;
     let mut h = Header::new();
     h.set("BUNIT", about.unit, "");
-    let shape = [rate.ny, rate.nx];
     w.image("RATE", &h, &shape, Pixels::F32(&rate.data))?;
     w.image("RATE_ERR", &h, &shape, Pixels::F32(&rate.err))?;
-    w.finish()
+    end(w, about)
 }
 
 /// The planes of a rate.
@@ -143,18 +145,18 @@ fn rate_planes(w: &mut FitsWriter, about: &About<'_>, rate: &Rate, common: &[f32
 /// Writes an image (level 2 or 3, or a master).
 pub fn write_image(path: &Path, about: &About<'_>, image: &Image) -> Result<PathBuf> {
     let shape = [image.ny, image.nx];
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &shape)?;
     planes(&mut w, about, &shape, &image.data, &image.err, &image.dq)?;
     if !image.var_common.is_empty() {
         w.image("VAR_COMMON", &variance_header(about), &shape, Pixels::F32(&image.var_common))?;
     }
-    w.finish()
+    end(w, about)
 }
 
 /// Writes a cube (level 2 or 3).
 pub fn write_cube(path: &Path, about: &About<'_>, cube: &Cube) -> Result<PathBuf> {
     let shape = [cube.nw, cube.ny, cube.nx];
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &shape)?;
     planes(&mut w, about, &shape, &cube.data, &cube.err, &cube.dq)?;
     if !cube.var_common.is_empty() {
         w.image("VAR_COMMON", &variance_header(about), &shape, Pixels::F32(&cube.var_common))?;
@@ -174,7 +176,7 @@ pub fn write_spectra(path: &Path, about: &About<'_>, spectra: &Spectra, cal: &Le
     let mut axes = Header::new();
     axes.set("DISPAXIS", 1, "wavelength runs along axis 1");
     let about = &About { wcs: Some(&axes), ..*about };
-    let mut w = begin(path, about)?;
+    let mut w = begin(path, about, &shape)?;
     let err: Vec<f32> = spectra.variance.iter().map(|v| v.sqrt()).collect();
     planes(&mut w, about, &shape, &spectra.flux, &err, &spectra.dq)?;
     let variance = variance_header(about);
@@ -243,11 +245,23 @@ pub fn write_master(path: &Path, about: &About<'_>, info: &MasterInfo<'_>, image
     write_image(path, &About { model: &model, extra: Some(&extra), ..*about }, image)
 }
 
-/// The file with its primary HDU.
-fn begin(path: &Path, about: &About<'_>) -> Result<FitsWriter> {
+/// The file with its primary HDU; `shape` is that of its planes.
+fn begin(path: &Path, about: &About<'_>, shape: &[usize]) -> Result<FitsWriter> {
     let mut w = FitsWriter::create(path)?;
-    w.empty("PRIMARY", &primary(path, about))?;
+    let mut h = primary(path, about);
+    if let (Some(class), [ny, nx]) = (compat::class(about), shape) {
+        class.primary(&mut h, about.wcs, [*ny, *nx]);
+    }
+    w.empty("PRIMARY", &h)?;
     Ok(w)
+}
+
+/// Ends a file that [`begin`] began.
+fn end(mut w: FitsWriter, about: &About<'_>) -> Result<PathBuf> {
+    if let Some(class) = compat::class(about) {
+        class.tail(&mut w)?;
+    }
+    w.finish()
 }
 
 /// The primary header of a product at `path`.
@@ -261,6 +275,7 @@ pub fn primary(path: &Path, about: &About<'_>) -> Header {
     h.set("DATECRT", now(), "written (UTC)");
     h.set_default("TELESCOP", "TMT", "");
     h.set_default("INSTRUME", "IRIS", "");
+    Span::of(about.input).write(&mut h);
     about.provenance.write(&mut h);
     if let Some(extra) = about.extra {
         for card in extra.cards() {
@@ -277,51 +292,6 @@ pub fn primary(path: &Path, about: &About<'_>) -> Header {
         h.set("LONGSTRN", "OGIP 1.0", "long strings are continued");
     }
     h
-}
-
-/// Keywords of the input that a product takes over: all but those about its bytes,
-/// its units and its world coordinates, each written anew, once.
-fn inherited(input: &Header) -> Header {
-    const OTHERS: &[&str] =
-        &["BUNIT", "INHERIT", "EXTVER", "EXTLEVEL", "DISPAXIS", "DATE", "EXTNAME", "CONTINUE", "LONGSTRN"];
-    let mut out = Header::new();
-    for card in input.cards() {
-        let keyword = card.keyword.as_str();
-        if OTHERS.contains(&keyword) || is_wcs_keyword(keyword) || keyword.starts_with("DQB") {
-            continue;
-        }
-        match &card.value {
-            None if matches!(keyword, "HISTORY" | "COMMENT") => {
-                let mut commentary = card.clone();
-                commentary.comment = commentary.comment.trim_end().to_owned();
-                out.push(commentary);
-            }
-            Some(value) if is_standard(keyword) && is_writable(keyword, value) && !out.has(keyword) => {
-                out.set(keyword, value.clone(), &card.comment);
-            }
-            _ => {}
-        }
-    }
-    out
-}
-
-/// A keyword as the standard wants it, or a HIERARCH one that fits a card.
-fn is_standard(keyword: &str) -> bool {
-    let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
-    match keyword.strip_prefix("HIERARCH ") {
-        Some(name) => name.len() <= 45 && name.chars().all(|c| plain(c) || c == ' '),
-        None => (1..=8).contains(&keyword.len()) && keyword.chars().all(plain),
-    }
-}
-
-fn is_writable(keyword: &str, value: &Value) -> bool {
-    match value {
-        Value::Other(_) | Value::Undefined => false,
-        Value::Real(r) => r.is_finite(),
-        // A reserved keyword whose value must be a number.
-        Value::Text(_) => !matches!(keyword, "EQUINOX" | "EPOCH"),
-        _ => true,
-    }
 }
 
 fn planes(
@@ -346,11 +316,13 @@ fn planes(
         h.set("DISPAXIS", 3, "wavelength runs along axis 3");
     }
     let mut with_unit = h.clone();
-    if !about.unit.is_empty() {
-        with_unit.set("BUNIT", about.unit, "");
-    }
+    // Empty, too: astropy's CCDData wants to be told that there is none.
+    with_unit.set("BUNIT", about.unit, if about.unit.is_empty() { "no unit" } else { "" });
     w.image("DATA", &with_unit, shape, Pixels::F32(data))?;
     w.image("ERR", &with_unit, shape, Pixels::F32(err))?;
+    if let Some(class) = compat::class(about) {
+        return class.flags(w, h, shape, quality);
+    }
     dq::describe(&mut h);
     w.image("DQ", &h, shape, Pixels::U32(quality))?;
     match &about.provenance.subarrays {

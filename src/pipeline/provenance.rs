@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Compat;
 use crate::config::Step;
 use crate::fits::Header;
 use crate::input::SubarrayMap;
@@ -61,6 +62,8 @@ pub struct Provenance {
     pub engine: String,
     /// The device's name.
     pub device: String,
+    /// The telescope, and where it stands (geocentric, m).
+    pub site: Option<(String, [f64; 3])>,
     /// Identifies all that decides the product's data.
     pub plan_hash: String,
     /// The CRDS context that references came from; empty where none did.
@@ -73,6 +76,8 @@ pub struct Provenance {
     pub inputs: Vec<PathBuf>,
     /// What the user should know, as sentences.
     pub warnings: Vec<String>,
+    /// Whose files products are to be, too.
+    pub compat: Option<Compat>,
     /// Numbers of the instrument file that stood in for references, as sentences.
     pub defaults: Vec<String>,
     /// Subarrays that were read beside a full frame: products keep them as SUBARR_MAP.
@@ -135,9 +140,21 @@ impl Provenance {
         }
     }
 
-    /// Writes all of it into a primary header: the keywords and the HISTORY.
+    /// Writes OBSGEO-X, -Y and -Z, unless the header is of another telescope.
+    fn place(&self, h: &mut Header) {
+        let Some((telescope, place)) = &self.site else { return };
+        if h.text("TELESCOP").is_none_or(|t| t.eq_ignore_ascii_case(telescope)) {
+            for (axis, metres) in ["X", "Y", "Z"].iter().zip(place) {
+                let metres = (metres * 1000.0).round() / 1000.0;
+                h.set_default(&format!("OBSGEO-{axis}"), metres, "[m] geocentric place of the telescope");
+            }
+        }
+    }
+
+    /// Writes all of it into a primary header: the keywords, the place and the HISTORY.
     pub fn write(&self, h: &mut Header) {
         self.keywords(h);
+        self.place(h);
         let version = env!("CARGO_PKG_VERSION");
         let mut history = |text: String| h.history(&ascii(&text));
         for s in &self.steps {
@@ -219,6 +236,22 @@ mod tests {
         );
         assert_eq!(history[3].comment, "warning: a warning");
         assert!(!h.has("C_NONLIN"));
+    }
+
+    #[test]
+    fn what_is_written_is_in_the_registry() {
+        use crate::datamodel::registry::entry;
+        for name in Step::NAMES {
+            let step = Step::with_defaults(name).expect(name);
+            assert!(entry(step.keyword()).is_some(), "{} of {name}", step.keyword());
+        }
+        for reftype in crate::refs::REFTYPES {
+            let keyword = reference_keyword(reftype);
+            assert!(entry(&keyword).is_some(), "{keyword} of {reftype}");
+        }
+        for keyword in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "CRDS_CTX", "OBSGEO-X"] {
+            assert!(entry(keyword).is_some(), "{keyword}");
+        }
     }
 
     #[test]

@@ -167,21 +167,25 @@ impl Reference {
     }
 }
 
-/// A plane of flags of a reference, perhaps absent.
+/// A plane of flags of a reference, perhaps absent, perhaps in two parts.
 #[derive(Debug)]
-pub(super) struct Flags(Option<(Hdu, Place)>);
+pub(super) struct Flags(Vec<(Hdu, Place, u32)>);
 
 impl Flags {
     pub(super) fn of(reference: &Reference, hdu: Option<&Hdu>) -> Result<Flags> {
-        Ok(Flags(hdu.map(|h| Ok::<_, Error>((h.clone(), reference.place_of(h)?))).transpose()?))
+        let high = hdu.filter(|h| h.name == "DQ").and_then(|_| reference.image("DQ_HIGH"));
+        let parts = hdu.map(|h| (h, 0)).into_iter().chain(high.map(|h| (h, 16)));
+        let parts = parts.map(|(h, shift)| Ok((h.clone(), reference.place_of(h)?, shift)));
+        Ok(Flags(parts.collect::<Result<_>>()?))
     }
 
     /// Adds the flags of rows `rows` to `into` (rows × columns).
     pub(super) fn read(&self, of: &Reference, rows: &Range<usize>, into: &mut [u32]) -> Result<()> {
-        let Some((hdu, place)) = &self.0 else { return Ok(()) };
         let mut flags = vec![0; into.len()];
-        place.read(0, rows, &mut flags, |first, to| of.fits.read_u32(hdu, first, to))?;
-        into.iter_mut().zip(flags).for_each(|(to, f)| *to |= f);
+        for (hdu, place, shift) in &self.0 {
+            place.read(0, rows, &mut flags, |first, to| of.fits.read_u32(hdu, first, to))?;
+            into.iter_mut().zip(&flags).for_each(|(to, f)| *to |= f << shift);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,9 @@
 //! Four axes: native, liger, JWST.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::fits::Tree;
 
 #[test]
 fn native_and_liger_give_the_same_pixels() {
@@ -135,4 +138,51 @@ fn native_resultants_count_their_frames() {
     assert_eq!((r.nsample.as_slice(), r.frame_time), ([1, 2, 1, 1, 2, 1].as_slice(), 0.5));
     let r = ramp(&f.write("b.fits", &[], &hdus));
     assert!((r.frame_time - 1.0).abs() < 1e-12 && r.warnings.len() == 1, "{:?}", r.warnings);
+}
+
+/// A ramp as liger_iris_pipeline writes it: keywords without BUNIT or GAIN, an ASDF
+/// tail, flags of 16 bits a read.
+fn ligers_own(f: &Files, unit: &str, flags: &[u16]) -> Ramp {
+    let path = f.path("own.fits");
+    let mut h = Header::new();
+    h.set("DATAMODL", "RampModel", "");
+    let mut w = FitsWriter::create(&path).expect("create");
+    w.empty("PRIMARY", &h).expect("primary");
+    w.image("TIMES", &Header::new(), &[RAMPS, READS], Pixels::F64(&TIMES)).expect("times");
+    let mut data = Header::new();
+    if !unit.is_empty() {
+        data.set("BUNIT", unit, "");
+    }
+    w.image("DATA", &data, &LIGER, Pixels::U16(&liger())).expect("data");
+    w.image("DQ", &Header::new(), &LIGER, Pixels::U16(flags)).expect("dq");
+    w.asdf(&Tree::Map(BTreeMap::new())).expect("asdf");
+    ramp(&w.finish().expect("finish"))
+}
+
+#[test]
+fn liger_s_own_ramps_are_electrons() {
+    let f = Files::new();
+    let none = vec![0; RAMPS * READS * NY * NX];
+    let own = ligers_own(&f, "", &none);
+    assert_eq!(own.header.number("GAIN"), Some(1.0));
+    assert!(own.warnings.iter().any(|w| w.contains("electrons")), "{:?}", own.warnings);
+    assert_eq!(own.pixeldq, None);
+    // One that says what it holds is believed.
+    assert!(!ligers_own(&f, "DN", &none).header.has("GAIN"));
+}
+
+#[test]
+fn high_flags_of_liger_s_reads_are_the_pixel_s() {
+    let f = Files::new();
+    let mut flags = vec![0; RAMPS * READS * NY * NX];
+    // Pixel (1, 2): dead in one read, saturated in the next.
+    let first = (NX + 2) * RAMPS * READS;
+    flags[first] = dq::DEAD as u16;
+    flags[first + 1] = dq::SATURATED as u16;
+    let own = ligers_own(&f, "", &flags);
+    let mut expected = vec![0; NY * NX];
+    expected[NX + 2] = dq::DEAD;
+    assert_eq!(own.pixeldq, Some(expected));
+    let reads = own.groupdq_rows(0..NY).expect("dq").expect("has");
+    assert_eq!(reads.iter().map(|f| u32::from(*f)).sum::<u32>(), dq::SATURATED);
 }

@@ -42,8 +42,13 @@ fn one_file_a_read() {
     assert_eq!((r.ramps, r.reads, r.times.as_slice()), (RAMPS, READS, TIMES.as_slice()));
     assert_eq!(values(&r, 2), as_f64(&d));
     assert_eq!(values(&r.alone(1).expect("second"), NY), as_f64(&d[READS * NY * NX..]));
-    let key = read_group_key(&r.header).expect("key");
-    assert_eq!((key.exposure.2, key.ramp, key.read), (4, 0, 0));
+    // An exposure is no read; its times are those of its reads.
+    assert!(read_group_key(&r.header).is_none() && r.header.integer("EXP_NO") == Some(4));
+    assert_eq!(r.header.number("MJD-BEG"), Some(5.2e15 / 86_400e6));
+    let each = r.each_read().expect("reads");
+    assert_eq!((each.ramp[3], each.read[3], each.times[3]), (2, 1, 1.5));
+    let varying: Vec<&str> = each.varying.iter().map(|(k, _)| k.as_str()).collect();
+    assert_eq!(varying, ["READ_NO", "RAMP_NO", "RST_TIME", "READTIME"]);
     // The last read of the second ramp is missing, and one file is no FITS file.
     std::fs::write(&paths[0], b"junk").expect("write");
     let r = open_reads(&paths, &OpenOptions::default()).expect("reads");

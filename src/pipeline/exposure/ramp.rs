@@ -128,6 +128,7 @@ pub(super) fn reduce(
         common: Vec::new(),
         ramps,
         jumps,
+        reads: ramp.each_read(),
     })))
 }
 
