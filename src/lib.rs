@@ -7,6 +7,7 @@
 //! the map.
 
 pub mod bench;
+pub mod capi;
 pub mod cli;
 pub mod config;
 pub mod datamodel;

@@ -28,6 +28,9 @@ pub(super) enum Verb {
     /// One recipe, or one step, on named files
     #[command(after_help = FAMILIES)]
     Run(Run),
+    /// Raw ramps to counts over the ramp, as iris_readout gives them, with rate, errors and flags beside
+    #[command(after_help = FAMILIES)]
+    Readout(Readout),
     /// What `reduce` would do, with each reference and why it was chosen
     #[command(after_help = FAMILIES)]
     Plan(Plan),
@@ -192,6 +195,32 @@ pub(super) struct Run {
     pub(super) save_results: Option<String>,
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Readout {
+    /// How reads become one number: up the ramp (a line through all), multiple correlated double sampling, or last less first
+    #[arg(short, long, value_name = "MODE", value_enum, ignore_case = true, default_value = "utr")]
+    pub(super) sampling: Sampling,
+    /// Reads averaged at each end by mcds [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) num_coadd: Option<u32>,
+    /// Ramps. Where a file does not say when its reads were taken they are taken as 1 s apart, which counts do not depend on (--read-time)
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// How reads become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Sampling {
+    /// A line through all reads.
+    Utr,
+    /// Mean of the last reads less mean of the first.
+    Mcds,
+    /// Last read less first.
+    Cds,
 }
 
 #[derive(Debug, Args)]

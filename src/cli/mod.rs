@@ -18,6 +18,7 @@ mod options;
 mod plan;
 mod print;
 mod progress;
+mod readout;
 mod reduce;
 mod refs;
 mod run;
@@ -50,6 +51,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
     match cli.verb {
         Verb::Reduce(a) => reduce::reduce(&a, &families),
         Verb::Run(a) => run::run(&a, &families),
+        Verb::Readout(a) => readout::readout(a, families),
         Verb::Plan(a) => plan::plan(&a, &families),
         Verb::Refs(a) => refs::refs(&a, &families),
         Verb::Meta(a) => meta::meta(&a),

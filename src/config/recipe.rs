@@ -37,6 +37,7 @@ pub type Overrides = BTreeMap<String, BTreeMap<String, String>>;
 
 const BUILT_IN: &[(&str, &str)] = &[
     ("stage1", include_str!("../../configs/stage1.yaml")),
+    ("readout", include_str!("../../configs/readout.yaml")),
     ("dark", include_str!("../../configs/dark.yaml")),
     ("flat", include_str!("../../configs/flat.yaml")),
     ("sky", include_str!("../../configs/sky.yaml")),
@@ -83,7 +84,7 @@ impl Recipe {
         if let Some(whole) = whole {
             return Some(Recipe { name: name.into(), ..Recipe::built_in(whole).ok()? });
         }
-        let set = matches!(step, Step::CombineFrames(_) | Step::Wavecal(_));
+        let set = matches!(step, Step::MergeSubarrays(_) | Step::CombineFrames(_) | Step::Wavecal(_));
         let takes = if set { Takes::Set } else { Takes::One };
         Some(Recipe { name: name.into(), about: format!("the step {name} alone"), takes, steps: vec![step] })
     }
@@ -136,12 +137,19 @@ impl Recipe {
         let keeps = |s: &&Step| !matches!(s, Step::AssignWcs(_) | Step::CosmicRays(_));
         let order = |name| Step::NAMES.iter().position(|n| *n == name);
         match self.steps.iter().filter(keeps).map(|s| Some(s.order())).max() {
+            // Back at the level that all of them have.
+            _ if self.merges() => given.and_then(|level| u32::try_from(level).ok()).unwrap_or(1).max(1),
             None => given.and_then(|level| u32::try_from(level).ok()).unwrap_or(1).max(1),
             _ if self.takes == Takes::Set && self.master().is_none() => 3,
             Some(last) if last > order("dark_sub") => 2,
             Some(last) if last >= order("ramp_fit") => 1,
             Some(_) => 0,
         }
+    }
+
+    /// Whether all it does is to merge subarrays.
+    pub fn merges(&self) -> bool {
+        matches!(self.steps.as_slice(), [Step::MergeSubarrays(_)])
     }
 
     /// Steps must stand in the canonical order, each once, their numbers in range.

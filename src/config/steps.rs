@@ -179,6 +179,10 @@ pub enum RateUnits {
     /// Counts a second.
     #[serde(rename = "DN/s")]
     Counts,
+    /// Counts over the ramp: the rate times the seconds between the first read and the
+    /// last (`mcds`: between the means of the first and the last), summed over ramps.
+    #[serde(rename = "DN")]
+    OverRamp,
 }
 
 /// The middle of values: of frames that are combined, of a flat.
@@ -241,6 +245,8 @@ steps! {
         /// Pixels of on-detector guide windows (SARRMODE = ODGW) are DO_NOT_USE.
         mask_guide_windows: bool = true,
     }
+    /// Flags the pixels of a full frame that were read as subarrays (SUBARR_MAP).
+    ParseSubarrayMap "parse_subarray_map S_PARSSA" {}
     /// Reads at and after saturation.
     Saturation "saturation S_SATUR" {
         /// Pixels around a saturated one that count as saturated from the same read on.
@@ -401,7 +407,7 @@ steps! {
         algorithm: Algorithm = Algorithm::Likelihood,
         /// Reads averaged at each end by `mcds`.
         num_coadd: u32 = 3; AtLeast(1.0),
-        /// Unit of the rate: e-/s or DN/s.
+        /// Unit of the rate: e-/s, DN/s, or DN (counts over the ramp, as iris_readout gives them).
         units: RateUnits = RateUnits::Electrons,
         /// `ols`, `mcds`, `cds`: weight several ramps by the scatter of their reads, as
         /// liger_iris_pipeline does: biased, for comparison.
@@ -447,6 +453,8 @@ steps! {
     }
     /// World coordinates.
     AssignWcs "assign_wcs S_WCS" {}
+    /// Subarrays put back into the full frame that they were taken with.
+    MergeSubarrays "merge_subarrays S_MERGSA" {}
     /// Combination of a set of frames.
     CombineFrames "combine_frames S_COMBIN" {
         /// How: mean or median.

@@ -128,6 +128,8 @@ pub struct Meta {
     pub subarray: String,
     /// 1-based first column and row of a subarray.
     pub substart: (i64, i64),
+    /// SUBARRID: 0 a full frame, k the subarray k that was read beside one.
+    pub subarrid: i64,
 }
 
 impl Meta {
@@ -139,6 +141,10 @@ impl Meta {
         let number = |names: &[&str]| names.iter().find_map(|n| h.number(n));
         let upper = |names: &[&str]| text(names).to_ascii_uppercase();
         let mut detector = upper(names("DETECTOR"));
+        // iris_pipeline's and the first CRDS's names.
+        if matches!(detector.as_str(), "IRIS1" | "IRIS2" | "IRIS3" | "IRIS4") {
+            detector = detector.replace("IRIS", "IMG");
+        }
         let mode_of_detector = mode_of(&detector).unwrap_or_default();
         if matches!(mode_of_detector, "SLICER" | "LENSLET") {
             detector = "IFU".into();
@@ -184,6 +190,7 @@ impl Meta {
             expdtst,
             level: h.integer("DATALVL"),
             subarray: if windows { String::new() } else { subarray_of(&upper(names("SUBARRAY"))).to_owned() },
+            subarrid: h.integer("SUBARRID").filter(|n| *n > 0 && !windows).unwrap_or(0),
             substart: match windows {
                 true => (1, 1),
                 false => (start("SUBSTRT1"), start("SUBSTRT2")),

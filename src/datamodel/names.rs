@@ -4,11 +4,12 @@ use super::Meta;
 
 /// `{SEMID}-{PROGNUM}-{OBSNUM}_IRIS_{DETECTOR}_{IMTYPE}_LVL{n}_{EXPNUM:04}{_suffix}.fits`,
 /// with liger_iris_pipeline's defaults for what is missing. `suffix` without its
-/// underscore, empty for none.
+/// underscore, empty for none. A subarray of the exposure has `-{SUBARRID:02}` after EXPNUM.
 pub fn product_name(meta: &Meta, level: u32, suffix: &str) -> String {
     let suffix = if suffix.is_empty() { String::new() } else { format!("_{}", safe(suffix)) };
+    let subarray = if meta.subarrid > 0 { format!("-{:02}", meta.subarrid) } else { String::new() };
     format!(
-        "{}-{}-{}_IRIS_{}_{}_LVL{level}_{:04}{suffix}.fits",
+        "{}-{}-{}_IRIS_{}_{}_LVL{level}_{:04}{subarray}{suffix}.fits",
         safe(&meta.semid),
         safe(&meta.prognum),
         safe(&meta.obsnum),

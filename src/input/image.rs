@@ -10,6 +10,9 @@ use crate::datamodel::{Meta, Rate, Unit, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, Header};
 
+/// Keyword of the seconds that a readout's counts span, all ramps together.
+pub const RAMPSPAN: &str = "RAMPSPAN";
+
 /// A raw science frame: counts over the ramp (slope × (t_last − t_first), summed
 /// over NUMRAMPS ramps, as iris_readout leaves it) or, by BUNIT, a rate. Planes are
 /// kept as the file has them; [`RawImage::to_rate`] makes the rate.
@@ -90,13 +93,16 @@ impl RawImage {
         });
         let timing = Timing::of(&header, read_time, &mut warnings);
         let ramps = count(&header, &["NUMRAMPS", "NGROUPS"]).unwrap_or(1) as f64;
-        if ramps > 1.0 && !unit.per_second {
+        if ramps > 1.0 && !unit.per_second && !header.has(RAMPSPAN) {
             warnings.push(format!("pixels are taken as the sum of {ramps} ramps (NUMRAMPS or NGROUPS)"));
         }
-        let divisor = match &timing {
+        let span = header.number(RAMPSPAN).filter(|t| *t > 0.0);
+        header.remove(RAMPSPAN);
+        let divisor = match (&timing, span) {
             _ if unit.per_second => 1.0,
-            Some(t) => t.span() * ramps,
-            None => return Err(no_time(fits)),
+            (_, Some(span)) => span,
+            (Some(t), None) => t.span() * ramps,
+            (None, None) => return Err(no_time(fits)),
         };
         if err.is_none() && timing.is_none() {
             return Err(no_time(fits));

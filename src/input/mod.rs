@@ -9,7 +9,7 @@
 //! | JWST, iris_pipeline | 4-D SCI (nints, ngroups, ny, nx) |
 //! | bare cube | a 3-D image (reads, ny, nx) |
 //! | one file a read | a 2-D image with READ_NO ([`open_reads`] takes the set) |
-//! | raw science frame | a 2-D image, DATALVL 1 or (without READ_NO) none, without DRSVER |
+//! | raw science frame | a 2-D image, DATALVL 1 or (without READ_NO) none, without DRSVER or in counts |
 //! | rate product | a 2-D image with DRSVER, DATALVL 1 |
 //!
 //! The array's shape beats the keywords; where axis sizes coincide, native wins
@@ -30,6 +30,7 @@ mod ramp;
 mod reads;
 mod relabel;
 mod select;
+mod subarrays;
 mod times;
 
 use std::path::Path;
@@ -39,13 +40,14 @@ use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu};
 
 pub use each_read::EachRead;
-pub use image::RawImage;
+pub use image::{RAMPSPAN, RawImage};
 pub use noise::{NoiseModel, Sampling};
 pub use pixels::Encoding;
 pub use product::{RateFile, read_cube, read_image};
 pub use ramp::{Ramp, Strides};
 pub use reads::{ReadKey, open_reads, read_group_key};
 pub use relabel::Relabels;
+pub use subarrays::{MOST_SUBARRAYS, SubarrayMap, Window, subarray_map};
 
 /// What [`open`] found.
 #[derive(Debug)]
@@ -102,7 +104,8 @@ pub fn open(path: &Path, instrument: &Instrument, options: &OpenOptions<'_>) -> 
         }
         return ramp::open(fits, hdu, options).map(Raw::Ramp);
     }
-    if product {
+    let over_ramp = || crate::datamodel::Unit::parse(&hdu.header.text("BUNIT").unwrap_or_default());
+    if product && over_ramp().is_none_or(|u| u.per_second) {
         return RateFile::from_fits(&fits, &hdu).map(Raw::Rate);
     }
     if level != Some(1) && (primary.has("READ_NO") || hdu.header.has("READ_NO")) {

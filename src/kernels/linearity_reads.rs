@@ -225,7 +225,7 @@ fn ends(reads: usize, flag: impl Fn(usize) -> u32) -> Option<(usize, usize)> {
 }
 
 /// Σ c_k x^k, Horner's way.
-fn polynomial<T: Real>(coefficients: &[T], x: T) -> T {
+pub(crate) fn polynomial<T: Real>(coefficients: &[T], x: T) -> T {
     coefficients.iter().rev().fold(T::ZERO, |sum, c| sum * x + *c)
 }
 

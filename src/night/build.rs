@@ -161,15 +161,22 @@ impl<'a> Builder<'a> {
 
     /// One task for a set that becomes no master: a product of level 3.
     pub(super) fn combination(&mut self, recipe: &Recipe, group: &Group<'_>) {
-        let suffix = self.settings.suffix.as_deref().unwrap_or_default();
+        let merges = recipe.merges();
+        let own = if merges { "merged" } else { "" };
+        let suffix = self.settings.suffix.as_deref().unwrap_or(own);
+        // What is merged bears the full frame's name.
+        let full = group.exposures.iter().map(|e| &e.meta).find(|m| merges && m.subarrid == 0);
+        let meta = full.unwrap_or(&group.meta).clone();
         let draft = Draft {
             name: group.name(&recipe.name),
             obsname: group.obsname(),
             exposures: group.exposures.clone(),
-            meta: group.meta.clone(),
-            product: self.given_name("comb", group.exposures.first()).unwrap_or_else(|| {
-                self.settings.output.join(product_name(&group.meta, recipe.level(None), suffix))
-            }),
+            product: self
+                .given_name(if merges { "merged" } else { "comb" }, group.exposures.first())
+                .unwrap_or_else(|| {
+                    self.settings.output.join(product_name(&meta, recipe.level(meta.level), suffix))
+                }),
+            meta,
         };
         self.add(recipe, draft);
     }

@@ -74,6 +74,7 @@ impl Pipeline {
         let unit = if first.fresh { product::ELECTRONS.into() } else { unit(first) };
         let mut record = std::mem::take(&mut first.provenance);
         record.inputs.clone_from(&job.inputs);
+        record.subarrays = None;
         record.warnings.clone_from(&done.warnings);
         self.finish_record(job, &mut record, &left_out, &[])?;
         let about = About {
@@ -105,11 +106,11 @@ pub(super) const DETECTOR: Fact = ("DETECTOR", |f| f.meta.detector.clone());
 pub(super) const WINDOW: Fact =
     ("SUBSTRT1, SUBSTRT2", |f| format!("{}, {}", f.meta.substart.0, f.meta.substart.1));
 pub(super) const SIZE: Fact = ("size", |f| format!("{} x {} pixels", f.rate.nx, f.rate.ny));
-const UNIT: Fact = ("BUNIT", unit);
+pub(super) const UNIT: Fact = ("BUNIT", unit);
 const IMTYPE: Fact = ("IMTYPE", |f| f.meta.imtype.clone());
 pub(super) const DARK: Fact = ("S_DARK", |f| status(f, "S_DARK"));
-const FLAT: Fact = ("S_FLAT", |f| status(f, "S_FLAT"));
-const SKY: Fact = ("S_BKGSUB", |f| status(f, "S_BKGSUB"));
+pub(super) const FLAT: Fact = ("S_FLAT", |f| status(f, "S_FLAT"));
+pub(super) const SKY: Fact = ("S_BKGSUB", |f| status(f, "S_BKGSUB"));
 
 fn status(frame: &Level1, keyword: &str) -> String {
     if is_done(&frame.header, keyword) { "COMPLETE" } else { "not done" }.into()

@@ -76,6 +76,8 @@ impl Pipeline {
             || job.inputs.first().is_some_and(|p| is_cube(p))
         {
             self.cube(job, progress)
+        } else if has(|s| matches!(s, Step::MergeSubarrays(_))) {
+            self.merge_subarrays(job, progress)
         } else if has(|s| matches!(s, Step::CombineFrames(_))) {
             match job.recipe.master() {
                 Some(reftype) => self.make_master(job, reftype, progress),

@@ -11,7 +11,7 @@ use super::persistence::Saturated;
 use super::product::{self, About};
 use super::provenance::{Provenance, Status};
 use super::wcs::{self, Grid};
-use super::{dq_init, ramp_rates, read_list};
+use super::{dq_init, ramp_rates, read_list, subarrays};
 use crate::config::{Recipe, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
@@ -35,6 +35,8 @@ pub(super) struct Level1 {
     pub(super) fresh: bool,
     /// DN/s rather than e-/s.
     pub(super) counts: bool,
+    /// Seconds that the rate is written as counts over; `None`: it is written as a rate.
+    pub(super) span: Option<f64>,
     /// Variance shared with frames of the same references; empty for a rate.
     pub(super) common: Vec<f32>,
     /// The rates of its ramps, where they are to be written and not yet are.
@@ -114,6 +116,7 @@ pub(super) fn is_stage1(step: &Step) -> bool {
     matches!(
         step,
         Step::DqInit(_)
+            | Step::ParseSubarrayMap(_)
             | Step::Saturation(_)
             | Step::Ipc(_)
             | Step::Bias(_)
@@ -152,7 +155,13 @@ pub(super) fn level1(
         [one] => input::open(one, &job.instrument, &options)?,
         several => Raw::Ramp(input::open_reads(several, &options)?),
     };
-    let record = provenance(job, session.engine, files);
+    let mut record = provenance(job, session.engine, files);
+    let size = match &opened {
+        Raw::Ramp(r) => (r.ny, r.nx),
+        Raw::Level1(i) => (i.ny, i.nx),
+        Raw::Rate(f) => (f.rate.ny, f.rate.nx),
+    };
+    record.subarrays = subarrays::of_file(files.first(), size)?;
     match opened {
         Raw::Ramp(ramp) => ramp::reduce(job, ramp, record, ramp_product, session, progress),
         Raw::Level1(image) => {
@@ -161,11 +170,14 @@ pub(super) fn level1(
         Raw::Rate(file) => {
             let mut provenance = record;
             provenance.warnings = file.warnings;
+            let mut rate = file.rate;
+            subarrays::parse(&job.recipe, &mut rate, &mut provenance);
             Ok(Made::Rate(Box::new(Level1 {
                 counts: counts(&file.header),
+                span: None,
                 header: file.header,
                 meta: file.meta,
-                rate: file.rate,
+                rate,
                 provenance,
                 fresh: false,
                 common: file.common,
@@ -235,8 +247,13 @@ fn from_image(
             })
             .cloned(),
     );
+    subarrays::parse(&recipe, &mut rate, &mut record);
     // The readout did what it did of stage 1; only the mask is applied here.
     for step in recipe.steps {
+        let done = header.text(step.keyword()).as_deref() == Some("COMPLETE");
+        if done || record.has(&step) {
+            continue;
+        }
         let masked = matches!(step, Step::DqInit(_)) && (used.contains(&"mask") || header.has("NGUIDE"));
         record.step(&step, if masked { Status::Complete } else { Status::Skipped });
     }
@@ -248,6 +265,7 @@ fn from_image(
         provenance: record,
         fresh: true,
         counts: false,
+        span: None,
         common: Vec::new(),
         ramps: Vec::new(),
         jumps: None,
@@ -256,7 +274,7 @@ fn from_image(
 }
 
 /// Adds flags; pixels that become DO_NOT_USE lose their values.
-fn flag(rate: &mut Rate, mask: &[u32]) {
+pub(super) fn flag(rate: &mut Rate, mask: &[u32]) {
     for (i, m) in mask.iter().enumerate() {
         rate.dq[i] |= m;
         if rate.dq[i] & dq::DO_NOT_USE != 0 {
@@ -320,7 +338,10 @@ pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Jo
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);
     }
-    written.push(product::write_rate(path, &about, &level1.rate, &level1.common)?);
+    written.push(match level1.span {
+        Some(span) => product::write_counts(path, &about, &level1.rate, span)?,
+        None => product::write_rate(path, &about, &level1.rate, &level1.common)?,
+    });
     Ok(written)
 }
 

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use super::cosmic_rays;
 use super::execute::{Pipeline, beside, is_level2, product_path, refuse_repeats, step};
 use super::exposure::{self, Level1, Made, note_references, write_level1};
 use super::product::{self, About};
@@ -11,6 +10,7 @@ use super::provenance::{Provenance, same_reference};
 use super::stage2::{self, References, Sky};
 use super::wcs::{self, Grid};
 use super::{Done, Job};
+use super::{cosmic_rays, subarrays};
 use crate::config::{Background, Step};
 use crate::datamodel::{Image, Meta, Rate};
 use crate::engine::Engine;
@@ -259,6 +259,8 @@ fn undo_flat(level1: &mut Level1, flat: &Image) {
 pub(super) fn from_image(job: &Job, path: &Path, engine: &dyn Engine) -> Result<Level1> {
     let (header, image) = crate::input::read_image(path)?;
     refuse_repeats(job, &header, path)?;
+    let mut provenance = exposure::provenance(job, engine, &job.inputs);
+    provenance.subarrays = subarrays::of_file(Some(&path.to_path_buf()), (image.ny, image.nx))?;
     let variance: Vec<f32> = image.err.iter().map(|e| e * e).collect();
     let n = image.data.len();
     let rate = Rate {
@@ -277,9 +279,10 @@ pub(super) fn from_image(job: &Job, path: &Path, engine: &dyn Engine) -> Result<
         meta: Meta::from_header(&header),
         header,
         rate,
-        provenance: exposure::provenance(job, engine, &job.inputs),
+        provenance,
         fresh: false,
         counts: false,
+        span: None,
         common: image.var_common,
         ramps: Vec::new(),
         jumps: None,

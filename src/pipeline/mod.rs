@@ -34,6 +34,7 @@ pub mod robust;
 mod sets;
 pub mod stage1;
 pub mod stage2;
+mod subarrays;
 pub mod wcs;
 
 pub use blend::blend;

@@ -27,6 +27,8 @@ use crate::fits::{FitsWriter, Header, Pixels, Value};
 pub const ELECTRONS: &str = "electron s-1";
 /// The same in DN.
 pub const COUNTS: &str = "adu s-1";
+/// Unit of counts over a ramp.
+pub const OVER_RAMP: &str = "adu";
 /// Unit of count-rate cubes; Cubeviz takes no other spelling.
 pub const CUBE: &str = "e-/s";
 
@@ -77,9 +79,37 @@ pub fn image_model(meta: &Meta) -> &'static str {
 /// Writes a rate (level 1). `common` is the variance that it shares with others once
 /// a dark was subtracted; empty before.
 pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate, common: &[f32]) -> Result<PathBuf> {
+    let mut w = begin(path, about, &[rate.ny, rate.nx])?;
+    rate_planes(&mut w, about, rate, common)?;
+    end(w, about)
+}
+
+/// Writes a rate in DN/s as counts over `span` seconds, as a readout gives them: DATA,
+/// ERR and the variances in DN, and beside them RATE and RATE_ERR.
+pub fn write_counts(path: &Path, about: &About<'_>, rate: &Rate, span: f64) -> Result<PathBuf> {
+    let times = |values: &[f32], by: f64| values.iter().map(|v| (f64::from(*v) * by) as f32).collect();
+    let counts = Rate {
+        data: times(&rate.data, span),
+        err: times(&rate.err, span),
+        var_poisson: times(&rate.var_poisson, span * span),
+        var_rnoise: times(&rate.var_rnoise, span * span),
+        pedestal: Vec::new(),
+        ..rate.clone()
+    };
+    let mut w = begin(path, about, &[rate.ny, rate.nx])?;
+    rate_planes(&mut w, &About { unit: OVER_RAMP, ..*about }, &counts, &[])?;
+    let mut h = Header::new();
+    h.set("BUNIT", about.unit, "");
     let shape = [rate.ny, rate.nx];
-    let mut w = begin(path, about, &shape)?;
-    planes(&mut w, about, &shape, &rate.data, &rate.err, &rate.dq)?;
+    w.image("RATE", &h, &shape, Pixels::F32(&rate.data))?;
+    w.image("RATE_ERR", &h, &shape, Pixels::F32(&rate.err))?;
+    end(w, about)
+}
+
+/// The planes of a rate.
+fn rate_planes(w: &mut FitsWriter, about: &About<'_>, rate: &Rate, common: &[f32]) -> Result<()> {
+    let shape = [rate.ny, rate.nx];
+    planes(w, about, &shape, &rate.data, &rate.err, &rate.dq)?;
     let variance = variance_header(about);
     w.image("VAR_POISSON", &variance, &shape, Pixels::F32(&rate.var_poisson))?;
     w.image("VAR_RNOISE", &variance, &shape, Pixels::F32(&rate.var_rnoise))?;
@@ -109,7 +139,7 @@ pub fn write_rate(path: &Path, about: &About<'_>, rate: &Rate, common: &[f32]) -
             w.image(name, &h, &shape, Pixels::F32(values))?;
         }
     }
-    end(w, about)
+    Ok(())
 }
 
 /// Writes an image (level 2 or 3, or a master).
@@ -294,7 +324,13 @@ fn planes(
         return class.flags(w, h, shape, quality);
     }
     dq::describe(&mut h);
-    w.image("DQ", &h, shape, Pixels::U32(quality))
+    w.image("DQ", &h, shape, Pixels::U32(quality))?;
+    match &about.provenance.subarrays {
+        Some(map) if shape == [map.ny, map.nx] => {
+            w.image("SUBARR_MAP", &map.header(), shape, Pixels::U16(&map.image()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Header of a variance: the square of the unit.
@@ -303,6 +339,7 @@ pub(super) fn variance_header(about: &About<'_>) -> Header {
     match about.unit {
         ELECTRONS => h.set("BUNIT", "electron2 s-2", ""),
         COUNTS => h.set("BUNIT", "adu2 s-2", ""),
+        OVER_RAMP => h.set("BUNIT", "adu2", ""),
         _ => {}
     }
     h

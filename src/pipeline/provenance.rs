@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Compat;
 use crate::config::Step;
 use crate::fits::Header;
+use crate::input::SubarrayMap;
 
 /// What became of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +80,16 @@ pub struct Provenance {
     pub compat: Option<Compat>,
     /// Numbers of the instrument file that stood in for references, as sentences.
     pub defaults: Vec<String>,
+    /// Subarrays that were read beside a full frame: products keep them as SUBARR_MAP.
+    pub subarrays: Option<SubarrayMap>,
 }
 
 impl Provenance {
+    /// Whether a step is noted.
+    pub fn has(&self, step: &Step) -> bool {
+        self.steps.iter().any(|s| s.name == step.name())
+    }
+
     /// Notes a step with its parameters.
     pub fn step(&mut self, step: &Step, status: Status) {
         let parameters = serde_json::to_value(step).ok();

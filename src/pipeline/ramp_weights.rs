@@ -42,7 +42,7 @@ pub(super) fn combined(
             .into_par_iter()
             .map(|i| {
                 let p = first + i;
-                let unit = if step.units == RateUnits::Counts { 1.0 } else { f64::from(gain[p]) };
+                let unit = if step.units == RateUnits::Electrons { f64::from(gain[p]) } else { 1.0 };
                 let weights: Vec<f64> = (0..rates.len())
                     .map(|r| {
                         let at = |k: usize| (r * reads + k) * n + i;

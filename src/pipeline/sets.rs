@@ -34,6 +34,7 @@ impl Pipeline {
         let header = blend(&headers);
         let mut record = first.provenance.clone();
         record.inputs.clone_from(&job.inputs);
+        record.subarrays = None;
         let meta = first.meta.clone();
         let (level2, rates): (Vec<(Option<PathBuf>, Header)>, Vec<Rate>) =
             frames.into_iter().map(|f| ((image_of(job, &f), f.header), f.rate)).unzip();

@@ -12,11 +12,47 @@ use super::tables::Tables;
 
 /// Which weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// Ordinary least squares with a common slope and an intercept a segment.
     Ols,
     /// Mean of the last `coadd` reads minus mean of the first of each segment.
-    Mcds { coadd: usize },
+    Mcds {
+        /// Reads averaged at each end; at most half of the segment's.
+        coadd: usize,
+    },
+}
+
+/// A whole ramp's estimate as counts: what the rate says of the time that it spans.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counts {
+    /// Seconds between the first read and the last, or between the means of the first
+    /// and the last that MCDS averages.
+    pub span: f64,
+    /// Weight of y_{i+1} − y_i in the counts, for each i.
+    pub weights: Vec<f64>,
+}
+
+impl Counts {
+    /// Of a ramp all of whose reads, at `times` s (two at least, increasing), are usable.
+    pub fn new(line: Line, times: &[f64]) -> Counts {
+        let n = times.len();
+        if n < 2 {
+            return Counts { span: 0.0, weights: Vec::new() };
+        }
+        let t = Tables::new(times, &vec![1; n], 0.0, n);
+        let segment = Segment::new(line, &t, 0, n - 1);
+        let span = match line {
+            Line::Ols => times[n - 1] - times[0],
+            Line::Mcds { .. } => segment.span,
+        };
+        let mut weights = vec![0.0; n - 1];
+        let mut cumulative = 0.0;
+        for i in (0..n - 1).rev() {
+            cumulative += segment.at(&t, i + 1);
+            weights[i] = cumulative * span / segment.norm;
+        }
+        Counts { span, weights }
+    }
 }
 
 /// A rate with the factors of its variances.
@@ -148,6 +184,22 @@ mod tests {
         let (m, dt) = (n as f64, 2.0);
         assert!((e.read - 12.0 / (dt * dt * (m.powi(3) - m))).abs() < 1e-12);
         assert!((e.photon - 1.2 / (m * dt) * (m * m + 1.0) / (m * m - 1.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn counts_are_the_rate_times_its_span() {
+        let times = [1.0, 2.0, 4.0, 7.0, 8.5];
+        let y = [900.0, 1040.0, 1190.0, 1700.0, 1822.0];
+        let t = Tables::new(&times, &[1; 5], 0.0, 5);
+        for (line, span) in
+            [(Line::Ols, 7.5), (Line::Mcds { coadd: 1 }, 7.5), (Line::Mcds { coadd: 2 }, 7.75 - 1.5)]
+        {
+            let e = estimate(line, &t, |i| (y[i + 1] - y[i]) * t.inv_dt[i], |i| i < 4, |_| 1.0).expect("fit");
+            let c = Counts::new(line, &times);
+            let counts: f64 = c.weights.iter().enumerate().map(|(i, w)| w * (y[i + 1] - y[i])).sum();
+            assert_eq!(c.span, span);
+            assert!((counts - e.rate * span).abs() < 1e-9, "{line:?}");
+        }
     }
 
     #[test]

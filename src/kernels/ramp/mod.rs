@@ -26,6 +26,7 @@ use super::{Access, Kernel, array_length};
 pub use amplitude::Amplitudes;
 pub use cpu::reference;
 pub use decode::Encoding;
+pub use lines::{Counts, Line};
 pub use tables::Tables;
 
 /// The kernel.

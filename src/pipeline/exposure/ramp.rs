@@ -10,13 +10,14 @@ use super::super::persistence::{self, Found};
 use super::super::product::About;
 use super::super::provenance::{Provenance, Status};
 use super::super::stage1::{Plan, Stream, theirs};
-use super::super::{dq_init, ramp_file, ramp_rates, ramp_weights};
+use super::super::{dq_init, ramp_file, ramp_rates, ramp_weights, subarrays};
 use super::{Level1, Made, Session, note_references, stage1_of};
-use crate::config::{RateUnits, Recipe, RefpixAlgorithm, Step};
+use crate::config::{Algorithm, RampFit, RateUnits, Recipe, RefpixAlgorithm, Step};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fits::Header;
-use crate::input::{Encoding, Ramp};
+use crate::input::{Encoding, RAMPSPAN, Ramp};
+use crate::kernels::ramp::{Counts, Line};
 
 /// Of a stored ramp: its reads came as whole numbers.
 const ROUNDED: &str = "ROUNDED";
@@ -57,12 +58,17 @@ pub(super) fn reduce(
         _ => None,
     };
     cal.mark(windows.iter().flatten().copied(), dq_init::GUIDE_WINDOW);
+    let apart = record.subarrays.as_ref().filter(|_| runs(&recipe, "parse_subarray_map"));
+    cal.mark(apart.iter().flat_map(|map| map.pixels()), subarrays::APART);
     if runs(&recipe, "linearity")
         && let Some(nonlin) = wanted.get("nonlin")
     {
         cal.check_zero_point(nonlin)?;
     }
     let mut plan = Plan::new(&recipe, &cal);
+    if record.subarrays.is_none() {
+        plan.left_out.push(("parse_subarray_map", "no SUBARR_MAP".into()));
+    }
     let mut glow = None;
     if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
         glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated);
@@ -110,13 +116,15 @@ pub(super) fn reduce(
         rate = ramp_weights::combined(&ramp, &stream, &ramps, step, engine)?;
         ramps.truncate(if job.save_ramps { ramps.len() } else { 0 });
     }
+    let span = fit.and_then(|f| counts_over(f, &ramp, &mut header));
     Ok(Made::Rate(Box::new(Level1 {
         meta: ramp.meta.clone(),
         header,
         rate,
         provenance: record,
         fresh: true,
-        counts: fit.is_some_and(|f| f.units == RateUnits::Counts),
+        counts: fit.is_some_and(|f| f.units != RateUnits::Electrons),
+        span,
         common: Vec::new(),
         ramps,
         jumps,
@@ -179,7 +187,7 @@ fn note_steps(record: &mut Provenance, recipe: &Recipe, plan: &Plan, cal: &Calib
     for step in &recipe.steps {
         let left = plan.left_out.iter().find(|(name, _)| *name == step.name());
         // Of one file alone, nobody expects to know what came before it.
-        let expected = recipe.steps.len() > 1 && step.name() == "persistence";
+        let expected = recipe.steps.len() > 1 && matches!(step.name(), "persistence" | "parse_subarray_map");
         if let Some((name, why)) = left
             && !step.skip()
             && !expected
@@ -212,6 +220,28 @@ fn describe(ramp: &Ramp, stream: &Stream<'_>, windows: Option<&[u32]>, glow: Opt
         found.history.iter().for_each(|line| header.history(line));
     }
     header
+}
+
+/// The seconds that counts over the ramp span, all ramps together, noted in the header
+/// with how they were sampled; `None` where a rate is asked for.
+fn counts_over(fit: &RampFit, ramp: &Ramp, header: &mut Header) -> Option<f64> {
+    if fit.units != RateUnits::OverRamp {
+        return None;
+    }
+    // As the kernel has it: no more than half of the reads at each end.
+    let coadd = (fit.num_coadd as usize).min(ramp.reads / 2);
+    let (line, mode) = match fit.algorithm {
+        Algorithm::Cds => (Line::Mcds { coadd: 1 }, "CDS"),
+        Algorithm::Mcds => (Line::Mcds { coadd }, "MCDS"),
+        _ => (Line::Ols, "UTR"),
+    };
+    let span = ramp.times.chunks(ramp.reads).map(|times| Counts::new(line, times).span).sum();
+    header.set("SAMPMODE", mode, "how reads became counts");
+    if mode == "MCDS" {
+        header.set("NCOADD", coadd, "reads averaged at each end");
+    }
+    header.set(RAMPSPAN, span, "s that DATA is counts over, all ramps");
+    Some(span)
 }
 
 /// Writes the ramp as the steps leave it.

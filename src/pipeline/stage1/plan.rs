@@ -136,7 +136,7 @@ impl Plan {
                         Algorithm::Mcds | Algorithm::Cds => ramp::algorithm::MCDS,
                     };
                     plan.params.num_coadd = if s.algorithm == Algorithm::Cds { 1 } else { s.num_coadd };
-                    plan.params.counts = u32::from(s.units == RateUnits::Counts);
+                    plan.params.counts = u32::from(s.units != RateUnits::Electrons);
                     let fixed = matches!(s.algorithm, Algorithm::Ols | Algorithm::Mcds | Algorithm::Cds);
                     if s.weight_ramps_by_scatter && !fixed {
                         plan.warnings.push(
