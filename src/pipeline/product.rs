@@ -320,11 +320,13 @@ fn planes(
     with_unit.set("BUNIT", about.unit, if about.unit.is_empty() { "no unit" } else { "" });
     w.image("DATA", &with_unit, shape, Pixels::F32(data))?;
     w.image("ERR", &with_unit, shape, Pixels::F32(err))?;
-    if let Some(class) = compat::class(about) {
-        return class.flags(w, h, shape, quality);
+    match compat::class(about) {
+        Some(class) => class.flags(w, h, shape, quality)?,
+        None => {
+            dq::describe(&mut h);
+            w.image("DQ", &h, shape, Pixels::U32(quality))?;
+        }
     }
-    dq::describe(&mut h);
-    w.image("DQ", &h, shape, Pixels::U32(quality))?;
     match &about.provenance.subarrays {
         Some(map) if shape == [map.ny, map.nx] => {
             w.image("SUBARR_MAP", &map.header(), shape, Pixels::U16(&map.image()))
