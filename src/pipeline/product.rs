@@ -96,11 +96,11 @@ pub fn write_counts(path: &Path, about: &About<'_>, rate: &Rate, span: f64) -> R
         pedestal: Vec::new(),
         ..rate.clone()
     };
-    let shape = [rate.ny, rate.nx];
-    let mut w = begin(path, about, &shape)?;
+    let mut w = begin(path, about, &[rate.ny, rate.nx])?;
     rate_planes(&mut w, &About { unit: OVER_RAMP, ..*about }, &counts, &[])?;
     let mut h = Header::new();
     h.set("BUNIT", about.unit, "");
+    let shape = [rate.ny, rate.nx];
     w.image("RATE", &h, &shape, Pixels::F32(&rate.data))?;
     w.image("RATE_ERR", &h, &shape, Pixels::F32(&rate.err))?;
     end(w, about)
@@ -320,11 +320,13 @@ fn planes(
     with_unit.set("BUNIT", about.unit, if about.unit.is_empty() { "no unit" } else { "" });
     w.image("DATA", &with_unit, shape, Pixels::F32(data))?;
     w.image("ERR", &with_unit, shape, Pixels::F32(err))?;
-    if let Some(class) = compat::class(about) {
-        return class.flags(w, h, shape, quality);
+    match compat::class(about) {
+        Some(class) => class.flags(w, h, shape, quality)?,
+        None => {
+            dq::describe(&mut h);
+            w.image("DQ", &h, shape, Pixels::U32(quality))?;
+        }
     }
-    dq::describe(&mut h);
-    w.image("DQ", &h, shape, Pixels::U32(quality))?;
     match &about.provenance.subarrays {
         Some(map) if shape == [map.ny, map.nx] => {
             w.image("SUBARR_MAP", &map.header(), shape, Pixels::U16(&map.image()))
