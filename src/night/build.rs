@@ -209,7 +209,10 @@ impl<'a> Builder<'a> {
         let names = self.told_apart(&plain, exposures);
         for ((exposure, name), plain) in exposures.iter().zip(names).zip(plain) {
             let level = recipe.level(exposure.meta.level);
-            let like = ["ramp", "rate", "cal", "comb"][level.min(3) as usize];
+            let like = match recipe.name.as_str() {
+                "readout" => "rop",
+                _ => ["ramp", "rate", "cal", "comb"][level.min(3) as usize],
+            };
             let given = self.given_name(if self.intermediate { own } else { like }, Some(exposure));
             let renamed = name != plain && given.is_none();
             let draft = Draft {

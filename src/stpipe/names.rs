@@ -5,7 +5,7 @@ use crate::config::Step;
 /// Pipeline classes and aliases, and the recipe that each means.
 const PIPELINES: &[(&str, &str)] = &[
     ("Stage1Pipeline", "stage1"),
-    ("ROPPipeline", "stage1"),
+    ("ROPPipeline", "readout"),
     ("Detector1Pipeline", "stage1"),
     ("calwebb_detector1", "stage1"),
     ("ImagerStage2Pipeline", "imager"),
