@@ -79,7 +79,8 @@ fn is_boilerplate(comment: &str) -> bool {
     comment.contains("FITS (Flexible Image Transport System)") || comment.contains("2001A&A...376..359H")
 }
 
-fn describes_bytes(keyword: &str) -> bool {
+/// Whether a keyword says how a file is built, not what is in it.
+pub fn describes_bytes(keyword: &str) -> bool {
     const EXACT: [&str; 28] = [
         "SIMPLE", "XTENSION", "BITPIX", "NAXIS", "EXTEND", "PCOUNT", "GCOUNT", "GROUPS", "TFIELDS", "THEAP",
         "EXTNAME", "EXTVER", "EXTLEVEL", "BZERO", "BSCALE", "BLANK", "CHECKSUM", "DATASUM", "NEXTEND",

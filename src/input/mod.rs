@@ -40,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu};
 
 pub use each_read::EachRead;
+pub use headers::describes_bytes;
 pub use image::{RAMPSPAN, RawImage};
 pub use noise::{NoiseModel, Sampling};
 pub use pixels::Encoding;

@@ -24,11 +24,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::classify::goes_with;
 use super::plan::matches;
 use crate::config::{not_understood, read_text};
 use crate::error::{Error, Result};
 use crate::fits::Value;
-use crate::input::Relabels;
+use crate::input::{Relabels, describes_bytes};
 use crate::stpipe::Association;
 
 /// What a person says of a night.
@@ -163,15 +164,25 @@ impl ByHand {
         let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).collect();
         for relabel in &self.notes.relabel {
             warnings.extend(relabel.files.idle(&format!("{}, relabel", self.name), &names));
-            for (keyword, value) in &relabel.set {
+            let mut set = relabel.set.clone();
+            // A wrong OBSNAME has its IMTYPE and OBSTYPE with it.
+            if let Some(Scalar::Text(obsname)) = relabel.set.get("OBSNAME")
+                && let Some((imtype, obstype)) = goes_with(obsname)
+            {
+                set.entry("IMTYPE".into()).or_insert_with(|| Scalar::Text(imtype.into()));
+                set.entry("OBSTYPE".into()).or_insert_with(|| Scalar::Text(obstype.into()));
+            }
+            for (keyword, value) in &set {
                 let legal = !keyword.is_empty()
                     && keyword.len() <= 8
                     && keyword
                         .bytes()
                         .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_".contains(&b));
-                if !legal {
+                let commentary = matches!(keyword.as_str(), "COMMENT" | "HISTORY" | "CONTINUE" | "END");
+                if !legal || commentary || describes_bytes(keyword) {
                     return Err(Error::Config(format!(
-                        "{}, relabel: {keyword} is no FITS keyword: up to 8 capitals, digits, - and _",
+                        "{}, relabel: {keyword}: give a keyword that FITS allows (up to 8 capitals, digits, - and _), \
+                         and none that says how the file is built",
                         self.name
                     )));
                 }
@@ -261,6 +272,7 @@ mod tests {
         let mut warnings = Vec::new();
         let relabels = hand.relabels(&files, &mut warnings).expect("relabels");
         let given = relabels.of(Path::new("n/a.fits")).expect("a.fits");
+        assert_eq!((&given["IMTYPE"], &given["OBSTYPE"]), (&Value::from("SKY"), &Value::from("SCI")));
         assert_eq!((&given["OBSNAME"], &given["EXPNUM"]), (&Value::from("IMG1-SKY"), &Value::from(7)));
         assert_eq!(
             warnings,
@@ -285,7 +297,9 @@ mod tests {
             let sentence = of(text).expect_err(text).to_string();
             assert!(sentence.contains(what), "{sentence}");
         }
-        let hand = of("relabel: [{files: a.fits, set: {obsname: x}}]\n").expect("yaml");
-        assert!(hand.relabels(&[], &mut Vec::new()).expect_err("lower case").to_string().contains("obsname"));
+        for keyword in ["obsname", "NAXIS1", "END", "HISTORY", "TOOLONGNAME"] {
+            let hand = of(&format!("relabel: [{{files: a.fits, set: {{{keyword}: x}}}}]\n")).expect("yaml");
+            assert!(hand.relabels(&[], &mut Vec::new()).expect_err(keyword).to_string().contains(keyword));
+        }
     }
 }

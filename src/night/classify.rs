@@ -83,19 +83,28 @@ pub fn classify_meta(mut meta: Meta, obsname: &ObsName) -> Meta {
     }
     meta.instmode = instmode_of(&obsname.channel).into();
     if meta.imtype.is_empty() {
-        meta.imtype = match obsname.kind {
-            Kind::Dark => "DARK",
-            Kind::Flat => "FLAT",
-            Kind::Dispersion => "IDP",
-            Kind::Telluric => "TEL",
-            Kind::Spx => "SPX",
-            Kind::Sky => "SKY",
-            Kind::Science => "SCI",
-            Kind::Arc | Kind::Pinhole | Kind::Fiber | Kind::Psf | Kind::Mask => obsname.kind.code(),
-        }
-        .into();
+        meta.imtype = imtype_of(obsname.kind).into();
     }
     meta
+}
+
+/// The IMTYPE and OBSTYPE that go with an OBSNAME; `None` for one that is not known.
+pub(super) fn goes_with(obsname: &str) -> Option<(&'static str, &'static str)> {
+    let kind = parse(&obsname.trim().to_ascii_uppercase()).ok()?.kind;
+    Some((imtype_of(kind), kind.obstype()))
+}
+
+fn imtype_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Dark => "DARK",
+        Kind::Flat => "FLAT",
+        Kind::Dispersion => "IDP",
+        Kind::Telluric => "TEL",
+        Kind::Spx => "SPX",
+        Kind::Sky => "SKY",
+        Kind::Science => "SCI",
+        Kind::Arc | Kind::Pinhole | Kind::Fiber | Kind::Psf | Kind::Mask => kind.code(),
+    }
 }
 
 fn is_imager(channel: &str) -> bool {
