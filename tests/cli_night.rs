@@ -2,10 +2,10 @@
 //! engine computes here.
 #![allow(clippy::expect_used, reason = "a test that cannot go on says where")]
 
-use irisgpu::config::Recipe;
 use std::path::Path;
 
 use assert_cmd::Command;
+use irisgpu::config::Recipe;
 use irisgpu::fits::{FitsWriter, Header, Pixels};
 
 fn irisgpu(args: &[&str]) -> (i32, String, String) {
