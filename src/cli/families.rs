@@ -67,6 +67,11 @@ impl Families {
             self.notes.push(format!("{}: irisgpu's {own} has nothing of the kind: it is ignored", option()));
             return Ok(());
         }
+        if parameter == "skip" {
+            let skip = yes(value, &option())?.to_string();
+            self.steps.entry(own).or_default().insert("skip".into(), skip);
+            return Ok(());
+        }
         for (step, name, value) in names::parameters(&own, parameter, value) {
             self.steps.entry(step).or_default().insert(name, value);
         }
@@ -111,8 +116,8 @@ impl Families {
 /// A logical value as Python and YAML write it.
 pub(super) fn yes(value: &str, option: &str) -> Result<bool> {
     match value.trim().to_ascii_lowercase().as_str() {
-        "true" | "t" | "yes" | "1" => Ok(true),
-        "false" | "f" | "no" | "0" => Ok(false),
+        "true" | "t" | "yes" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "off" | "0" => Ok(false),
         _ => Err(Error::Usage(format!("{option}={value}: it must be true or false"))),
     }
 }
@@ -150,6 +155,13 @@ pub(super) fn split(args: impl IntoIterator<Item = OsString>) -> Result<(Vec<OsS
         };
         let kebab = name.replace('_', "-");
         let of_run = rest.get(1).is_some_and(|verb| verb == "run");
+        if of_run && names::is_idle_option(&name.replace('-', "_")) {
+            // Those that are no flags have their value behind them.
+            if value.is_none() && !names::is_idle_flag(&name.replace('-', "_")) {
+                args.next();
+            }
+            continue;
+        }
         if let Some(reftype) = kebab.strip_prefix("override-") {
             let file = value_of(name, value, &mut args)?;
             families.reference(reftype, PathBuf::from(file))?;

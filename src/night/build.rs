@@ -60,6 +60,14 @@ struct Draft<'a> {
     product: PathBuf,
 }
 
+impl Draft<'_> {
+    /// What its exposures' headers contradict.
+    fn warnings(&self) -> Vec<String> {
+        let of = |e: &&Exposure| e.warnings.iter().map(|w| format!("{}: {w}", e.name)).collect::<Vec<_>>();
+        self.exposures.iter().flat_map(of).collect()
+    }
+}
+
 impl<'a> Builder<'a> {
     pub(super) fn new(
         references: &References,
@@ -270,13 +278,13 @@ impl<'a> Builder<'a> {
         if let Some(what) = overwrites {
             let sentence =
                 format!("its product would overwrite {what}; give --suffix, or another folder with -o");
-            self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+            self.refuse_draft(&draft, recipe, files, sentence);
             return false;
         }
-        let (recipe, candidates) = match self.as_bound(recipe, &draft) {
+        let (recipe, candidates, said) = match self.as_bound(recipe, &draft) {
             Ok(bound) => bound,
             Err(sentence) => {
-                self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+                self.refuse_draft(&draft, recipe, files, sentence);
                 return false;
             }
         };
@@ -287,7 +295,7 @@ impl<'a> Builder<'a> {
         let assigned = match assign(recipe, &draft.meta, &candidates, &self.dark_kept, asked) {
             Ok(assigned) => assigned,
             Err(sentence) => {
-                self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+                self.refuse_draft(&draft, recipe, files, sentence);
                 return false;
             }
         };
@@ -297,7 +305,7 @@ impl<'a> Builder<'a> {
         let hash = match self.hash(&assigned, &draft, identities) {
             Ok(hash) => hash,
             Err(e) => {
-                self.refuse(&draft.name, &draft.obsname, &recipe.name, files, e.to_string());
+                self.refuse_draft(&draft, recipe, files, e.to_string());
                 return false;
             }
         };
@@ -309,10 +317,8 @@ impl<'a> Builder<'a> {
             self.dark_kept.insert(draft.product.clone());
         }
         self.hashes.insert(draft.product.clone(), hash.clone());
-        let mut warnings: Vec<String> = Vec::new();
-        for exposure in &draft.exposures {
-            warnings.extend(exposure.warnings.iter().map(|w| format!("{}: {w}", exposure.name)));
-        }
+        let mut warnings = draft.warnings();
+        warnings.extend(said.iter().cloned());
         warnings.extend(assigned.warnings.iter().cloned());
         let up_to_date = !self.settings.force
             && is_up_to_date(&draft.product, &hash)
@@ -336,6 +342,7 @@ impl<'a> Builder<'a> {
             read_time: self.settings.read_time,
             relabels,
             reasons,
+            said,
             intermediate: self.intermediate,
             save_ramps: self.settings.save_ramps,
             compat: self.settings.compat,
@@ -399,6 +406,15 @@ impl<'a> Builder<'a> {
             vec![exposure.name.clone()],
             Action::NoRecipe(why),
         );
+    }
+
+    /// A task that cannot be done, with what its exposures' headers contradict: that may
+    /// be why.
+    fn refuse_draft(&mut self, draft: &Draft<'_>, recipe: &Recipe, files: Vec<String>, sentence: String) {
+        self.refuse(&draft.name, &draft.obsname, &recipe.name, files, sentence);
+        if let Some(task) = self.tasks.last_mut() {
+            task.warnings = draft.warnings();
+        }
     }
 
     pub(super) fn refuse(

@@ -107,7 +107,7 @@ impl Names {
     }
 
     /// Those that are of none of the frames, as warnings.
-    fn idle(&self, what: &str, frames: &[String]) -> Vec<String> {
+    pub(super) fn idle(&self, what: &str, frames: &[String]) -> Vec<String> {
         let none = |n: &&str| !frames.iter().any(|f| is_named(n, f));
         self.iter().filter(none).map(|n| format!("{what}: no frame is called {n}")).collect()
     }

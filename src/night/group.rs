@@ -60,8 +60,10 @@ fn label(reftype: &str, meta: &Meta) -> String {
             mas.unwrap_or_default(),
         ],
     };
-    if meta.subarray != "FULL" {
-        parts.push(meta.subarray.clone());
+    match meta.subarray.as_str() {
+        "FULL" => {}
+        "CUSTOM" => parts.push(format!("CUSTOM-{}-{}", meta.substart.0, meta.substart.1)),
+        named => parts.push(named.to_owned()),
     }
     parts.retain(|p| !p.is_empty());
     parts.join("-")
@@ -97,18 +99,24 @@ pub(super) fn groups<'a>(
     exposures: impl Iterator<Item = &'a Exposure>,
     science: &[&Exposure],
 ) -> Vec<Group<'a>> {
-    let mut by_key: BTreeMap<(String, String), Vec<&Exposure>> = BTreeMap::new();
+    let mut by_key: BTreeMap<(String, String, String), Vec<&Exposure>> = BTreeMap::new();
     for exposure in exposures {
-        let label = label(reftype, &exposure.meta);
-        by_key.entry((exposure.meta.detector.clone(), label)).or_default().push(exposure);
+        let meta = &exposure.meta;
+        // Skies must be of one dark, so that it can be subtracted or cancel.
+        let seconds = meta.exptime.map(|t| format!("{t}s")).unwrap_or_default();
+        let dark = if reftype == "sky" { format!("{} {seconds}", meta.readmode) } else { String::new() };
+        by_key.entry((meta.detector.clone(), label(reftype, meta), dark)).or_default().push(exposure);
     }
+    let alike =
+        |key: &(String, String, String)| by_key.keys().filter(|k| (&k.0, &k.1) == (&key.0, &key.1)).count();
+    let several: Vec<bool> = by_key.keys().map(|key| alike(key) > 1).collect();
     let mut out = Vec::new();
-    for ((_, label), mut exposures) in by_key {
+    for (((_, label, _), mut exposures), several) in by_key.into_iter().zip(several) {
         sort_by_time(&mut exposures);
         let sets = sets(reftype, &exposures, science);
         for set in &sets {
             let meta = shared(set);
-            let when = if sets.len() > 1 { when(&meta) } else { String::new() };
+            let when = if several || sets.len() > 1 { when(&meta) } else { String::new() };
             out.push(Group { meta, exposures: set.clone(), label: label.clone(), when });
         }
     }

@@ -64,12 +64,10 @@ pub(super) fn of_night(
     let mut pairs = Vec::new();
     for pair in by_hand.pairs() {
         let by = &by_hand.name;
-        let exposures = named(&scan.exposures, |e| pair.files.name(e));
-        let exposures: BTreeSet<String> = exposures.map(|e| e.name.clone()).collect();
-        if exposures.is_empty() {
-            let names: Vec<&str> = pair.files.iter().collect();
-            warnings.push(format!("{by}, pair: no exposure is called {}", names.join(", ")));
-        }
+        let exposures: BTreeSet<String> =
+            scan.exposures.iter().filter(|e| pair.files.name(&e.name)).map(|e| e.name.clone()).collect();
+        let all: Vec<String> = scan.exposures.iter().map(|e| e.name.clone()).collect();
+        warnings.extend(pair.files.idle(&format!("{by}, pair"), &all));
         for (reftype, names) in &pair.with {
             let with = match names.iter().collect::<Vec<_>>().as_slice() {
                 ["none"] => With::Nothing,
@@ -82,6 +80,12 @@ pub(super) fn of_night(
         let by = file_name(&association.path);
         for product in &association.products {
             let science = known(scan, &product.science());
+            if science.is_empty() {
+                let name = &product.name;
+                warnings.push(format!(
+                    "{by}, product {name}: its science member is none of this night's exposures"
+                ));
+            }
             pairs.extend(of_product(&by, product, &science, Some(scan), warnings)?);
         }
     }
@@ -106,14 +110,14 @@ pub(super) fn of_product(
         }
         let with = match files.as_slice() {
             [file] if is_reference(file, kind)? => file_as_reference(by, kind, file)?,
-            files => With::Frames(night.map_or_else(|| frames(by, files), |n| Ok(known(n, files)))?),
+            files => With::Frames(frames(by, files, night)?),
         };
         pairs.push(Pair::new(by, exposures.clone(), kind, with)?);
     }
     Ok(pairs)
 }
 
-/// An exposure has one reference of a type.
+/// An exposure has one reference of a type, and is not its own.
 fn check(pairs: &[Pair]) -> Result<()> {
     for (i, pair) in pairs.iter().enumerate() {
         for other in pairs[..i].iter().filter(|o| o.reftype == pair.reftype) {
@@ -124,28 +128,61 @@ fn check(pairs: &[Pair]) -> Result<()> {
                 )));
             }
         }
+        if let Some(name) = pair.frames().find(|frame| pair.exposures.contains(*frame)) {
+            let (by, what) = (&pair.by, pair.reftype);
+            return Err(Error::Config(format!(
+                "{by} puts {name} with itself as its {what}: name other frames"
+            )));
+        }
     }
     Ok(())
 }
 
-/// Raw frames of the night, or a reference file.
+/// Frames of the night or beside it, or a reference file.
 fn with(by: &str, reftype: &str, names: &[&str], night: &Path, scan: &Scan) -> Result<With> {
-    let frames: Vec<Exposure> =
-        named(&scan.exposures, |e| names.iter().any(|n| is_named(n, e))).cloned().collect();
-    let missing = names.iter().find(|n| !frames.iter().any(|e| is_named(n, &e.name)));
-    match (missing, names) {
-        (None, _) => Ok(With::Frames(frames)),
-        (Some(_), [name]) if night.join(name).is_file() => file_as_reference(by, reftype, &night.join(name)),
-        (Some(name), _) => Err(Error::Config(format!(
-            "{by}, pair: {reftype}: no frame of the night is called {name}, and there is no such file"
-        ))),
+    let fail = |what: String| Err(Error::Config(format!("{by}, pair: {reftype}: {what}")));
+    if names.is_empty() {
+        return fail("names nothing; write none to leave the step out".into());
     }
+    let mut chosen: Vec<Exposure> = Vec::new();
+    for name in names {
+        let file = night.join(name);
+        let mut found: Vec<Exposure> = scan
+            .exposures
+            .iter()
+            .filter(|e| is_named(name.trim_start_matches("./"), &e.name))
+            .cloned()
+            .collect();
+        if found.is_empty() && file.is_file() {
+            if is_reference(&file, reftype)? {
+                match names {
+                    [_] => return file_as_reference(by, reftype, &file),
+                    _ => return fail(format!("{name} is a reference: it can only stand alone")),
+                }
+            }
+            found = frames(by, &[file], Some(scan))?;
+        }
+        if found.is_empty() {
+            return fail(format!("no frame of the night is called {name}, and there is no such file"));
+        }
+        chosen.extend(
+            found.into_iter().filter(|e| chosen.iter().all(|c| c.files != e.files)).collect::<Vec<_>>(),
+        );
+    }
+    Ok(With::Frames(chosen))
 }
 
 fn file_as_reference(by: &str, reftype: &str, path: &Path) -> Result<With> {
     let fits = Fits::open(path)?;
     let origin = Origin::Paired(by.to_owned());
     let candidate = candidate_from_header(path, fits.primary(), origin.clone());
+    let wanted = canonical_reftype(reftype).unwrap_or(reftype);
+    if let Some(other) = candidate.as_ref().map(|c| c.reftype.as_str()).filter(|t| *t != wanted) {
+        return Err(Error::Config(format!(
+            "{by} takes {} as {wanted}, but its REFTYPE is {other}: name another file",
+            path.display()
+        )));
+    }
     let mut candidate = candidate.unwrap_or_else(|| Candidate {
         path: path.to_path_buf(),
         reftype: String::new(),
@@ -153,7 +190,7 @@ fn file_as_reference(by: &str, reftype: &str, path: &Path) -> Result<With> {
         origin,
         useafter: None,
     });
-    candidate.reftype = canonical_reftype(reftype).unwrap_or(reftype).to_owned();
+    candidate.reftype = wanted.to_owned();
     let kept = fits.primary().text("S_DARK").as_deref() == Some("SKIPPED");
     let dark_kept = kept && candidate.reftype == "sky";
     Ok(With::File { candidate: Box::new(candidate), dark_kept })
@@ -167,13 +204,31 @@ fn is_reference(path: &Path, kind: &str) -> Result<bool> {
     Ok(!made_of_frames || header.has("REFTYPE") || header.integer("DATALVL") >= Some(2))
 }
 
-/// Frames that are not the night's.
-fn frames(by: &str, files: &[PathBuf]) -> Result<Vec<Exposure>> {
-    let scan = read_files(files);
-    match scan.problems.into_iter().next() {
-        Some(problem) => Err(Error::Config(format!("{by}: {}", problem.sentence))),
-        None => Ok(scan.exposures),
+/// The exposures that files are of: the night's, or others beside it. Files of the night
+/// that are no exposures of it (left out, unreadable) are an error.
+fn frames(by: &str, files: &[PathBuf], night: Option<&Scan>) -> Result<Vec<Exposure>> {
+    let mut chosen = night.map(|n| known(n, files)).unwrap_or_default();
+    let real = |p: &PathBuf| p.canonicalize().unwrap_or_else(|_| p.clone());
+    let held: BTreeSet<PathBuf> = chosen.iter().flat_map(|e| e.files.iter().map(real)).collect();
+    let others: Vec<PathBuf> = files.iter().filter(|f| !held.contains(&real(f))).cloned().collect();
+    let in_night = |file: &&PathBuf| {
+        let name = file_name(file);
+        let passed = night.iter().flat_map(|n| n.ignored.iter().map(|(name, why)| (name, why.clone())));
+        let problems = night.iter().flat_map(|n| n.problems.iter().map(|p| (&p.name, p.sentence.clone())));
+        passed
+            .chain(problems)
+            .find(|(n, _)| is_named(&name, n))
+            .map(|(n, why)| format!("{by} names {n}: {why}"))
+    };
+    if let Some(sentence) = others.iter().find_map(|f| in_night(&f)) {
+        return Err(Error::Config(sentence));
     }
+    let scan = read_files(&others);
+    if let Some(problem) = scan.problems.into_iter().next() {
+        return Err(Error::Config(format!("{by}: {}", problem.sentence)));
+    }
+    chosen.extend(scan.exposures);
+    Ok(chosen)
 }
 
 /// The night's exposures that these files are of.
@@ -181,13 +236,6 @@ fn known(scan: &Scan, files: &[PathBuf]) -> Vec<Exposure> {
     let real = |p: &PathBuf| p.canonicalize().unwrap_or_else(|_| p.clone());
     let wanted: BTreeSet<PathBuf> = files.iter().map(real).collect();
     scan.exposures.iter().filter(|e| e.files.iter().any(|f| wanted.contains(&real(f)))).cloned().collect()
-}
-
-fn named<'a>(
-    exposures: &'a [Exposure],
-    is: impl Fn(&str) -> bool + 'a,
-) -> impl Iterator<Item = &'a Exposure> {
-    exposures.iter().filter(move |e| is(&e.name))
 }
 
 pub(super) fn file_name(path: &Path) -> String {

@@ -234,6 +234,7 @@ pub fn of_associations(
             ));
             exposures.truncate(1);
         }
+        builder.release();
         let own: Vec<Exposure> = exposures.iter().map(|e| (*e).clone()).collect();
         builder.pairs(&pairs::of_product(by, product, &own, None, &mut warnings)?, |_| true);
         builder.named(Some(Named::So(name.clone())), |builder| builder.files(recipe, &exposures));

@@ -354,7 +354,9 @@ fn what_a_person_says_of_a_night_wins() {
     let sky = s2.references.iter().find(|p| p.reftype == "sky").expect("sky");
     assert_eq!(sky.reason, "put with it by night.yaml");
     assert_eq!(task(&plan, "sky IMG1 K 0102T09:00").files, ["k3.fits"]);
-    assert!(s2.job().expect("job").recipe.steps.iter().any(|s| s.name() == "dark_sub" && s.skip()));
+    let job = s2.job().expect("job");
+    assert!(job.recipe.steps.iter().any(|s| s.name() == "dark_sub" && s.skip()));
+    assert_eq!(job.said, ["dark: none, by night.yaml: dark_sub is left out"]);
     let s3 = task(&plan, "s3.fits").job().expect("job");
     assert!(!s3.references.contains_key("sky") && s3.reasons["flat"].contains("night.yaml"));
     let relabelled = task(&plan, "sky IMG1 K 0102T06:00");
@@ -384,6 +386,8 @@ fn contradictory_words_are_refused_and_names_of_nothing_told() {
             "pair:\n- {files: s1.fits, with: {sky: k1.fits}}\n- {files: s*, with: {sky: none}}\n",
             "s1.fits is put with a sky twice",
         ),
+        ("pair: [{files: s1.fits, with: {sky: [k1.fits, s1.fits]}}]", "puts s1.fits with itself"),
+        ("pair: [{files: s1.fits, with: {sky: []}}]", "names nothing"),
         ("pair: [{files: s1.fits, with: {skies: k1.fits}}]", "'skies' is no reference type"),
         ("pair: [{files: s1.fits, with: {sky: k9.fits}}]", "no frame of the night is called k9.fits"),
     ] {
@@ -391,7 +395,7 @@ fn contradictory_words_are_refused_and_names_of_nothing_told() {
         assert!(sentence.contains(what) && sentence.contains("night.yaml"), "{sentence}");
     }
     let plan = of("pair: [{files: s9.fits, with: {sky: k1.fits}}]").expect("plan");
-    assert!(plan.warnings.iter().any(|w| w == "night.yaml, pair: no exposure is called s9.fits"));
+    assert!(plan.warnings.iter().any(|w| w == "night.yaml, pair: no frame is called s9.fits"));
 }
 
 #[test]
@@ -432,4 +436,161 @@ fn what_a_step_leaves_is_a_task_of_its_own_where_it_is_asked_for() {
         |level: u32, suffix: &str| format!("2032A-P001-001_IRIS_IMG1_SCI_LVL{level}_0001{suffix}.fits");
     assert_eq!(products, [name(2, ""), name(0, "_linearity"), name(1, "_dark-sub")]);
     assert!(plan.tasks[1..].iter().all(|t| t.job().is_some_and(|j| j.intermediate)));
+}
+
+#[test]
+fn skies_of_another_dark_are_masters_of_their_own() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let night = dir.path();
+    let mut flat = reference("flat", "IMG1");
+    flat.set("FILTER", "K", "");
+    write(&night.join("refs/flat.fits"), &flat);
+    for (name, obsname, time, exptime) in [
+        ("k1", "IMG1-SKY", "0600", 120.0),
+        ("k2", "IMG1-SKY", "0602", 60.0),
+        ("s1", "IMG1-SCI", "0605", 120.0),
+        ("s2", "IMG1-SCI", "0607", 60.0),
+    ] {
+        let mut h = at(obsname, 1, time);
+        h.set("EXPTIME", exptime, "");
+        write(&night.join(format!("{name}.fits")), &h);
+    }
+    // No dark: each sky cancels that of its own science frame.
+    let plan = planned(night, &settings(night));
+    assert_eq!(reference_of(&plan, "s1.fits", "sky"), "IRIS_IMG1_SKY_20320102060000_0.0.1.fits");
+    assert_eq!(reference_of(&plan, "s2.fits", "sky"), "IRIS_IMG1_SKY_20320102060200_0.0.1.fits");
+}
+
+#[test]
+fn windows_without_a_name_are_told_apart() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let night = dir.path();
+    refs(night);
+    for (name, obsname, time, start) in [
+        ("d1", "IMG1-DRK", "0500", 9),
+        ("d2", "IMG1-DRK", "0501", 17),
+        ("d0", "IMG1-DRK", "0502", 1),
+        ("s2", "IMG1-SCI", "0605", 33),
+    ] {
+        let mut h = at(obsname, 1, time);
+        h.set("SUBARRAY", if start == 1 { "FULL" } else { "CUSTOM" }, "");
+        h.set("SUBSTRT1", start, "");
+        h.set("SUBSTRT2", start, "");
+        write(&night.join(format!("{name}.fits")), &h);
+    }
+    let plan = planned(night, &settings(night));
+    assert_eq!(plan.tasks.iter().filter(|t| t.recipe == "dark").count(), 3, "{:?}", names(&plan));
+    // A window takes its own dark, or the full frame's; never another window's.
+    assert_eq!(reference_of(&plan, "s2.fits", "dark"), "IRIS_IMG1_DARK_20320102050200_0.0.1.fits");
+}
+
+#[test]
+fn what_contradicts_itself_says_so_where_it_cannot_be_done() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let night = dir.path();
+    refs(night);
+    let mut h = at("IMG1-SCI", 1, "0605");
+    h.set("DETECTOR", "IFU", "");
+    write(&night.join("s.fits"), &h);
+    let plan = planned(night, &settings(night));
+    let task = task(&plan, "s.fits");
+    assert!(matches!(task.action, Action::Refused(_)));
+    assert!(
+        task.warnings.iter().any(|w| w.contains("DETECTOR = 'IFU' does not go with")),
+        "{:?}",
+        task.warnings
+    );
+}
+
+#[test]
+fn the_exact_dark_of_another_night_comes_before_an_odd_one_of_this() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (night, other) = (dir.path().join("b"), dir.path().join("a"));
+    refs(&night);
+    write(&night.join("s.fits"), &at("IMG1-SCI", 1, "0605"));
+    let mut odd = at("IMG1-DRK", 2, "0500");
+    odd.set("EXPTIME", 90.0, "");
+    write(&night.join("d.fits"), &odd);
+    let mut exact = reference("dark", "IMG1");
+    exact.set("EXPTIME", 120.0, "");
+    exact.set("READMODE", "UTR", "");
+    exact.set("EXPDTST", "20320101060000", "");
+    write(&other.join("exact.fits"), &exact);
+    let references = References::gather(&[], &[night.join("refs")], &[other]).expect("references");
+    let by_hand = ByHand::default();
+    let scan = super::super::scan(&night, &[], &by_hand).expect("scan");
+    let plan = plan(&night, &scan, &by_hand, &references, &settings(&night)).expect("plan");
+    assert_eq!(reference_of(&plan, "s.fits", "dark"), "exact.fits");
+}
+
+#[test]
+fn associations_reach_outside_the_night_and_keep_to_their_product() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let night = dir.path().join("night");
+    refs(&night);
+    for (name, obsname, time) in [
+        ("night/s1", "IMG1-SCI", "0605"),
+        ("night/k1", "IMG1-SKY", "0606"),
+        ("beside/k9", "IMG1-SKY", "0400"),
+    ] {
+        write(&dir.path().join(format!("{name}.fits")), &at(obsname, 1, time));
+    }
+    let asn = |background: &str| {
+        let text = format!(
+            r#"{{"products": [{{"name": "a", "members": [{{"expname": "s1.fits", "exptype": "science"}},
+                {{"expname": "{background}", "exptype": "background"}}]}},
+                {{"name": "b", "members": [{{"expname": "s1.fits", "exptype": "science"}}]}}]}}"#
+        );
+        std::fs::write(night.join("asn.json"), text).expect("association");
+    };
+    asn("../beside/k9.fits");
+    let plan = planned(&night, &settings(&night));
+    let sky = task(&plan, "s1.fits").references.iter().find(|p| p.reftype == "sky").expect("sky");
+    assert_eq!(sky.reason, "put with it by asn.json");
+    assert!(
+        plan.tasks.iter().any(|t| t.recipe == "sky" && t.files.len() == 1 && t.files[0].ends_with("k9.fits"))
+    );
+    // By `run`, too, and what one product has, the other has not.
+    let recipe = Recipe::built_in("imager").expect("imager");
+    let references = References::gather(&[], &[night.join("refs")], &[]).expect("references");
+    let association = Association::from_file(&night.join("asn.json")).expect("association");
+    let plan = of_associations(&recipe, &[association], &references, &settings(&night)).expect("plan");
+    let of = |name: &str| {
+        plan.tasks.iter().find(|t| t.product_within() == name).expect("task").job().expect("job")
+    };
+    assert!(of("a_cal.fits").references.contains_key("sky"));
+    assert!(!of("b_cal.fits").references.contains_key("sky"));
+    std::fs::write(night.join("night.yaml"), "exclude: [{files: k1.fits}]").expect("night.yaml");
+    asn("k1.fits");
+    let by_hand = ByHand::of_night(&night).expect("by hand");
+    let scan = super::super::scan(&night, &[], &by_hand).expect("scan");
+    let refused = super::plan(&night, &scan, &by_hand, &references, &settings(&night)).expect_err("left out");
+    assert!(refused.to_string().contains("asn.json names k1.fits: night.yaml leaves it out"), "{refused}");
+}
+
+#[test]
+fn frames_may_serve_two_types_and_a_pair_for_a_part_is_told() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let night = dir.path();
+    refs(night);
+    for (name, obsname, time) in
+        [("s1", "IMG1-SCI", "0605"), ("k1", "IMG1-SKY", "0606"), ("k2", "IMG1-SKY", "0607")]
+    {
+        write(&night.join(format!("{name}.fits")), &at(obsname, 1, time));
+    }
+    let text =
+        "pair:\n- {files: s1.fits, with: {sky: k*, flat: k*}}\n- {files: k1.fits, with: {dark: none}}\n";
+    std::fs::write(night.join("night.yaml"), text).expect("night.yaml");
+    let plan = planned(night, &settings(night));
+    let job = task(&plan, "s1.fits").job().expect("job");
+    assert!(job.reasons["sky"].contains("night.yaml") && job.reasons["flat"].contains("night.yaml"));
+    let sky = plan.tasks.iter().find(|t| t.recipe == "sky").expect("sky");
+    assert!(sky.warnings.iter().any(|w| w.contains("1 of its 2 exposures")), "{:?}", sky.warnings);
+    std::fs::write(night.join("night.yaml"), "pair: [{files: s1.fits, with: {flat: refs/dark.fits}}]")
+        .expect("night.yaml");
+    let by_hand = ByHand::of_night(night).expect("by hand");
+    let scan = super::super::scan(night, &[], &by_hand).expect("scan");
+    let refused =
+        super::plan(night, &scan, &by_hand, &References::default(), &settings(night)).expect_err("a dark");
+    assert!(refused.to_string().contains("REFTYPE is dark"), "{refused}");
 }

@@ -106,6 +106,7 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
         plan_hash: job.plan_hash.clone(),
         crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),
+        defaults: job.said.clone(),
         compat: job.compat,
         ..Provenance::default()
     }

@@ -39,6 +39,8 @@ pub struct Job {
     pub relabels: Relabels,
     /// Why each reference was chosen, by type.
     pub reasons: BTreeMap<String, String>,
+    /// What a person said of it, for its HISTORY.
+    pub said: Vec<String>,
     /// Whether this is what a step leaves on the way: nothing is written beside it.
     pub intermediate: bool,
     /// Whether the rates of single ramps are written, too (`--save_ramps`).

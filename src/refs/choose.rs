@@ -16,6 +16,9 @@ use super::{Candidate, Origin, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
 
+/// Days after which a sky is warned about.
+const OLD_SKY: f64 = 0.25;
+
 /// The reference types that steps use, by their canonical names.
 pub const REFTYPES: &[&str] = &[
     "mask",
@@ -80,6 +83,13 @@ pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Optio
              give --override_{wanted}=FILE",
             candidate.path.display(),
             other.path.display()
+        ));
+    }
+    if wanted == "sky" && rank.origin > 0 && rank.days.is_finite() && rank.days > OLD_SKY {
+        doubts.push(format!(
+            "sky: {} is {} from the exposure: the sky may have changed",
+            candidate.path.display(),
+            apart(rank.days)
         ));
     }
     if rank.early {
@@ -151,7 +161,8 @@ impl Rank {
             (Some(e), Some(c)) => (e - c).abs(),
             _ => f64::INFINITY,
         };
-        let other_mode = reftype == "dark" && !Agree(Readmode).holds(exposure, &candidate.meta);
+        let other_mode =
+            matches!(reftype, "dark" | "sky") && !Agree(Readmode).holds(exposure, &candidate.meta);
         let larger = !Agree(Subarray).holds(exposure, &candidate.meta);
         let early = candidate.origin == Origin::Folder
             && candidate.useafter.zip(julian_date(exposure)).is_some_and(|(after, e)| after > e);
@@ -163,6 +174,7 @@ impl Rank {
         by_hand(self)
             .cmp(&by_hand(other))
             .then(self.other_mode.cmp(&other.other_mode))
+            .then((self.exptime > 0.0).cmp(&(other.exptime > 0.0)))
             .then(self.larger.cmp(&other.larger))
             .then(self.origin.cmp(&other.origin))
             .then(self.early.cmp(&other.early))

@@ -76,6 +76,10 @@ impl Key {
             Scale => return meta.scale.map_or(String::new(), |s| format!("{s:.4}")),
         };
         let text = text.trim().to_ascii_uppercase();
+        // Windows without a name of their own are told apart by where they lie.
+        if self == Subarray && text == "CUSTOM" {
+            return format!("CUSTOM at {},{}", meta.substart.0, meta.substart.1);
+        }
         if matches!(text.as_str(), "ANY" | "N/A" | "GENERIC") { String::new() } else { text }
     }
 }

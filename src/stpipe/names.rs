@@ -140,6 +140,19 @@ pub fn is_idle(name: &str) -> bool {
     )
 }
 
+/// Options of `strun` that decide nothing here.
+pub fn is_idle_option(name: &str) -> bool {
+    is_idle_flag(name) || matches!(name, "logcfg" | "log_level" | "log_file" | "log_stream" | "input_dir")
+}
+
+/// Those of them that have no value behind them (but may have one after `=`).
+pub fn is_idle_flag(name: &str) -> bool {
+    matches!(
+        name,
+        "debug" | "disable_crds_steppars" | "search_output_file" | "output_use_model" | "output_use_index"
+    )
+}
+
 /// `FlatField` → `flat_field`, `AssignWCS` → `assign_wcs`, `DQInit` → `dq_init`.
 fn snake(camel: &str) -> String {
     let letters: Vec<char> = camel.chars().collect();

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::super::assign::steps_that_need;
 use super::super::group::Group;
 use super::super::pairs::{Pair, With};
+use super::names::Named;
 use super::{Builder, Draft};
-use crate::config::{Overrides, Recipe};
+use crate::config::{Overrides, Recipe, Step};
 use crate::night::Exposure;
 use crate::refs::{Candidate, Origin};
 
@@ -47,12 +48,10 @@ impl Builder<'_> {
         let group = Group::for_master(pair.reftype, frames.iter().collect());
         let files: Vec<String> = group.exposures.iter().map(|e| e.name.clone()).collect();
         let planned = |b: &Self| {
-            let makers = b.makers.iter().find(|(_, at)| b.tasks[**at].files == files);
-            makers
-                .and_then(|(path, _)| {
-                    b.candidates.iter().find(|c| c.path == *path && c.reftype == pair.reftype)
-                })
-                .cloned()
+            let mut makers = b.makers.iter().filter(|(_, at)| b.tasks[**at].files == files);
+            makers.find_map(|(path, _)| {
+                b.candidates.iter().find(|c| c.path == *path && c.reftype == pair.reftype).cloned()
+            })
         };
         if planned(self).is_none() {
             match pair.reftype {
@@ -67,34 +66,73 @@ impl Builder<'_> {
         })
     }
 
-    /// The recipe and the candidates of a task: what a person put with all its exposures
-    /// is the only one of its type, but for what is given on the command line.
+    /// Forgets the pairs: what comes next has its own.
+    pub(in crate::night) fn release(&mut self) {
+        self.bound.clear();
+    }
+
+    /// The recipe and the candidates of a task, and what is to be said of them: what a
+    /// person put with all its exposures is the only one of its type, but for what is
+    /// given on the command line.
     pub(super) fn as_bound(
         &self,
         recipe: &Recipe,
         draft: &Draft<'_>,
-    ) -> Result<(Recipe, Vec<Candidate>), String> {
+    ) -> Result<(Recipe, Vec<Candidate>, Vec<String>), String> {
         let mut candidates = self.candidates.clone();
+        // A product of an association has what it names, not what another one's has.
+        if matches!(self.named, Some(Named::So(_))) {
+            candidates.retain(|c| c.origin != Origin::ThisNight);
+        }
         let mut skipped = Overrides::new();
+        let mut said = Vec::new();
         for bound in &self.bound {
-            if !draft.exposures.iter().all(|e| bound.exposures.contains(&e.name)) {
+            let (by, reftype) = (&bound.by, bound.reftype);
+            let with = draft.exposures.iter().filter(|e| bound.exposures.contains(&e.name)).count();
+            if with == 0 {
+                continue;
+            }
+            if with < draft.exposures.len() {
+                said.push(format!(
+                    "{by} puts a {reftype} with {with} of its {} exposures: it counts only where it is for all of \
+                     them",
+                    draft.exposures.len()
+                ));
                 continue;
             }
             candidates.retain(|c| c.reftype != bound.reftype || c.origin == Origin::ByHand);
             match &bound.reference {
-                Ok(Some(reference)) => candidates.push(reference.clone()),
+                Ok(Some(reference)) => {
+                    let (own, its) = (&draft.meta.detector, &reference.meta.detector);
+                    if !its.is_empty() && its != own {
+                        return Err(format!(
+                            "{by} puts it with {}, whose DETECTOR is {its}, not {own}",
+                            reference.path.display()
+                        ));
+                    }
+                    candidates.push(reference.clone());
+                }
                 Ok(None) => {
-                    for step in steps_that_need(bound.reftype) {
+                    let idle = steps_that_need(reftype);
+                    if idle.is_empty() || reftype == "lenspx" {
+                        return Err(format!(
+                            "{by} puts it with no {reftype}, and no step can be left out for that"
+                        ));
+                    }
+                    for step in recipe
+                        .steps
+                        .iter()
+                        .filter(|s| !s.skip())
+                        .map(Step::name)
+                        .filter(|name| idle.contains(name))
+                    {
                         skipped.entry(step.into()).or_default().insert("skip".into(), "true".into());
+                        said.push(format!("{reftype}: none, by {by}: {step} is left out"));
                     }
                 }
                 Err(sentence) => return Err(sentence.clone()),
             }
-            let (by, reftype) = (&bound.by, bound.reftype);
-            if bound.reference == Ok(None) && steps_that_need(reftype).is_empty() {
-                return Err(format!("{by} puts it with no {reftype}, and no step can be left out for that"));
-            }
         }
-        Ok((recipe.clone().with(&skipped).map_err(|e| e.to_string())?, candidates))
+        Ok((recipe.clone().with(&skipped).map_err(|e| e.to_string())?, candidates, said))
     }
 }
