@@ -77,9 +77,12 @@ pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Optio
     fit.sort_by(|(a, x), (b, y)| x.order(y).then_with(|| a.path.cmp(&b.path)));
     let (candidate, rank) = fit.first()?;
     let mut doubts = Vec::new();
-    if let Some((other, _)) = fit.get(1).filter(|(o, r)| rank.order(r).is_eq() && o.path != candidate.path) {
+    // Of two sets of this night that are as near, either will do.
+    let chosen = !matches!(candidate.origin, Origin::ThisNight);
+    let equal = |(o, r): &&(&Candidate, Rank)| chosen && rank.order(r).is_eq() && o.path != candidate.path;
+    if let Some((other, _)) = fit.get(1).filter(equal) {
         doubts.push(format!(
-            "{wanted}: {} and {} match equally (same keywords, same date): the first by name is taken; remove one, or \
+            "{wanted}: {} and {} match equally (same keywords, as near in time): the first by name is taken; remove one, or \
              give --override_{wanted}=FILE",
             candidate.path.display(),
             other.path.display()
