@@ -153,11 +153,11 @@ pub(super) fn split(args: impl IntoIterator<Item = OsString>) -> Result<(Vec<OsS
             Some((name, value)) => (name, Some(value)),
             None => (long, None),
         };
-        let kebab = name.replace('_', "-");
+        let (kebab, snake) = (name.replace('_', "-"), name.replace('-', "_"));
         let of_run = rest.get(1).is_some_and(|verb| verb == "run");
-        if of_run && names::is_idle_option(&name.replace('-', "_")) {
+        if of_run && names::is_idle_option(&snake) {
             // Those that are no flags have their value behind them.
-            if value.is_none() && !names::is_idle_flag(&name.replace('-', "_")) {
+            if value.is_none() && !names::is_idle_flag(&snake) {
                 args.next();
             }
             continue;
@@ -171,7 +171,7 @@ pub(super) fn split(args: impl IntoIterator<Item = OsString>) -> Result<(Vec<OsS
             })?;
             let value = text_of(name, value_of(name, value, &mut args)?)?;
             families.set(step, &parameter.replace('-', "_"), &value)?;
-        } else if of_run && is_parameter(&name.replace('-', "_")) {
+        } else if of_run && is_parameter(&snake) {
             // A flag like --skip may stand alone.
             let alone = value.is_none()
                 && args.peek().is_none_or(|next| {
@@ -181,7 +181,7 @@ pub(super) fn split(args: impl IntoIterator<Item = OsString>) -> Result<(Vec<OsS
                 true => "true".to_owned(),
                 false => text_of(name, value_of(name, value, &mut args)?)?,
             };
-            families.own.push((name.replace('-', "_"), value));
+            families.own.push((snake, value));
         } else {
             match (value, arg.to_str()) {
                 (None, _) => rest.push(OsString::from(format!("--{kebab}"))),

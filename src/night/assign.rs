@@ -249,7 +249,8 @@ fn missing(recipe: &Recipe, reftype: &str, why: &str) -> String {
     )
 }
 
-fn skip(recipe: Recipe, names: &BTreeSet<&'static str>) -> Result<Recipe, String> {
+/// The recipe without these steps.
+pub(super) fn skip(recipe: Recipe, names: &BTreeSet<&'static str>) -> Result<Recipe, String> {
     let yes = || BTreeMap::from([("skip".to_owned(), "true".to_owned())]);
     let overrides: Overrides = names.iter().map(|n| ((*n).to_owned(), yes())).collect();
     recipe.with(&overrides).map_err(|e| e.to_string())

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::super::assign::steps_that_need;
+use super::super::assign::{skip, steps_that_need};
 use super::super::group::Group;
 use super::super::pairs::{Pair, With};
 use super::names::Named;
 use super::{Builder, Draft};
-use crate::config::{Overrides, Recipe, Step};
+use crate::config::{Recipe, Step};
 use crate::night::Exposure;
 use crate::refs::{Candidate, Origin};
 
@@ -84,7 +84,7 @@ impl Builder<'_> {
         if matches!(self.named, Some(Named::So(_))) {
             candidates.retain(|c| c.origin != Origin::ThisNight);
         }
-        let mut skipped = Overrides::new();
+        let mut skipped = BTreeSet::new();
         let mut said = Vec::new();
         for bound in &self.bound {
             let (by, reftype) = (&bound.by, bound.reftype);
@@ -126,13 +126,13 @@ impl Builder<'_> {
                         .map(Step::name)
                         .filter(|name| idle.contains(name))
                     {
-                        skipped.entry(step.into()).or_default().insert("skip".into(), "true".into());
+                        skipped.insert(step);
                         said.push(format!("{reftype}: none, by {by}: {step} is left out"));
                     }
                 }
                 Err(sentence) => return Err(sentence.clone()),
             }
         }
-        Ok((recipe.clone().with(&skipped).map_err(|e| e.to_string())?, candidates, said))
+        Ok((skip(recipe.clone(), &skipped)?, candidates, said))
     }
 }
