@@ -1,6 +1,7 @@
 //! Tasks one by one: names, references, needs and hashes.
 
 mod bound;
+mod merged;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,8 @@
 //! detector, FILTER and PUPIL; LEN-SPX scans with the arcs of their mode a lenspx
 //! for each FILTER, GRATING and SCALE; skies a master for each of these; each of them
 //! one for each set that was taken together. What a person put together (`night.yaml`,
-//! associations) is made so. Every science exposure is a task of its own. Masters stand before what needs them, so
+//! associations) is made so. Every science exposure is a task of its own; a
+//! full frame with its subarrays is one more. Masters stand before what needs them, so
 //! the tasks can be run in order. What has no recipe yet, and what cannot be done,
 //! is in the plan too, with the sentence that says so.
 
@@ -147,7 +148,9 @@ pub fn plan(
         builder.sky(&group);
     }
     builder.pairs(&pairs, |reftype| reftype == "sky");
-    builder.each("imager", &of(&[Kind::Science], imager).collect::<Vec<_>>());
+    let images: Vec<&Exposure> = of(&[Kind::Science], imager).collect();
+    builder.each("imager", &images);
+    builder.merged(&images);
     builder.each("lenslet", &of(&[Kind::Science], lenslet).collect::<Vec<_>>());
     for exposure in &scan.exposures {
         builder.without_recipe(exposure);
