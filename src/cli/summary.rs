@@ -238,6 +238,7 @@ mod tests {
             needs: Vec::new(),
             warnings: Vec::new(),
             action: Action::Refused(String::new()),
+            waits: false,
             up_to_date: false,
             asked: true,
         }

@@ -7,6 +7,7 @@
 //! Standard followed: FITS 4.0 (Pence et al. 2010, A&A 524, A42, and the 2016
 //! revision); checksums after Seaman, Pence & Rots (FITS checksum convention).
 
+mod amend;
 mod asdf;
 mod card;
 mod checksum;
@@ -17,6 +18,7 @@ mod read;
 mod table;
 mod write;
 
+pub use amend::amend;
 pub use asdf::Tree;
 pub use card::{Card, Value};
 pub use header::Header;

@@ -144,12 +144,25 @@ impl Fits {
         hdu.data_len.min(self.len.saturating_sub(hdu.data_start))
     }
 
+    /// Bytes that its headers promise and the file does not hold (yet).
+    pub fn missing(&self) -> u64 {
+        let end = |h: &Hdu| h.data_start.saturating_add(extent(h));
+        self.hdus.iter().map(end).max().unwrap_or(0).saturating_sub(self.len)
+    }
+
     /// Reads raw data bytes of `hdu` from byte `offset` on, as they lie on disk.
     pub fn read_raw(&self, hdu: &Hdu, offset: u64, into: &mut [u8]) -> Result<()> {
         if offset + into.len() as u64 > self.available(hdu) {
             return Err(self.cut_short(hdu));
         }
         read_at(&self.file, hdu.data_start + offset, into).map_err(Error::io("read", &self.path))
+    }
+
+    /// Fills `into` from byte `at` of the file on, as far as the file reaches; how far.
+    pub(super) fn read_at_most(&self, at: u64, into: &mut [u8]) -> std::io::Result<usize> {
+        let n = (into.len() as u64).min(self.len.saturating_sub(at)) as usize;
+        read_at(&self.file, at, &mut into[..n])?;
+        Ok(n)
     }
 
     /// Pixels `[first, first + n)` (in file order) as f32, BSCALE and BZERO applied.

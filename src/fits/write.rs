@@ -288,7 +288,7 @@ impl FitsWriter {
             .try_reduce(|| 0, |a, b| Ok(combine(a, b)))
     }
 
-    fn put(&self, at: u64, bytes: &[u8]) -> Result<()> {
+    pub(super) fn put(&self, at: u64, bytes: &[u8]) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         write_at(file, at, bytes).map_err(Error::io("write", &self.part))
     }

@@ -297,6 +297,9 @@ impl<'a> Builder<'a> {
             Ok(assigned) => assigned,
             Err(sentence) => {
                 self.refuse_draft(&draft, recipe, files, sentence);
+                if let Some(task) = self.tasks.last_mut() {
+                    task.waits = true;
+                }
                 return false;
             }
         };
@@ -349,6 +352,7 @@ impl<'a> Builder<'a> {
             compat: self.settings.compat,
             crds_context,
             plan_hash: hash,
+            preliminary: false,
         };
         self.tasks.push(Task {
             name: draft.name,
@@ -359,6 +363,7 @@ impl<'a> Builder<'a> {
             needs: needs.into_iter().collect(),
             warnings,
             action: Action::Run(Box::new(job)),
+            waits: false,
             up_to_date,
             asked: true,
         });
@@ -439,6 +444,7 @@ impl<'a> Builder<'a> {
             needs: Vec::new(),
             warnings: Vec::new(),
             action,
+            waits: false,
             up_to_date: false,
             asked: true,
         });

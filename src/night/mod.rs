@@ -6,6 +6,7 @@
 //! their needs. Nothing here knows an array: a night is planned and tested
 //! without any engine.
 
+mod arrivals;
 mod assign;
 mod before;
 mod build;
@@ -24,6 +25,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 
+pub use arrivals::{Arrivals, News, Whole, whole};
 pub use assign::{Assigned, Picked, assign, steps_that_need};
 pub use build::Named;
 pub use by_hand::ByHand;
@@ -33,9 +35,9 @@ pub use gather::References;
 pub use lock::Lock;
 pub use plan::{Action, Plan, Task, of_associations, of_files, plan};
 pub use run::{Outcome, Status, Watch, run};
-pub use scan::{Exposure, Problem, Scan, read_files, scan};
+pub use scan::{Exposure, Found, Problem, Scan, Seen, list, read_files, scan, scan_of};
 pub use settings::{Recipes, Settings};
-pub use state::{file_identity, is_up_to_date, plan_hash};
+pub use state::{Stamp, file_identity, is_up_to_date, plan_hash};
 
 use crate::error::Result;
 use crate::pipeline::{Done, Job};

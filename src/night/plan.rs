@@ -53,6 +53,8 @@ pub struct Task {
     pub warnings: Vec<String>,
     /// What becomes of it.
     pub action: Action,
+    /// Whether a calibration that may still be taken is all that it is refused for.
+    pub waits: bool,
     /// Whether its product is there already.
     pub up_to_date: bool,
     /// Whether `--only` lets it be done.

@@ -11,12 +11,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rayon::prelude::*;
 
 use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
-use super::state::file_identity;
+use super::state::{Stamp, file_identity};
 use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, ObsName, contradictions};
 use crate::error::{Error, Result};
@@ -81,6 +82,11 @@ pub struct Scan {
 /// Scans a night; `skip` are further folders not to look into, `by_hand` is what a
 /// person says of its frames.
 pub fn scan(night: &Path, skip: &[PathBuf], by_hand: &ByHand) -> Result<Scan> {
+    scan_of(night, list(night, skip)?, by_hand, &Seen::default())
+}
+
+/// The files of a night that may be frames; `skip` as in [`scan`].
+pub fn list(night: &Path, skip: &[PathBuf]) -> Result<Found> {
     if night.is_file() {
         return Err(Error::Usage(format!(
             "{} is a file: name the night's folder, or take `irisgpu run RECIPE FILE`",
@@ -93,7 +99,13 @@ pub fn scan(night: &Path, skip: &[PathBuf], by_hand: &ByHand) -> Result<Scan> {
             night.display()
         )));
     }
-    let Found { files, closed } = fits_files(night, &NOT_RAW, skip)?;
+    fits_files(night, &NOT_RAW, skip)
+}
+
+/// Scans these files of a night. Headers in `seen` of files that have not changed since
+/// are not read again.
+pub fn scan_of(night: &Path, found: Found, by_hand: &ByHand, seen: &Seen) -> Result<Scan> {
+    let Found { files, closed } = found;
     let named: Vec<(String, PathBuf)> =
         files.into_iter().map(|path| (name_within(night, &path), path)).collect();
     let mut warnings = Vec::new();
@@ -109,7 +121,7 @@ pub fn scan(night: &Path, skip: &[PathBuf], by_hand: &ByHand) -> Result<Scan> {
             None => files.push(path),
         }
     }
-    let mut scan = open(night, &files, true, &relabels);
+    let mut scan = open(night, &files, true, &relabels, seen);
     scan.ignored.extend(ignored);
     scan.warnings.extend(warnings);
     scan.relabels = relabels;
@@ -146,7 +158,7 @@ pub fn read_files(files: &[PathBuf]) -> Scan {
         *n == 1
     };
     let once: Vec<PathBuf> = files.iter().filter(&mut first_time).cloned().collect();
-    let mut scan = open(Path::new(""), &once, false, &Relabels::default());
+    let mut scan = open(Path::new(""), &once, false, &Relabels::default(), &Seen::default());
     let again = times.iter().filter(|(_, n)| **n > 1);
     let again = again.map(|(file, n)| format!("{} is named {n} times: it counts once", file.display()));
     scan.warnings.extend(again);
@@ -171,8 +183,8 @@ struct Opened {
     relabelled: Vec<String>,
 }
 
-fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels) -> Scan {
-    let opened: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path, relabels))).collect();
+fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, seen: &Seen) -> Scan {
+    let opened: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path, relabels, seen))).collect();
     let mut scan = Scan::default();
     let mut reads: BTreeMap<(String, String, i64), Vec<(ReadKey, Opened)>> = BTreeMap::new();
     for (path, result) in opened {
@@ -200,14 +212,65 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels) -> 
     scan
 }
 
-fn open_one(root: &Path, path: &Path, relabels: &Relabels) -> Result<Opened> {
+/// What a file says, whatever a person says of it.
+#[derive(Debug, Clone)]
+struct Said {
+    facts: Header,
+    identity: String,
+    is_read: bool,
+}
+
+/// Headers of files read before, for as long as the files stay as they are.
+#[derive(Debug, Default)]
+pub struct Seen(Mutex<BTreeMap<PathBuf, (Stamp, Said)>>);
+
+impl Seen {
+    fn said(&self, path: &Path, name: &str) -> Result<Said> {
+        let stamp = Stamp::of(path).filter(Stamp::is_old);
+        let known = self.0.lock().ok().and_then(|k| k.get(path).cloned());
+        if let (Some(now), Some((then, said))) = (stamp, known)
+            && now == then
+        {
+            return Ok(said);
+        }
+        let said = read_headers(path, name)?;
+        if let (Some(stamp), Ok(mut known)) = (stamp, self.0.lock()) {
+            known.insert(path.to_path_buf(), (stamp, said.clone()));
+        }
+        Ok(said)
+    }
+
+    /// Forgets what lies no more among `files`.
+    pub fn keep_only(&self, files: &BTreeSet<&Path>) {
+        if let Ok(mut known) = self.0.lock() {
+            known.retain(|path, _| files.contains(path.as_path()));
+        }
+    }
+}
+
+fn open_one(root: &Path, path: &Path, relabels: &Relabels, seen: &Seen) -> Result<Opened> {
+    let name = name_within(root, path);
+    let Said { mut facts, mut identity, is_read } = seen.said(path, &name)?;
+    let mut relabelled = Vec::new();
+    for (keyword, value) in relabels.of(path).into_iter().flatten() {
+        let says = facts.text(keyword).map_or("nothing".into(), |was| format!("'{was}'"));
+        facts.set(keyword, value.clone(), "");
+        let now = facts.text(keyword).unwrap_or_default();
+        relabelled.push(format!("{keyword} = '{now}' by hand; the file says {says}"));
+        identity += &format!(" {keyword}={now}");
+    }
+    // A level-1 frame may keep the keywords of its last read.
+    let is_read = is_read && facts.integer("DATALVL") != Some(1);
+    Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read, relabelled })
+}
+
+fn read_headers(path: &Path, name: &str) -> Result<Said> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     if let Some((_, tool)) = PACKED.iter().find(|(end, _)| *end == extension) {
         return Err(Error::fits(path, "", format!("is compressed as a whole; unpack it with {tool}")));
     }
     let fits = Fits::open(path)?;
-    let name = name_within(root, path);
-    let mut identity = file_identity(&name, &fits)?;
+    let identity = file_identity(name, &fits)?;
     let mut facts = fits.primary().clone();
     // A tile-compressed or single-image file may have its keywords with its image.
     if let Some(image) = fits.hdus.iter().skip(1).find(|h| h.is_image()) {
@@ -222,17 +285,7 @@ fn open_one(root: &Path, path: &Path, relabels: &Relabels) -> Result<Opened> {
     }
     let image = fits.hdus.iter().find(|h| h.is_image());
     let axes = image.map_or(0, |h| h.shape.iter().filter(|&&n| n > 1).count());
-    let mut relabelled = Vec::new();
-    for (keyword, value) in relabels.of(path).into_iter().flatten() {
-        let says = facts.text(keyword).map_or("nothing".into(), |was| format!("'{was}'"));
-        facts.set(keyword, value.clone(), "");
-        let now = facts.text(keyword).unwrap_or_default();
-        relabelled.push(format!("{keyword} = '{now}' by hand; the file says {says}"));
-        identity += &format!(" {keyword}={now}");
-    }
-    // A level-1 frame may keep the keywords of its last read.
-    let is_read = axes <= 2 && facts.integer("DATALVL") != Some(1);
-    Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read, relabelled })
+    Ok(Said { facts, identity, is_read: axes <= 2 })
 }
 
 /// Whether the header is that of a ramp that no step has been through:
@@ -288,11 +341,12 @@ fn name_within(root: &Path, path: &Path) -> String {
 }
 
 /// What a walk finds.
-pub(super) struct Found {
+#[derive(Debug)]
+pub struct Found {
     /// FITS files, sorted.
-    pub(super) files: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
     /// Folders that cannot be listed, and why.
-    pub(super) closed: Vec<(PathBuf, Error)>,
+    pub closed: Vec<(PathBuf, Error)>,
 }
 
 /// The FITS files under `root`, sorted, each once, and the folders below it that

@@ -14,8 +14,10 @@
 //! Where the night lies and which engine computes are left out: a night moved to
 //! another disk, or begun on a GPU and continued without one, is not redone.
 
-use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 use crate::fits::Fits;
@@ -52,11 +54,70 @@ pub fn plan_hash<T: AsRef<str>>(parts: impl IntoIterator<Item = T>) -> String {
     hasher.finalize().to_hex().chars().take(32).collect()
 }
 
+/// What tells without reading that a file is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its size.
+    pub bytes: u64,
+    /// Its time of change, where its file system has times.
+    pub changed: Option<SystemTime>,
+    /// Its number in its file system: another file under the same name has another.
+    inode: u64,
+}
+
+/// A file changed so recently may change again within one tick of its file system's
+/// clock.
+const TICK: Duration = Duration::from_secs(3);
+
+impl Stamp {
+    /// The file's; `None` of what cannot be asked.
+    pub fn of(path: &Path) -> Option<Stamp> {
+        let facts = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&facts);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Some(Stamp { bytes: facts.len(), changed: facts.modified().ok(), inode })
+    }
+
+    /// How long ago the file changed, by this machine's clock; `None` where that is not
+    /// known, or still to come.
+    pub fn age(&self) -> Option<Duration> {
+        SystemTime::now().duration_since(self.changed?).ok()
+    }
+
+    /// Whether it changed so long ago that the same stamp is the same file.
+    pub fn is_old(&self) -> bool {
+        self.age().is_some_and(|age| age > TICK)
+    }
+}
+
+/// The plans by which whole products were made, as far as they were looked at: a watched
+/// night is planned again with every frame.
+static MADE: Mutex<BTreeMap<PathBuf, (Stamp, Option<String>)>> = Mutex::new(BTreeMap::new());
+
 /// Whether `product` exists, is whole, and was made by the plan `hash`.
 pub fn is_up_to_date(product: &Path, hash: &str) -> bool {
-    let Ok(fits) = Fits::open(product) else { return false };
-    fits.primary().text("IGPLAN").as_deref() == Some(hash)
-        && fits.hdus.iter().all(|h| fits.available(h) == h.data_len)
+    let stamp = Stamp::of(product).filter(Stamp::is_old);
+    let known = MADE.lock().ok().and_then(|k| k.get(product).cloned());
+    let plan = match (stamp, known) {
+        (Some(now), Some((then, plan))) if now == then => plan,
+        _ => {
+            let plan = made_by(product);
+            if let (Some(stamp), Ok(mut known)) = (stamp, MADE.lock()) {
+                known.insert(product.to_path_buf(), (stamp, plan.clone()));
+            }
+            plan
+        }
+    };
+    plan.as_deref() == Some(hash)
+}
+
+/// The plan that made a product; `None` of one that is not there, or not whole.
+fn made_by(product: &Path) -> Option<String> {
+    let fits = Fits::open(product).ok()?;
+    let whole = fits.hdus.iter().all(|h| fits.available(h) == h.data_len);
+    fits.primary().text("IGPLAN").filter(|_| whole)
 }
 
 #[cfg(test)]

@@ -51,6 +51,9 @@ pub struct Job {
     pub crds_context: Option<String>,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.
     pub plan_hash: String,
+    /// Whether a better calibration may still come: written as IGPRELIM, which is taken
+    /// away when the night is settled.
+    pub preliminary: bool,
 }
 
 impl Job {

@@ -66,6 +66,8 @@ pub struct Provenance {
     pub site: Option<(String, [f64; 3])>,
     /// Identifies all that decides the product's data.
     pub plan_hash: String,
+    /// Whether a better calibration may still come.
+    pub preliminary: bool,
     /// The CRDS context that references came from; empty where none did.
     pub crds_context: String,
     /// The steps in order.
@@ -137,6 +139,9 @@ impl Provenance {
             let comment = format!("reference: {}", r.reftype);
             set(&keyword, &file_name(&r.path), &comment);
             set(&keyword.replacen('R', "C", 1), &r.checksum, "its checksum");
+        }
+        if self.preliminary {
+            h.set("IGPRELIM", true, "preliminary: a better calibration may come");
         }
     }
 
@@ -249,7 +254,7 @@ mod tests {
             let keyword = reference_keyword(reftype);
             assert!(entry(&keyword).is_some(), "{keyword} of {reftype}");
         }
-        for keyword in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "CRDS_CTX", "OBSGEO-X"] {
+        for keyword in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "IGPRELIM", "CRDS_CTX", "OBSGEO-X"] {
             assert!(entry(keyword).is_some(), "{keyword}");
         }
     }
