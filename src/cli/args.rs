@@ -25,6 +25,9 @@ pub(super) enum Verb {
     /// Reduce everything in a night that is not up to date
     #[command(after_help = FAMILIES)]
     Reduce(Reduce),
+    /// Reduce a night's frames as they arrive
+    #[command(after_help = FAMILIES)]
+    Watch(Watch),
     /// One recipe, or one step, on named files
     #[command(after_help = FAMILIES)]
     Run(Run),
@@ -91,9 +94,40 @@ pub(super) struct Common {
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) log: Log,
+    #[command(flatten)]
     pub(super) engine: Engine,
     #[command(flatten)]
     pub(super) talk: Talk,
+}
+
+/// What is written down.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Log {
+    /// Log file, appended to [default: irisgpu.log in the folder of products; `run`: none]
+    #[arg(long = "log", value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// What is logged: this and what is graver [default: info]
+    #[arg(long = "log-level", value_name = "LEVEL", value_enum, ignore_case = true)]
+    pub(super) level: Option<Level>,
+    /// How a line is written: as text, or as a JSON object
+    #[arg(long = "log-format", value_name = "FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    pub(super) format: String,
+}
+
+/// How grave an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(super) enum Level {
+    /// Nothing is logged.
+    Off,
+    /// Something failed.
+    Error,
+    /// Something is doubtful.
+    Warn,
+    /// Something was done.
+    Info,
+    /// Something begins.
+    Debug,
 }
 
 /// What computes.
@@ -146,6 +180,34 @@ pub(super) struct Reduce {
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Watch {
+    /// The night's folder
+    pub(super) night: PathBuf,
+    /// Quick recipes (configs/quicklook.yaml) for real time; `reduce` makes it all again in full
+    #[arg(long)]
+    pub(super) quick: bool,
+    /// End, with one last full pass, when nothing has come or remained to be done for so long [default: never]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) until_idle: Option<f64>,
+    /// Look for new frames this often
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub(super) poll: f64,
+    /// Size and time of a file stand still so long before it counts as whole
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
+    pub(super) settle: f64,
+    /// Reduce science again with better calibrations, and make masters that nothing waits for, when no frame has come for so long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
+    pub(super) quiet_time: f64,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|s| (0.0..=1e6).contains(s));
+    number.ok_or_else(|| "give seconds, from 0 to a million".to_owned())
 }
 
 /// Which part of a night.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::args::{Common, Demo, Select};
 use super::exit::Exit;
 use super::families::Families;
+use super::log::Log;
 use super::scores::Report;
 use super::{interrupt, options, print, reduce, simulate};
 use crate::error::Result;
@@ -39,7 +40,7 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
     let select = Select { force: true, ..Select::default() };
     let (plan, output) = reduce::planned(&night, &common, &select, &Families::default())?;
     let _lock = Lock::take(&output)?;
-    let (engine, outcomes) = reduce::outcomes(&plan, &common, false)?;
+    let (engine, outcomes) = reduce::outcomes(&plan, &common, false, &Log::open(&common.log, Some(&output)))?;
     let reduced = start.elapsed().as_secs_f64() - simulated;
     let truth = Truth::new(args.dir.join("truth"));
     let mut report = Report::new(engine);

@@ -1,7 +1,9 @@
 //! The engine that the command line asked for.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use crate::engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::night::Executor;
 use crate::pipeline::{Done, Job, Pipeline};
 
@@ -22,19 +24,95 @@ pub(super) fn executor(options: &EngineOptions) -> Result<Box<dyn Executor>> {
         // A pool that exists already (a second run in one process) is kept.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
     }
-    let engine = engine::select(options.device.as_deref(), options.memory)?;
-    Ok(Box::new(Local(Pipeline::new(engine))))
+    let pipeline = open(options)?;
+    let name = pipeline.device().name.clone();
+    Ok(Box::new(Local { options: options.clone(), pipeline: Some(pipeline), name, fallen: 0 }))
 }
 
-/// The pipeline on an engine of this machine.
-struct Local(Pipeline);
+fn open(options: &EngineOptions) -> Result<Pipeline> {
+    Ok(Pipeline::new(engine::select(options.device.as_deref(), options.memory)?))
+}
+
+/// Exposures in a row that fell back to the CPU, after which a device is left alone.
+const ENOUGH: u32 = 3;
+
+/// The pipeline on an engine of this machine. A device that fails (lost, out of memory)
+/// is opened once more for the exposure in hand; where it fails again, that exposure is
+/// computed on the CPU, which its warnings and its HISTORY say, and the next one tries
+/// the device again. A device that was asked for by name is no exception: it is required
+/// when a night begins, and a night is worth more than the device.
+struct Local {
+    options: EngineOptions,
+    /// `None` after a panic or a failure: opened again for the next job.
+    pipeline: Option<Pipeline>,
+    name: String,
+    fallen: u32,
+}
+
+impl Local {
+    fn attempt(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
+        let mut pipeline = match self.pipeline.take() {
+            Some(pipeline) => pipeline,
+            None => open(&self.options)?,
+        };
+        self.name.clone_from(&pipeline.device().name);
+        match catch_unwind(AssertUnwindSafe(|| pipeline.execute(job, progress))) {
+            // What state it is in nobody knows.
+            Err(panic) => resume_unwind(panic),
+            Ok(Err(e)) if is_of_device(&e) => Err(e),
+            Ok(result) => {
+                self.pipeline = Some(pipeline);
+                result
+            }
+        }
+    }
+}
+
+/// Whether it is the device that failed, and not the exposure.
+fn is_of_device(e: &Error) -> bool {
+    matches!(e, Error::Device { .. } | Error::NoDevice(_))
+}
 
 impl Executor for Local {
     fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
-        self.0.execute(job, progress)
+        let first = match self.attempt(job, progress) {
+            Err(e) if is_of_device(&e) => e,
+            result => {
+                self.fallen = 0;
+                return result;
+            }
+        };
+        let mut job = job.clone();
+        let again = format!("{first}; it was opened again");
+        job.troubles = vec![again.clone()];
+        let second = match self.attempt(&job, progress) {
+            Err(e) if is_of_device(&e) => e,
+            result => return result.map(|done| with(done, again)),
+        };
+        let warning = format!("{second}, twice: this exposure was computed on the CPU");
+        job.troubles = vec![warning.clone()];
+        let device = self.options.device.replace("cpu".into());
+        let result = self.attempt(&job, progress);
+        self.fallen += 1;
+        if self.fallen < ENOUGH {
+            self.options.device = device;
+            self.pipeline = None;
+        }
+        result.map(|done| with(done, warning))
     }
 
     fn name(&self) -> String {
-        self.0.device().name.clone()
+        self.name.clone()
     }
+
+    fn self_test(&mut self) -> Result<()> {
+        self.pipeline.as_mut().map_or(Ok(()), Pipeline::self_test)
+    }
+}
+
+fn with(mut done: Done, warning: String) -> Done {
+    if !done.warnings.contains(&warning) {
+        done.warnings.push(warning);
+    }
+    done
 }

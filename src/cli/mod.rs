@@ -13,6 +13,7 @@ mod engine;
 mod exit;
 mod families;
 mod interrupt;
+mod log;
 mod meta;
 mod options;
 mod plan;
@@ -25,6 +26,7 @@ mod run;
 mod scores;
 mod simulate;
 mod summary;
+mod watch;
 
 use std::ffi::OsString;
 
@@ -50,6 +52,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
     };
     match cli.verb {
         Verb::Reduce(a) => reduce::reduce(&a, &families),
+        Verb::Watch(a) => watch::watch(&a, &families),
         Verb::Run(a) => run::run(&a, &families),
         Verb::Readout(a) => readout::readout(a, families),
         Verb::Plan(a) => plan::plan(&a, &families),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::args::{Common, Reduce, Select};
 use super::exit::Exit;
 use super::families::Families;
+use super::log::{Log, Logged};
 use super::{engine, interrupt, options, print, progress, summary};
 use crate::error::{Error, Result};
 use crate::night::{self, Lock, Outcome, Plan};
@@ -13,7 +14,7 @@ use crate::profile;
 use crate::refs;
 
 /// Fingerprints of references, kept in the folder of products from run to run.
-const CHECKSUMS: &str = ".irisgpu-checksums";
+pub(super) const CHECKSUMS: &str = ".irisgpu-checksums";
 
 /// Runs `reduce`.
 pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
@@ -35,11 +36,12 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
     if output.is_dir() {
         refs::keep(&output.join(CHECKSUMS));
     }
-    carry_out(&plan, &args.common, idle)
+    let log = Log::open(&args.common.log, Some(output.as_path()).filter(|o| o.is_dir()));
+    carry_out(&plan, &args.common, idle, &log)
 }
 
 /// Where the products of a night go.
-fn output(folder: &Path, common: &Common) -> PathBuf {
+pub(super) fn output(folder: &Path, common: &Common) -> PathBuf {
     common.output.clone().unwrap_or_else(|| folder.join("reduced"))
 }
 
@@ -84,12 +86,16 @@ pub(super) fn planned(
 }
 
 /// Runs a plan and prints what became of it.
-pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit> {
+pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool, log: &Log) -> Result<Exit> {
     let (start, before) = (Instant::now(), profile::totals());
     if let Some(path) = &common.trace {
         profile::trace(path)?;
     }
-    let (name, outcomes) = outcomes(plan, common, idle)?;
+    log.plan(plan);
+    let (name, outcomes) = outcomes(plan, common, idle, log)?;
+    // What a watched night left as preliminary.
+    let (_, unsettled) = night::settle(plan, &outcomes);
+    unsettled.iter().for_each(|e| print::note(&format!("{e}; it stays marked as preliminary")));
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;
     }
@@ -104,15 +110,21 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit
 }
 
 /// Runs a plan, showing its progress; the engine's name and what became of each task.
-pub(super) fn outcomes(plan: &Plan, common: &Common, idle: bool) -> Result<(String, Vec<Outcome>)> {
+pub(super) fn outcomes(
+    plan: &Plan,
+    common: &Common,
+    idle: bool,
+    log: &Log,
+) -> Result<(String, Vec<Outcome>)> {
     let stop = interrupt::stop();
     let options = options::engine(&common.engine)?;
     let mut executor = if idle { None } else { Some(engine::executor(&options)?) };
-    let watch = progress::Progress::new(plan, common.talk.quiet);
+    let shown = progress::Progress::new(plan, common.talk.quiet);
+    let watch = Logged { shown: &shown, log };
     let ended = match &mut executor {
         Some(e) => (e.name(), night::run(plan, e.as_mut(), &watch, stop)),
         None => (String::new(), night::run(plan, &mut summary::Nobody, &watch, stop)),
     };
-    watch.finish();
+    shown.finish();
     Ok(ended)
 }

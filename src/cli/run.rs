@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Common, Run, Select};
 use super::exit::Exit;
+use super::log::Log;
 use super::families::{Families, yes};
 use super::{options, print, reduce};
 use crate::config::Recipe;
@@ -68,7 +69,7 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
     };
     let idle = plan.tasks.iter().all(|t| t.job().is_none());
     let _lock = if idle { None } else { Some(night::Lock::take(&settings.output)?) };
-    reduce::carry_out(&plan, common, idle)
+    reduce::carry_out(&plan, common, idle, &Log::open(&common.log, None))
 }
 
 fn is_json(path: &Path) -> bool {

@@ -70,6 +70,11 @@ impl Recipe {
         recipes.pop().ok_or_else(|| Error::Config(format!("{name}: holds no recipe")))
     }
 
+    /// The recipes for real time (`configs/quicklook.yaml`).
+    pub fn quicklook() -> Result<Vec<Recipe>> {
+        Self::from_yaml(include_str!("../../configs/quicklook.yaml"), "quicklook")
+    }
+
     /// A recipe of the one step `name`, with its defaults. A step that measures the
     /// detector comes with the corrections before it: it has nothing to measure in a
     /// rate, and raw reads are not what it is about.

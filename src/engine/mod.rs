@@ -6,13 +6,16 @@
 //! [`Engine::submit`] returns; reading a buffer waits for them.
 
 mod cpu;
+mod faulty;
 mod gpu;
 mod select;
+mod self_test;
 #[doc(hidden)]
 pub mod testing;
 
 pub use cpu::CpuEngine;
 pub use gpu::GpuEngine;
+pub use self_test::self_test;
 pub use select::{Listed, choose, devices, require, select};
 
 use crate::error::{Error, Result};

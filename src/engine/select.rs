@@ -140,10 +140,10 @@ fn is_cpu(request: &str) -> bool {
 /// Opens the device that [`choose`] takes. `memory` bounds its buffers, bytes.
 pub fn select(request: Option<&str>, memory: Option<u64>) -> Result<Box<dyn Engine>> {
     let found = if request.is_some_and(is_cpu) { Vec::new() } else { adapters() };
-    match found.get(choose(&listed(&found), request)?) {
-        Some((adapter, kind)) => Ok(Box::new(GpuEngine::new(adapter, *kind, memory.unwrap_or(GPU_MEMORY))?)),
-        None => Ok(Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY)))),
-    }
+    super::faulty::as_asked(match found.get(choose(&listed(&found), request)?) {
+        Some((adapter, kind)) => Box::new(GpuEngine::new(adapter, *kind, memory.unwrap_or(GPU_MEMORY))?),
+        None => Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY))),
+    })
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ mod tests {
         let write = |marked: bool| {
             let mut h = Header::new();
             // A header that fills its block: a card less is a block less.
-            (0..30).for_each(|i| h.set(&format!("K{i}"), i, ""));
+            (0..29).for_each(|i| h.set(&format!("K{i}"), i, ""));
             if marked {
                 h.set("IGPRELIM", true, "");
             }

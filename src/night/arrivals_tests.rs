@@ -29,13 +29,13 @@ impl Disk {
     }
 
     fn clock(&self, at: f64) -> SystemTime {
-        self.epoch + Duration::from_secs_f64(1000.0 + at)
+        self.epoch + Duration::from_secs_f64(10_000.0 + at)
     }
 
     fn look(&mut self, at: f64) -> News {
         self.at = at;
         let stamp = |(bytes, at): &(u64, f64)| {
-            Stamp { bytes: *bytes, changed: Some(self.clock(*at)), ..Stamp::of(Path::new(".")).expect("here") }
+            Stamp { bytes: *bytes, changed: Some(self.clock(*at)), inode: 7 }
         };
         let listing: Vec<_> = self.files.iter().map(|(p, f)| (p.clone(), stamp(f))).collect();
         let (now, clock) = (self.start + Duration::from_secs_f64(at), self.clock(at));
@@ -58,7 +58,7 @@ fn what_grows_is_waited_for() {
     let mut disk = Disk::new();
     disk.look(0.0);
     for (at, bytes) in [(1.0, 10), (2.0, 50), (3.0, 90), (9.0, 90)] {
-        disk.put("a", bytes, at.min(3.0));
+        disk.put("a", bytes, f64::min(at, 3.0));
         assert_eq!(disk.look(at), News::default(), "{at}");
     }
     assert_eq!(disk.arrivals.arriving().collect::<Vec<_>>(), [(&PathBuf::from("a"), Some(10))]);

@@ -347,6 +347,7 @@ impl<'a> Builder<'a> {
             relabels,
             reasons,
             said,
+            troubles: Vec::new(),
             intermediate: self.intermediate,
             save_ramps: self.settings.save_ramps,
             compat: self.settings.compat,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Stamp;
 use super::scan::fits_files;
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
@@ -62,6 +63,12 @@ impl References {
             }
         }
         Ok(all)
+    }
+
+    /// What tells without reading whether a gathering of `folders` would be another.
+    pub fn stamps(folders: &[PathBuf]) -> Vec<(PathBuf, Option<Stamp>)> {
+        let files = folders.iter().filter_map(|f| fits_files(f, &[], &[]).ok()).flat_map(|found| found.files);
+        files.map(|path| (path.clone(), Stamp::of(&path))).collect()
     }
 
     fn add_by_hand(&mut self, reftype: &str, path: &Path) -> Result<()> {

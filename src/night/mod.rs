@@ -18,9 +18,11 @@ mod group;
 mod lock;
 mod pairs;
 mod plan;
+mod queue;
 mod run;
 mod scan;
 mod settings;
+mod settle;
 mod state;
 #[cfg(test)]
 mod testing;
@@ -34,9 +36,11 @@ pub use classify::{Class, LEGAL, classify, classify_meta};
 pub use gather::References;
 pub use lock::Lock;
 pub use plan::{Action, Plan, Task, of_associations, of_files, plan};
+pub use queue::{Queue, is_science};
 pub use run::{Outcome, Status, Watch, run};
 pub use scan::{Exposure, Found, Problem, Scan, Seen, list, read_files, scan, scan_of};
 pub use settings::{Recipes, Settings};
+pub use settle::settle;
 pub use state::{Stamp, file_identity, is_up_to_date, plan_hash};
 
 use crate::error::Result;
@@ -49,4 +53,9 @@ pub trait Executor {
 
     /// Engine and device, for tables.
     fn name(&self) -> String;
+
+    /// Whether what computes does so as it should.
+    fn self_test(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -252,6 +252,12 @@ pub fn of_associations(
 const MASTERS: [&str; 4] = ["dark", "flat", "lenspx", "sky"];
 
 impl Plan {
+    /// One task alone, whatever it needs being there.
+    pub fn only(&self, index: usize) -> Plan {
+        let task = self.tasks.get(index).map(|t| Task { needs: Vec::new(), ..t.clone() });
+        Plan { output: self.output.clone(), tasks: task.into_iter().collect(), warnings: Vec::new() }
+    }
+
     /// Marks what is asked for, and what that needs.
     fn keep_only(&mut self, only: &[String]) -> Result<()> {
         if only.is_empty() {

@@ -48,9 +48,21 @@ impl Recipes {
     /// The built-in recipes, replaced by those in `files` that have their names,
     /// with the parameters of the command line over them.
     pub fn new(files: &[PathBuf], overrides: &Overrides) -> Result<Recipes> {
+        Self::over(Vec::new(), files, overrides)
+    }
+
+    /// The same with the recipes for real time in place of the built-in ones of their names.
+    pub fn quick(files: &[PathBuf], overrides: &Overrides) -> Result<Recipes> {
+        Self::over(Recipe::quicklook()?, files, overrides)
+    }
+
+    fn over(others: Vec<Recipe>, files: &[PathBuf], overrides: &Overrides) -> Result<Recipes> {
         let mut by_name = BTreeMap::new();
         for name in Recipe::names() {
             by_name.insert(name.to_owned(), Recipe::built_in(name)?.with(overrides)?);
+        }
+        for recipe in others {
+            by_name.insert(recipe.name.clone(), recipe.with(overrides)?);
         }
         for file in files {
             for recipe in Recipe::from_file(file)? {

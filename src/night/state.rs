@@ -62,7 +62,7 @@ pub struct Stamp {
     /// Its time of change, where its file system has times.
     pub changed: Option<SystemTime>,
     /// Its number in its file system: another file under the same name has another.
-    inode: u64,
+    pub inode: u64,
 }
 
 /// A file changed so recently may change again within one tick of its file system's

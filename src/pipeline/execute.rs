@@ -51,6 +51,11 @@ impl Pipeline {
         self.engine.device()
     }
 
+    /// Whether the device computes as it should.
+    pub fn self_test(&mut self) -> Result<()> {
+        crate::engine::self_test(self.engine.as_mut())
+    }
+
     /// Does the job, telling `progress` the fraction done.
     pub fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
         let mut done = self.carry_out(job, progress)?;

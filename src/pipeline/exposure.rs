@@ -108,6 +108,7 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
         crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),
         defaults: job.said.clone(),
+        warnings: job.troubles.clone(),
         compat: job.compat,
         ..Provenance::default()
     }
@@ -171,7 +172,7 @@ pub(super) fn level1(
         }
         Raw::Rate(file) => {
             let mut provenance = record;
-            provenance.warnings = file.warnings;
+            provenance.warnings.extend(file.warnings);
             let mut rate = file.rate;
             subarrays::parse(&job.recipe, &mut rate, &mut provenance);
             Ok(Made::Rate(Box::new(Level1 {

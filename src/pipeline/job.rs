@@ -41,6 +41,8 @@ pub struct Job {
     pub reasons: BTreeMap<String, String>,
     /// What a person said of it, for its HISTORY.
     pub said: Vec<String>,
+    /// How the device failed at it before, as sentences, for its HISTORY.
+    pub troubles: Vec<String>,
     /// Whether this is what a step leaves on the way: nothing is written beside it.
     pub intermediate: bool,
     /// Whether the rates of single ramps are written, too (`--save_ramps`).

@@ -1,0 +1,483 @@
+//! `watch`: a night's frames reduced as they arrive (docs/watch.md).
+//!
+//! One loop: look at the folder, plan the night anew where it is another, do the one task
+//! that matters most, look again. The planner, the tasks and what makes a product up to
+//! date are those of `reduce`; at the end one pass does what `reduce` would.
+
+mod checks;
+mod latency;
+mod status;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use self::latency::Latencies;
+use self::status::Board;
+use super::args::{self, Level, Select};
+use super::exit::Exit;
+use super::families::Families;
+use super::log::{Log, Logged, utc};
+use super::summary::{Nobody, Summary, about};
+use super::{engine, interrupt, options, print, progress, reduce};
+use crate::error::{Error, Result};
+use crate::night::{
+    self, Action, Arrivals, ByHand, Executor, Lock, Outcome, Plan, Queue, References, Seen, Settings, Stamp,
+    Status, Task,
+};
+use crate::profile;
+use crate::refs;
+
+/// After so long a file that is not whole is named.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Products and warnings kept in the status file.
+const LAST: usize = 20;
+
+/// Says things to whoever sits there, and to the log.
+struct Voice {
+    log: Log,
+    quiet: bool,
+    verbose: bool,
+    /// The last warnings and errors, for the status file.
+    grave: RefCell<VecDeque<Value>>,
+}
+
+impl Voice {
+    fn say(&self, level: Level, exposure: &str, message: &str) {
+        self.log.event(level, exposure, message);
+        self.show(level, exposure, message);
+    }
+
+    /// Not to the log, which has it already.
+    fn show(&self, level: Level, exposure: &str, message: &str) {
+        let shown = match level {
+            Level::Error => true,
+            Level::Debug => self.verbose,
+            _ => !self.quiet,
+        };
+        let sentence = if exposure.is_empty() { message.to_owned() } else { about(exposure, message) };
+        let time = utc(SystemTime::now());
+        if shown {
+            let word = if level == Level::Warn { "warning: " } else { "" };
+            print::note(&format!("{}  {word}{sentence}", time.get(11..19).unwrap_or_default()));
+        }
+        if matches!(level, Level::Warn | Level::Error) {
+            let mut grave = self.grave.borrow_mut();
+            let event = json!({"time": time, "exposure": exposure, "message": message});
+            grave.push_back(event);
+            while grave.len() > LAST {
+                grave.pop_front();
+            }
+        }
+    }
+}
+
+/// Keeps the heartbeat while a task runs.
+struct Pulse<'a>(&'a Board);
+
+impl night::Watch for Pulse<'_> {
+    fn begins(&self, _: usize, task: &Task) {
+        let begun = utc(SystemTime::now());
+        self.0.set("current", json!({"name": task.name, "recipe": task.recipe, "begun": begun, "fraction": 0.0}));
+        self.0.write(true);
+    }
+
+    fn progress(&self, fraction: f64) {
+        self.0.with("current", |current| current["fraction"] = fraction.into());
+        self.0.write(false);
+    }
+
+    fn ends(&self, _: usize, _: &Task, _: &Outcome) {
+        self.0.set("current", Value::Null);
+    }
+}
+
+/// Runs `watch`.
+pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
+    let common = &args.common;
+    let output = reduce::output(&args.night, common);
+    let mut settings = options::settings(common, &Select::default(), families, output.clone())?;
+    if args.quick {
+        settings.recipes = night::Recipes::quick(&common.config, &families.steps)?;
+    }
+    let found = night::list(&args.night, std::slice::from_ref(&output))?;
+    let _lock = Lock::take(&output)?;
+    let voice = Voice {
+        log: Log::open(&common.log, Some(&output)),
+        quiet: common.talk.quiet,
+        verbose: common.talk.verbose,
+        grave: RefCell::default(),
+    };
+    let (night, files) = (args.night.display(), found.files.len());
+    let (version, mode) = (env!("CARGO_PKG_VERSION"), if args.quick { "quick" } else { "full" });
+    voice.say(Level::Info, "", &format!("irisgpu {version} watches {night} ({mode}): {files} FITS files in it"));
+    checks::output(&output, &voice)?;
+    let mut executor = engine::executor(&options::engine(&common.engine)?)?;
+    checks::device(executor.as_mut(), &voice)?;
+    refs::recall(&output.join(reduce::CHECKSUMS));
+    refs::keep(&output.join(reduce::CHECKSUMS));
+    if let Some(path) = &common.trace {
+        profile::trace(path)?;
+    }
+    let board = Board::new(&output, &args.night, mode);
+    board.set("device", executor.name().into());
+    let mut watcher = Watcher {
+        args,
+        families,
+        settings,
+        executor,
+        voice,
+        board,
+        arrivals: Arrivals::new(Duration::from_secs_f64(args.settle), PATIENCE),
+        seen: Seen::default(),
+        beside: None,
+        references: References::default(),
+        plan: Plan { output: output.clone(), ..Plan::default() },
+        queue: Queue::default(),
+        latencies: Latencies::default(),
+        waited: BTreeSet::new(),
+        products: VecDeque::new(),
+        listing: Vec::new(),
+        stirred: Instant::now(),
+        busy: Instant::now(),
+        complaint: None,
+    };
+    let ended = watcher.run(interrupt::stop());
+    watcher.board.set("state", "stopped".into());
+    watcher.board.write(true);
+    if let Some(path) = &common.trace {
+        profile::end_trace(path)?;
+    }
+    ended
+}
+
+struct Watcher<'a> {
+    args: &'a args::Watch,
+    families: &'a Families,
+    settings: Settings,
+    executor: Box<dyn Executor>,
+    voice: Voice,
+    board: Board,
+    arrivals: Arrivals,
+    seen: Seen,
+    /// What of the files beside the frames the references and the plan were made.
+    beside: Option<Beside>,
+    references: References,
+    plan: Plan,
+    queue: Queue,
+    latencies: Latencies,
+    /// Exposures that have waited for a calibration.
+    waited: BTreeSet<String>,
+    /// The last products.
+    products: VecDeque<Value>,
+    listing: Vec<(PathBuf, Stamp)>,
+    /// When something last came, went or grew.
+    stirred: Instant,
+    /// When something was last done.
+    busy: Instant,
+    /// Why the night cannot be looked at or planned, while that lasts.
+    complaint: Option<String>,
+}
+
+/// Stamps of what lies beside the frames: references, and what a person says.
+type Beside = (Vec<(PathBuf, Option<Stamp>)>, Vec<(PathBuf, Option<Stamp>)>);
+
+impl Watcher<'_> {
+    /// Until the night is over, or somebody stops it.
+    fn run(&mut self, stop: &AtomicBool) -> Result<Exit> {
+        while !stop.load(Ordering::Relaxed) {
+            match self.look() {
+                Ok(()) => self.complain(None),
+                Err(e) => self.complain(Some(e.to_string())),
+            }
+            let (now, quiet) = (Instant::now(), self.stirred.elapsed().as_secs_f64() >= self.args.quiet_time);
+            let arrivals = &self.arrivals;
+            let when = |t: &Task| t.job()?.inputs.iter().filter_map(|i| arrivals.changed(i)).max();
+            let next = self.queue.next(&self.plan, now, quiet, when);
+            match next.filter(|_| self.complaint.is_none()) {
+                Some(i) => self.reduce(i, stop),
+                None => {
+                    let idle = self.stirred.max(self.busy).elapsed().as_secs_f64();
+                    // Longer than a file may be whole before it is taken.
+                    let least = self.args.settle + 2.0 * self.args.poll;
+                    let over = self.args.until_idle.is_some_and(|limit| idle >= limit.max(least));
+                    if over && self.complaint.is_none() {
+                        break;
+                    }
+                    self.post(if self.complaint.is_some() { "unreachable" } else { "watching" }, false);
+                    pause(Duration::from_secs_f64(self.args.poll), stop);
+                }
+            }
+        }
+        self.settle(stop)
+    }
+
+    /// Says once that the night cannot be reached or planned, and once that it can again.
+    fn complain(&mut self, complaint: Option<String>) {
+        if complaint == self.complaint {
+            return;
+        }
+        match &complaint {
+            Some(why) => self.voice.say(Level::Error, "", &format!("{why}; waiting until that is mended")),
+            None => self.voice.say(Level::Info, "", "the night can be read and planned again"),
+        }
+        self.complaint = complaint;
+    }
+
+    /// Looks at the night, and plans it anew where it is another.
+    fn look(&mut self) -> Result<()> {
+        let folders = self.folders();
+        let found = night::list(&self.args.night, &self.skip(&folders))?;
+        let listing: Vec<(PathBuf, Stamp)> =
+            found.files.iter().filter_map(|p| Some((p.clone(), Stamp::of(p)?))).collect();
+        let news = self.arrivals.look(Instant::now(), SystemTime::now(), &listing, night::whole);
+        if listing != self.listing || news.is_other() {
+            self.stirred = Instant::now();
+        }
+        self.listing = listing;
+        for (path, sentence) in &news.named {
+            self.voice.say(Level::Warn, &self.name(path), sentence);
+        }
+        for path in &news.arrived {
+            self.voice.say(Level::Debug, &self.name(path), "arrived");
+        }
+        for path in &news.gone {
+            self.voice.say(Level::Debug, &self.name(path), "is gone, or being written again");
+        }
+        let all: Vec<PathBuf> = folders.iter().chain(&self.args.common.masters).cloned().collect();
+        let beside = (References::stamps(&all), notes(&self.args.night));
+        let other = self.beside.as_ref() != Some(&beside);
+        if other || news.is_other() || self.complaint.is_some() {
+            // Asked before: what changes while it is read is read again.
+            if self.beside.as_ref().is_none_or(|(references, _)| *references != beside.0) {
+                let (masters, context) = (&self.args.common.masters, self.args.common.context.as_deref());
+                self.references = options::references(&folders, masters, self.families, context)?;
+            }
+            let files = self.arrivals.files().cloned().collect();
+            self.plan = self.planned(night::Found { files, closed: found.closed }, true)?;
+            self.queue.keep_only(&self.plan);
+            let here: BTreeSet<&Path> = self.listing.iter().map(|(p, _)| p.as_path()).collect();
+            self.seen.keep_only(&here);
+            let waits = self.plan.tasks.iter().filter(|t| t.waits);
+            for task in waits {
+                if self.waited.insert(task.name.clone())
+                    && let Action::Refused(why) = &task.action
+                {
+                    self.voice.say(Level::Info, &task.name, &format!("waits: {why}"));
+                }
+            }
+            self.beside = Some(beside);
+            self.post("watching", true);
+        }
+        Ok(())
+    }
+
+    /// The folders of references that there are now.
+    fn folders(&self) -> Vec<PathBuf> {
+        options::reference_folders(&self.args.common.refs, self.args.night.join("refs"))
+    }
+
+    fn skip(&self, folders: &[PathBuf]) -> Vec<PathBuf> {
+        folders.iter().cloned().chain([self.settings.output.clone()]).collect()
+    }
+
+    fn name(&self, path: &Path) -> String {
+        path.strip_prefix(&self.args.night).unwrap_or(path).display().to_string()
+    }
+
+    /// Plans these files of the night; `preliminary`: it is not over.
+    fn planned(&self, found: night::Found, preliminary: bool) -> Result<Plan> {
+        let by_hand = ByHand::of_night(&self.args.night)?;
+        let scan = night::scan_of(&self.args.night, found, &by_hand, &self.seen)?;
+        let mut plan = match night::plan(&self.args.night, &scan, &by_hand, &self.references, &self.settings) {
+            Err(Error::NothingToReduce(_)) if preliminary => {
+                Plan { output: self.settings.output.clone(), ..Plan::default() }
+            }
+            plan => plan?,
+        };
+        for task in plan.tasks.iter_mut().filter(|t| night::is_science(t)) {
+            if let Action::Run(job) = &mut task.action {
+                job.preliminary = preliminary || self.args.quick;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Does one task.
+    fn reduce(&mut self, i: usize, stop: &AtomicBool) {
+        self.post("reducing", true);
+        let one = self.plan.only(i);
+        let (mut outcomes, name) = {
+            let watch = Pulse(&self.board);
+            (night::run(&one, self.executor.as_mut(), &watch, stop), self.executor.name())
+        };
+        self.board.set("device", name.into());
+        self.busy = Instant::now();
+        let (Some(outcome), Some(task)) = (outcomes.pop(), self.plan.tasks.get_mut(i)) else { return };
+        self.queue.ended(task, &outcome.status, Instant::now());
+        task.up_to_date = matches!(outcome.status, Status::Done(_));
+        let task = self.plan.tasks[i].clone();
+        let latency = self.latency(&task, &outcome);
+        self.voice.log.ended(&task, &outcome, latency.map_or(Value::Null, |s| json!({"latency": s})));
+        match &outcome.status {
+            Status::Done(_) => {
+                for warning in &outcome.warnings {
+                    self.voice.show(Level::Warn, &task.name, warning);
+                }
+                let after = latency.map_or(String::new(), |s| format!(", {s:.1} s after it was whole"));
+                let message = format!("{} in {:.2} s{after}", task.recipe, outcome.seconds);
+                self.voice.show(Level::Info, &task.name, &message);
+                self.products.push_back(json!({
+                    "name": task.name,
+                    "recipe": task.recipe,
+                    "product": task.product(),
+                    "time": utc(SystemTime::now()),
+                    "seconds": outcome.seconds,
+                    "latency": latency,
+                }));
+                while self.products.len() > LAST {
+                    self.products.pop_front();
+                }
+            }
+            Status::Failed(why) => self.voice.show(Level::Error, &task.name, why),
+            _ => {}
+        }
+        self.post("watching", true);
+    }
+
+    /// Seconds from whole files to the first product of science.
+    fn latency(&mut self, task: &Task, outcome: &Outcome) -> Option<f64> {
+        if !(matches!(outcome.status, Status::Done(_)) && night::is_science(task)) {
+            return None;
+        }
+        let inputs = &task.job()?.inputs;
+        let completed = inputs.iter().filter_map(|i| self.arrivals.completed(i)).max()?;
+        let waited = self.waited.contains(&task.name);
+        self.latencies.note(&task.name, completed, SystemTime::now(), waited)
+    }
+
+    /// Brings the status file up to date.
+    fn post(&self, state: &str, now: bool) {
+        let (rows, counts) = self.rows();
+        self.board.set("state", state.into());
+        if let Some(why) = &self.complaint {
+            self.board.set("why", why.as_str().into());
+        } else {
+            self.board.set("why", Value::Null);
+        }
+        self.board.set("counts", json!(counts));
+        self.board.set("exposures", rows.into());
+        self.board.set("last", json!(self.products));
+        self.board.set("latency", self.latencies.json());
+        self.board.set("warnings", json!(*self.voice.grave.borrow()));
+        self.board.write(now);
+    }
+
+    /// A row a task and a file on its way, and how many are in each state.
+    fn rows(&self) -> (Vec<Value>, BTreeMap<&'static str, usize>) {
+        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+        let mut rows = Vec::new();
+        for (path, lacks) in self.arrivals.arriving() {
+            *counts.entry("arriving").or_default() += 1;
+            rows.push(json!({"name": self.name(path), "state": "arriving", "missing_bytes": lacks}));
+        }
+        for task in &self.plan.tasks {
+            let trouble = if task.up_to_date { None } else { self.queue.trouble(&self.plan, task) };
+            let (state, why) = match (&task.action, trouble) {
+                (Action::Refused(why), _) if task.waits => ("waiting", Some(why.clone())),
+                (Action::Refused(why), _) => ("failed", Some(why.clone())),
+                (Action::NoRecipe(why), _) => ("no recipe", Some((*why).to_owned())),
+                (Action::Run(_), Some(why)) => ("failed", Some(why)),
+                (Action::Run(job), _) if task.up_to_date && job.preliminary => ("preliminary", None),
+                (Action::Run(_), _) if task.up_to_date => ("done", None),
+                (Action::Run(_), _) => ("queued", None),
+            };
+            *counts.entry(state).or_default() += 1;
+            rows.push(json!({
+                "name": task.name,
+                "obsname": task.obsname,
+                "recipe": task.recipe,
+                "state": state,
+                "why": why,
+                "product": task.product(),
+                "latency": self.latencies.of(&task.name),
+            }));
+        }
+        (rows, counts)
+    }
+
+    /// The end: everything that `reduce` would do, and nothing is preliminary any more.
+    fn settle(&mut self, stop: &AtomicBool) -> Result<Exit> {
+        let (start, interrupted) = (Instant::now(), stop.load(Ordering::Relaxed));
+        if !interrupted {
+            self.voice.say(Level::Info, "", "nothing comes any more: one last pass over the night");
+            self.post("settling", true);
+            let found = night::list(&self.args.night, &self.skip(&self.folders()))?;
+            self.plan = self.planned(found, false).map_err(|e| match e {
+                Error::NothingToReduce(why) => {
+                    Error::NothingToReduce(format!("{}: {why}", self.args.night.display()))
+                }
+                other => other,
+            })?;
+        }
+        let name = self.executor.name();
+        let outcomes = if interrupted {
+            night::run(&self.plan, &mut Nobody, &Pulse(&self.board), stop)
+        } else {
+            let shown = progress::Progress::new(&self.plan, true);
+            let watch = Logged { shown: &shown, log: &self.voice.log };
+            night::run(&self.plan, self.executor.as_mut(), &watch, stop)
+        };
+        if !self.args.quick && !interrupted {
+            let (_, unsettled) = night::settle(&self.plan, &outcomes);
+            for e in unsettled {
+                self.voice.say(Level::Warn, "", &format!("{e}; it stays marked as preliminary"));
+            }
+        }
+        for (task, outcome) in self.plan.tasks.iter_mut().zip(&outcomes) {
+            task.up_to_date |= matches!(outcome.status, Status::Done(_));
+            self.queue.ended(task, &outcome.status, Instant::now());
+        }
+        self.post("stopped", true);
+        let summary = Summary::new(&self.plan, &outcomes, &name, start.elapsed().as_secs_f64());
+        if self.args.common.json {
+            let mut json = summary.json();
+            json["latency"] = self.latencies.json();
+            print::json(&json)?;
+        } else {
+            print::out(&summary.to_string())?;
+            if let Some(sentence) = self.latencies.sentence() {
+                print::out(&format!("{sentence}\n"))?;
+            }
+        }
+        if let Some(sentence) = self.latencies.sentence() {
+            self.voice.log.event_with(Level::Info, "", &sentence, &json!({"latencies": self.latencies.json()}));
+        }
+        Ok(if stop.load(Ordering::Relaxed) { Exit::Interrupted } else { summary.exit() })
+    }
+}
+
+/// What a person says of a night, as files.
+fn notes(night: &Path) -> Vec<(PathBuf, Option<Stamp>)> {
+    let entries = std::fs::read_dir(night).into_iter().flatten().flatten().map(|e| e.path());
+    let spoken = |p: &PathBuf| p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+    let mut files: Vec<PathBuf> = entries.filter(spoken).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), Stamp::of(&path))).collect()
+}
+
+/// Sleeps, but wakes for who wants to stop.
+fn pause(time: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + time;
+    while !stop.load(Ordering::Relaxed) {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}

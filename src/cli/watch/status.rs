@@ -1,0 +1,78 @@
+//! The status file: what other programs read of a watched night (docs/watch.md).
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::super::log::utc;
+
+/// Its name in the folder of products.
+const NAME: &str = "irisgpu-status.json";
+/// The version of what is in it: raised when a member changes its meaning or goes.
+const SCHEMA: u32 = 1;
+/// It is not written more often than this.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The status as it was written last, and what has changed since.
+pub(super) struct Board {
+    path: PathBuf,
+    value: RefCell<Value>,
+    written: Cell<Option<Instant>>,
+    /// What the last writing took: a long night's file is written less often.
+    took: Cell<Duration>,
+}
+
+impl Board {
+    pub(super) fn new(folder: &Path, night: &Path, mode: &str) -> Board {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let absolute = |p: &Path| std::path::absolute(p).unwrap_or_else(|_| p.to_path_buf());
+        let value = json!({
+            "schema": SCHEMA,
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "host": host.trim(),
+            "night": absolute(night),
+            "output": absolute(folder),
+            "mode": mode,
+            "started": utc(SystemTime::now()),
+            "state": "starting",
+            "current": null,
+        });
+        let (written, took) = (Cell::new(None), Cell::new(Duration::ZERO));
+        Board { path: folder.join(NAME), value: RefCell::new(value), written, took }
+    }
+
+    /// Changes a member; it is written with the next [`Board::write`].
+    pub(super) fn set(&self, member: &str, value: Value) {
+        self.value.borrow_mut()[member] = value;
+    }
+
+    /// Changes part of a member.
+    pub(super) fn with(&self, member: &str, change: impl FnOnce(&mut Value)) {
+        let mut value = self.value.borrow_mut();
+        if value[member].is_object() {
+            change(&mut value[member]);
+        }
+    }
+
+    /// Replaces the file, unless it is young (`now`: in any case). A disk that is full
+    /// keeps the old one.
+    pub(super) fn write(&self, now: bool) {
+        let pace = PACE.max(self.took.get() * 50);
+        if !now && self.written.get().is_some_and(|t| t.elapsed() < pace) {
+            return;
+        }
+        let start = Instant::now();
+        self.written.set(Some(start));
+        self.set("heartbeat", utc(SystemTime::now()).into());
+        self.set("disk_free", super::checks::free(self.path.parent().unwrap_or(Path::new("."))).into());
+        let part = self.path.with_extension("json.part");
+        let text = format!("{:#}\n", self.value.borrow());
+        if std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &self.path)).is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+        self.took.set(start.elapsed());
+    }
+}
