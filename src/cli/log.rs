@@ -66,7 +66,8 @@ impl Log {
     /// How a task ended.
     pub(super) fn ended(&self, task: &Task, outcome: &Outcome, facts: Value) {
         let facts = || {
-            let mut all = json!({"recipe": task.recipe, "seconds": outcome.seconds, "product": task.product()});
+            let mut all =
+                json!({"recipe": task.recipe, "seconds": outcome.seconds, "product": task.product()});
             if let (Some(all), Value::Object(more)) = (all.as_object_mut(), &facts) {
                 all.extend(more.clone());
             }
@@ -77,7 +78,8 @@ impl Log {
                 for warning in &outcome.warnings {
                     self.event(Level::Warn, &task.name, warning);
                 }
-                let message = format!("{} in {:.2} s: {}", task.recipe, outcome.seconds, task.product_within());
+                let message =
+                    format!("{} in {:.2} s: {}", task.recipe, outcome.seconds, task.product_within());
                 self.event_with(Level::Info, &task.name, &message, &facts());
             }
             Status::Failed(why) => self.event_with(Level::Error, &task.name, why, &facts()),
@@ -149,7 +151,10 @@ mod tests {
         assert_eq!(text, "2032-01-01T03:02:03.456Z warn  a.fits: no gain at all\n");
         let text = line(time, Level::Info, "", "begins", &json!({"n": 3}), true);
         let event: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!((&event["level"], &event["exposure"], &event["n"]), (&json!("info"), &json!(""), &json!(3)));
+        assert_eq!(
+            (&event["level"], &event["exposure"], &event["n"]),
+            (&json!("info"), &json!(""), &json!(3))
+        );
         assert_eq!(text.matches('\n').count(), 1);
     }
 

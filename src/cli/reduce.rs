@@ -7,7 +7,7 @@ use super::args::{Common, Reduce, Select};
 use super::exit::Exit;
 use super::families::Families;
 use super::log::{Log, Logged};
-use super::{engine, interrupt, options, print, progress, summary};
+use super::{engine, interrupt, options, print, progress, summary, watch};
 use crate::error::{Error, Result};
 use crate::night::{self, Lock, Outcome, Plan};
 use crate::profile;
@@ -94,7 +94,8 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool, log: &Log) -> 
     log.plan(plan);
     let (name, outcomes) = outcomes(plan, common, idle, log)?;
     // What a watched night left as preliminary.
-    let (_, unsettled) = night::settle(plan, &outcomes);
+    let watched = watch::was_in(&plan.output);
+    let unsettled = if watched { night::settle(plan, &outcomes).1 } else { Vec::new() };
     unsettled.iter().for_each(|e| print::note(&format!("{e}; it stays marked as preliminary")));
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;

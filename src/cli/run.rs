@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Common, Run, Select};
 use super::exit::Exit;
-use super::log::Log;
 use super::families::{Families, yes};
+use super::log::Log;
 use super::{options, print, reduce};
 use crate::config::Recipe;
 use crate::error::{Error, Result};

@@ -42,8 +42,17 @@ struct Voice {
     log: Log,
     quiet: bool,
     verbose: bool,
-    /// The last warnings and errors, for the status file.
-    grave: RefCell<VecDeque<Value>>,
+    /// The last warnings and errors, for the status file: each once, with the first that
+    /// it is about.
+    grave: RefCell<VecDeque<Grave>>,
+}
+
+/// A warning or an error.
+struct Grave {
+    time: String,
+    exposure: String,
+    message: String,
+    times: usize,
 }
 
 impl Voice {
@@ -52,27 +61,42 @@ impl Voice {
         self.show(level, exposure, message);
     }
 
-    /// Not to the log, which has it already.
+    /// Not to the log, which has it already. A warning that many exposures give is shown
+    /// once.
     fn show(&self, level: Level, exposure: &str, message: &str) {
+        let time = utc(SystemTime::now());
+        let again = matches!(level, Level::Warn | Level::Error) && self.again(&time, exposure, message);
         let shown = match level {
             Level::Error => true,
+            Level::Warn => !self.quiet && !again,
             Level::Debug => self.verbose,
             _ => !self.quiet,
         };
-        let sentence = if exposure.is_empty() { message.to_owned() } else { about(exposure, message) };
-        let time = utc(SystemTime::now());
         if shown {
+            let sentence = if exposure.is_empty() { message.to_owned() } else { about(exposure, message) };
             let word = if level == Level::Warn { "warning: " } else { "" };
             print::note(&format!("{}  {word}{sentence}", time.get(11..19).unwrap_or_default()));
         }
-        if matches!(level, Level::Warn | Level::Error) {
-            let mut grave = self.grave.borrow_mut();
-            let event = json!({"time": time, "exposure": exposure, "message": message});
-            grave.push_back(event);
-            while grave.len() > LAST {
-                grave.pop_front();
-            }
+    }
+
+    /// Notes a warning or an error; whether it was said lately.
+    fn again(&self, time: &str, exposure: &str, message: &str) -> bool {
+        let mut grave = self.grave.borrow_mut();
+        if let Some(said) = grave.iter_mut().find(|g| g.message == message) {
+            said.times += 1;
+            return true;
         }
+        let (time, exposure, message) = (time.to_owned(), exposure.to_owned(), message.to_owned());
+        grave.push_back(Grave { time, exposure, message, times: 1 });
+        while grave.len() > LAST {
+            grave.pop_front();
+        }
+        false
+    }
+
+    fn warnings(&self) -> Value {
+        let row = |g: &Grave| json!({"time": g.time, "exposure": g.exposure, "message": g.message, "times": g.times});
+        self.grave.borrow().iter().map(row).collect()
     }
 }
 
@@ -82,7 +106,10 @@ struct Pulse<'a>(&'a Board);
 impl night::Watch for Pulse<'_> {
     fn begins(&self, _: usize, task: &Task) {
         let begun = utc(SystemTime::now());
-        self.0.set("current", json!({"name": task.name, "recipe": task.recipe, "begun": begun, "fraction": 0.0}));
+        self.0.set(
+            "current",
+            json!({"name": task.name, "recipe": task.recipe, "begun": begun, "fraction": 0.0}),
+        );
         self.0.write(true);
     }
 
@@ -114,7 +141,11 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
     };
     let (night, files) = (args.night.display(), found.files.len());
     let (version, mode) = (env!("CARGO_PKG_VERSION"), if args.quick { "quick" } else { "full" });
-    voice.say(Level::Info, "", &format!("irisgpu {version} watches {night} ({mode}): {files} FITS files in it"));
+    voice.say(
+        Level::Info,
+        "",
+        &format!("irisgpu {version} watches {night} ({mode}): {files} FITS files in it"),
+    );
     checks::output(&output, &voice)?;
     let mut executor = engine::executor(&options::engine(&common.engine)?)?;
     checks::device(executor.as_mut(), &voice)?;
@@ -293,7 +324,8 @@ impl Watcher<'_> {
     fn planned(&self, found: night::Found, preliminary: bool) -> Result<Plan> {
         let by_hand = ByHand::of_night(&self.args.night)?;
         let scan = night::scan_of(&self.args.night, found, &by_hand, &self.seen)?;
-        let mut plan = match night::plan(&self.args.night, &scan, &by_hand, &self.references, &self.settings) {
+        let mut plan = match night::plan(&self.args.night, &scan, &by_hand, &self.references, &self.settings)
+        {
             Err(Error::NothingToReduce(_)) if preliminary => {
                 Plan { output: self.settings.output.clone(), ..Plan::default() }
             }
@@ -373,7 +405,7 @@ impl Watcher<'_> {
         self.board.set("exposures", rows.into());
         self.board.set("last", json!(self.products));
         self.board.set("latency", self.latencies.json());
-        self.board.set("warnings", json!(*self.voice.grave.borrow()));
+        self.board.set("warnings", self.voice.warnings());
         self.board.write(now);
     }
 
@@ -455,10 +487,20 @@ impl Watcher<'_> {
             }
         }
         if let Some(sentence) = self.latencies.sentence() {
-            self.voice.log.event_with(Level::Info, "", &sentence, &json!({"latencies": self.latencies.json()}));
+            self.voice.log.event_with(
+                Level::Info,
+                "",
+                &sentence,
+                &json!({"latencies": self.latencies.json()}),
+            );
         }
         Ok(if stop.load(Ordering::Relaxed) { Exit::Interrupted } else { summary.exit() })
     }
+}
+
+/// Whether the products in a folder are those of a night that was watched.
+pub(super) fn was_in(output: &Path) -> bool {
+    output.join(status::NAME).is_file()
 }
 
 /// What a person says of a night, as files.

@@ -15,8 +15,8 @@ pub mod testing;
 
 pub use cpu::CpuEngine;
 pub use gpu::GpuEngine;
-pub use self_test::self_test;
 pub use select::{Listed, choose, devices, require, select};
+pub use self_test::self_test;
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;

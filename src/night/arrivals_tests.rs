@@ -34,9 +34,8 @@ impl Disk {
 
     fn look(&mut self, at: f64) -> News {
         self.at = at;
-        let stamp = |(bytes, at): &(u64, f64)| {
-            Stamp { bytes: *bytes, changed: Some(self.clock(*at)), inode: 7 }
-        };
+        let stamp =
+            |(bytes, at): &(u64, f64)| Stamp { bytes: *bytes, changed: Some(self.clock(*at)), inode: 7 };
         let listing: Vec<_> = self.files.iter().map(|(p, f)| (p.clone(), stamp(f))).collect();
         let (now, clock) = (self.start + Duration::from_secs_f64(at), self.clock(at));
         let files = &self.files;

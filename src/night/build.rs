@@ -397,9 +397,6 @@ impl<'a> Builder<'a> {
     /// Lists an exposure that nothing above took.
     pub(super) fn without_recipe(&mut self, exposure: &Exposure) {
         let Some(obsname) = &exposure.obsname else { return };
-        if self.tasks.iter().any(|t| t.files.contains(&exposure.name)) {
-            return;
-        }
         let why = match obsname.kind {
             Kind::Arc if obsname.channel == "LEN" => {
                 "no recipe yet for arcs without LEN-SPX scans of their mode"

@@ -9,6 +9,7 @@
 //! the tasks can be run in order. What has no recipe yet, and what cannot be done,
 //! is in the plan too, with the sentence that says so.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::assign::Picked;
@@ -154,7 +155,8 @@ pub fn plan(
     builder.each("imager", &images);
     builder.merged(&images);
     builder.each("lenslet", &of(&[Kind::Science], lenslet).collect::<Vec<_>>());
-    for exposure in &scan.exposures {
+    let taken: BTreeSet<String> = builder.tasks.iter().flat_map(|t| t.files.iter().cloned()).collect();
+    for exposure in scan.exposures.iter().filter(|e| !taken.contains(&e.name)) {
         builder.without_recipe(exposure);
     }
     for problem in &scan.problems {

@@ -1,7 +1,7 @@
 //! What a watched night does next.
 //!
-//! 1. Science of which there is no product yet, the newest first, each after what it
-//!    needs: somebody is looking at the screen.
+//! 1. Science of which there is no product yet, or that came again since, the newest
+//!    first, each after what it needs: somebody is looking at the screen.
 //! 2. When no frame has come for a while (the caller says so): science that has a better
 //!    calibration now, the newest first; then masters that nobody waits for yet. While
 //!    darks come one after the other, their master is so made once, not once for each.
@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Plan, Status, Task};
+use super::{Plan, Stamp, Status, Task};
 
 /// The first pause after a failure.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ pub fn is_science(task: &Task) -> bool {
 
 impl Queue {
     /// The task to do now; `None` where there is nothing. `quiet`: no frame has come for
-    /// a while. `when` tells when a task's frames were taken, for their order.
+    /// a while. `when` tells when a task's frames were written.
     pub fn next(
         &self,
         plan: &Plan,
@@ -54,7 +54,11 @@ impl Queue {
         let due: Vec<usize> = (0..plan.tasks.len()).filter(due).collect();
         let mut science: Vec<usize> = due.iter().copied().filter(|&i| is_science(&plan.tasks[i])).collect();
         science.sort_by_key(|&i| (std::cmp::Reverse(when(&plan.tasks[i])), i));
-        let first_time = |i: &&usize| plan.tasks[**i].product().is_none_or(|p| !p.exists());
+        let first_time = |i: &&usize| {
+            let task = &plan.tasks[**i];
+            let made = task.product().and_then(Stamp::of);
+            made.is_none_or(|made| when(task) > made.changed)
+        };
         let first = science.iter().filter(first_time).find_map(|&i| self.step(plan, i, now));
         let later = || science.iter().chain(&due).find_map(|&i| self.step(plan, i, now));
         first.or_else(|| if quiet { later() } else { None })

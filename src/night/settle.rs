@@ -13,8 +13,7 @@ use crate::fits::{Fits, amend};
 /// not be taken. Nothing but the mark changes.
 pub fn settle(plan: &Plan, outcomes: &[Outcome]) -> (usize, Vec<Error>) {
     let ended = plan.tasks.iter().zip(outcomes);
-    let as_planned =
-        ended.filter(|(_, o)| matches!(o.status, Status::Done(_) | Status::UpToDate(_)));
+    let as_planned = ended.filter(|(_, o)| matches!(o.status, Status::Done(_) | Status::UpToDate(_)));
     let plans: BTreeSet<&str> = as_planned.filter_map(|(t, _)| Some(t.job()?.plan_hash.as_str())).collect();
     let (mut n, mut errors) = (0, Vec::new());
     if plans.is_empty() {

@@ -21,7 +21,13 @@ pub(super) struct Latencies(BTreeMap<String, Measured>);
 impl Latencies {
     /// Notes that the exposure whose last file was complete at `completed` has a product
     /// now; the seconds, unless this is not its first.
-    pub(super) fn note(&mut self, name: &str, completed: SystemTime, now: SystemTime, waited: bool) -> Option<f64> {
+    pub(super) fn note(
+        &mut self,
+        name: &str,
+        completed: SystemTime,
+        now: SystemTime,
+        waited: bool,
+    ) -> Option<f64> {
         if self.0.get(name).is_some_and(|m| m.completed == completed) {
             return None;
         }

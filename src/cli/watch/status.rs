@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::log::utc;
 
 /// Its name in the folder of products.
-const NAME: &str = "irisgpu-status.json";
+pub(super) const NAME: &str = "irisgpu-status.json";
 /// The version of what is in it: raised when a member changes its meaning or goes.
 const SCHEMA: u32 = 1;
 /// It is not written more often than this.

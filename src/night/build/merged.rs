@@ -1,10 +1,11 @@
 //! Full frames with the subarrays that were read beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use super::{Builder, Draft};
 use crate::datamodel::{Meta, product_name};
-use crate::night::{Exposure, Task};
+use crate::night::Exposure;
 
 impl Builder<'_> {
     /// One task for each of `exposures` that was read with subarrays: their products put
@@ -13,10 +14,15 @@ impl Builder<'_> {
         let Ok(recipe) = self.settings.recipes.resolve("merge_subarrays") else { return };
         // Of one exposure is what has one name but for SUBARRID.
         let mut families: BTreeMap<String, Vec<(&Exposure, usize)>> = BTreeMap::new();
+        let mut makers: HashMap<&[PathBuf], usize> = HashMap::new();
+        for (i, job) in self.tasks.iter().enumerate().filter_map(|(i, t)| Some((i, t.job()?))) {
+            if !job.intermediate {
+                makers.entry(&job.inputs).or_insert(i);
+            }
+        }
         for exposure in exposures {
             let family = product_name(&Meta { subarrid: 0, ..exposure.meta.clone() }, 0, "");
-            let of = |t: &Task| t.job().is_some_and(|j| j.inputs == exposure.files && !j.intermediate);
-            if let Some(task) = self.tasks.iter().position(of) {
+            if let Some(&task) = makers.get(exposure.files.as_slice()) {
                 families.entry(family).or_default().push((exposure, task));
             }
         }
@@ -93,7 +99,7 @@ mod tests {
         (dir, plan)
     }
 
-    fn merging(plan: &crate::night::Plan) -> Vec<&Task> {
+    fn merging(plan: &crate::night::Plan) -> Vec<&crate::night::Task> {
         plan.tasks.iter().filter(|t| t.recipe == "merge_subarrays").collect()
     }
 

@@ -1,0 +1,314 @@
+//! `watch` on a small simulated night that is replayed into a folder, through the public
+//! command line: in the end its products are those of `reduce`.
+#![allow(clippy::expect_used, reason = "a test that cannot go on says where")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use irisgpu::fits::Fits;
+use serde_json::Value;
+
+const NIGHT: &str = "frame: [64, 64]
+exposures:
+  - {detector: IMG1, kind: DRK, count: 2, reads: 6}
+  - {detector: IMG1, kind: NFF, count: 2, reads: 6}
+  - {detector: IMG1, kind: SCI, count: 2, reads: 6}
+  - {detector: IMG1, kind: SKY, count: 1, reads: 6}
+  - {detector: IMG1, kind: SCI, count: 1, reads: 6}
+";
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
+    command.args(args).current_dir(folder);
+    command.env_remove("CRDS_PATH").env_remove("CRDS_CONTEXT").env_remove("IRISGPU_FAULT");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Exit code and everything said.
+fn ended(child: Child) -> (i32, String) {
+    let output = child.wait_with_output().expect("wait");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout) + &text(&output.stderr))
+}
+
+fn irisgpu(folder: &Path, args: &[&str]) -> (i32, String) {
+    ended(command(folder, args).spawn().expect("irisgpu"))
+}
+
+const WATCH: [&str; 13] = [
+    "watch",
+    "night",
+    "--device",
+    "cpu",
+    "--settle",
+    "0.3",
+    "--poll",
+    "0.1",
+    "--quiet-time",
+    "0.5",
+    "--until-idle",
+    "3",
+    "--log-format",
+];
+
+fn watch(folder: &Path, more: &[&str]) -> Child {
+    let args: Vec<&str> = WATCH.into_iter().chain(["json"]).chain(more.iter().copied()).collect();
+    command(folder, &args).spawn().expect("irisgpu")
+}
+
+/// Simulates the night into `made/night`; its frames, in the order of their numbers.
+fn simulate(folder: &Path) -> Vec<PathBuf> {
+    std::fs::write(folder.join("night.cfg.yaml"), NIGHT).expect("configuration");
+    let (code, said) = irisgpu(folder, &["simulate", "night.cfg.yaml", "made"]);
+    assert_eq!(code, 0, "{said}");
+    let made = folder.join("made/night");
+    std::fs::create_dir_all(folder.join("night/refs")).expect("night");
+    for entry in std::fs::read_dir(made.join("refs")).expect("refs").flatten() {
+        std::fs::copy(entry.path(), folder.join("night/refs").join(entry.file_name())).expect("copy");
+    }
+    let mut frames: Vec<PathBuf> = fits(&made);
+    frames.sort_by_key(|p| p.to_string_lossy().rsplit('_').next().map(str::to_owned));
+    assert_eq!(frames.len(), 8);
+    frames
+}
+
+fn fits(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("list").flatten().map(|e| e.path());
+    let mut files: Vec<PathBuf> = entries.filter(|p| p.extension().is_some_and(|e| e == "fits")).collect();
+    files.sort();
+    files
+}
+
+/// A frame appears whole, by a rename.
+fn put(folder: &Path, frame: &Path) {
+    let name = frame.file_name().expect("name");
+    let part = folder.join("night").join(format!(".{}", name.to_string_lossy()));
+    std::fs::copy(frame, &part).expect("copy");
+    std::fs::rename(part, folder.join("night").join(name)).expect("rename");
+}
+
+fn status(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("night/reduced/irisgpu-status.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Waits until the status is as it should be.
+fn until(folder: &Path, what: &str, so: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+    loop {
+        let status = status(folder);
+        if so(&status) {
+            return status;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}: {status:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn count(status: &Value, state: &str) -> u64 {
+    status["counts"][state].as_u64().unwrap_or(0)
+}
+
+/// The data of every HDU of the products in a folder, and the primary keywords that do
+/// not tell when they were made.
+fn products(folder: &Path) -> BTreeMap<String, (Vec<Vec<u8>>, Vec<String>)> {
+    let all = fits(folder).into_iter().chain(fits(&folder.join("masters")));
+    all.map(|path| {
+        let fits = Fits::open(&path).unwrap_or_else(|e| panic!("{e}"));
+        let data = fits.hdus.iter().map(|h| {
+            let mut bytes = vec![0; h.data_len as usize];
+            fits.read_raw(h, 0, &mut bytes).expect("data");
+            bytes
+        });
+        let of_its_making = ["DATE", "DATECRT", "CHECKSUM", "DATASUM", "IGPLAN"];
+        let cards = fits.primary().cards().iter().filter(|c| !of_its_making.contains(&c.keyword.as_str()));
+        let cards = cards.filter(|c| c.keyword != "HISTORY").map(|c| format!("{} {}", c.keyword, c.text()));
+        (path.file_name().expect("name").to_string_lossy().into_owned(), (data.collect(), cards.collect()))
+    })
+    .collect()
+}
+
+fn is_marked(path: &Path) -> bool {
+    Fits::open(path).unwrap_or_else(|e| panic!("{e}")).primary().logical("IGPRELIM") == Some(true)
+}
+
+#[test]
+fn a_night_that_comes_frame_by_frame_ends_as_reduce_would_have_it() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    let [d1, d2, f1, f2, s1, s2, k1, s3] = frames.as_slice() else { panic!("eight frames") };
+    // Science before any calibration: it waits, and says for what.
+    put(folder, s1);
+    let child = watch(folder, &[]);
+    let waiting = until(folder, "waiting", |s| count(s, "waiting") == 1);
+    let why = waiting["exposures"][0]["why"].as_str().expect("why");
+    assert!(why.contains("dark_sub needs a dark"), "{why}");
+    // Calibrations out of order; a frame that grows; a second science frame.
+    [f1, d2, s2].into_iter().for_each(|f| put(folder, f));
+    let bytes = std::fs::read(d1).expect("read");
+    let growing = folder.join("night").join(d1.file_name().expect("name"));
+    std::fs::write(&growing, &bytes[..bytes.len() / 2]).expect("half");
+    until(folder, "arriving", |s| count(s, "arriving") == 1 && count(s, "preliminary") == 2);
+    let product =
+        fits(&folder.join("night/reduced")).into_iter().find(|p| p.to_string_lossy().contains("_SCI_LVL2_"));
+    let product = product.expect("a product");
+    assert!(is_marked(&product));
+    std::fs::write(&growing, &bytes).expect("whole");
+    // A sky after the science, a late flat, a duplicate.
+    [k1, f2, s3, s2].into_iter().for_each(|f| put(folder, f));
+    let cut = std::fs::read(f2).expect("read");
+    std::fs::write(folder.join("night/cut.fits"), &cut[..1000]).expect("a header that is cut");
+    let (code, said) = ended(child);
+    // The file that never became whole is the only failure.
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("cut.fits") && said.contains("1 failed"), "{said}");
+    assert!(said.contains("From a whole file to its product: median"), "{said}");
+    assert!(!is_marked(&product));
+    let last = status(folder);
+    assert_eq!(
+        (last["state"].as_str(), count(&last, "failed"), count(&last, "done")),
+        (Some("stopped"), 1, 6)
+    );
+    assert_eq!(last["latency"]["exposures"], 2, "{last:#}");
+    assert_eq!(last["latency"]["waited_for_calibration"], 1, "{last:#}");
+    let log = std::fs::read_to_string(folder.join("night/reduced/irisgpu.log")).expect("log");
+    let events: Vec<Value> =
+        log.lines().map(|l| serde_json::from_str(l).expect("a line is an object")).collect();
+    let measured = events.iter().filter(|e| e["latency"].as_f64().is_some_and(|s| s < 60.0)).count();
+    assert!(measured >= 3, "{log}");
+    // The same night by `reduce`, and nothing is left to be done where it was watched.
+    let (_, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu"]);
+    assert!(said.contains("0 done, 6 up to date"), "{said}");
+    let (_, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu", "-o", "again"]);
+    assert!(said.contains("6 done, 1 failed"), "{said}");
+    let (watched, reduced) = (products(&folder.join("night/reduced")), products(&folder.join("again")));
+    assert!(watched.len() >= 6 && watched.keys().eq(reduced.keys()), "{:?}", watched.keys());
+    for (name, (data, cards)) in &watched {
+        assert!(*data == reduced[name].0, "{name}: other data");
+        assert_eq!(*cards, reduced[name].1, "{name}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_watch_that_is_stopped_is_taken_up_again() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    frames[..5].iter().for_each(|f| put(folder, f));
+    let child = watch(folder, &[]);
+    until(folder, "first", |s| count(s, "preliminary") == 1);
+    // A second one is refused while the first is there; a folder that vanishes is waited for.
+    let (code, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu", "--force"]);
+    assert!(code == 2 && said.contains("another irisgpu"), "{said}");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    let (code, said) = ended(child);
+    assert_eq!(code, 130, "{said}");
+    assert_eq!(status(folder)["state"], "stopped");
+    frames[5..].iter().for_each(|f| put(folder, f));
+    let child = watch(folder, &["--quick"]);
+    let (code, said) = ended(child);
+    assert_eq!(code, 0, "{said}");
+    // Quick products stay marked until they are made in full.
+    let science: Vec<PathBuf> = fits(&folder.join("night/reduced"));
+    assert!(science.iter().filter(|p| p.to_string_lossy().contains("SCI_LVL2")).all(|p| is_marked(p)));
+    let (code, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu"]);
+    assert!(code == 0 && said.contains("3 done, 3 up to date"), "{said}");
+    assert!(fits(&folder.join("night/reduced")).iter().all(|p| !is_marked(p)));
+}
+
+#[test]
+fn a_night_that_vanishes_is_waited_for() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    let (night, away) = (folder.join("night"), folder.join("away"));
+    frames[..4].iter().for_each(|f| put(folder, f));
+    let child = watch(folder, &["-o", "out"]);
+    let status = || {
+        let text = std::fs::read_to_string(folder.join("out/irisgpu-status.json")).unwrap_or_default();
+        serde_json::from_str::<Value>(&text).unwrap_or_default()
+    };
+    let wait = |what: &str, so: &dyn Fn(&Value) -> bool| {
+        let start = Instant::now();
+        while !so(&status()) {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}: {:#}", status());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    wait("masters", &|s| count(s, "done") == 2);
+    std::fs::rename(&night, &away).expect("away");
+    wait("gone", &|s| {
+        s["state"] == "unreachable" && s["why"].as_str().is_some_and(|w| w.contains("no such folder"))
+    });
+    // Longer than it would wait for a frame.
+    std::thread::sleep(Duration::from_secs(4));
+    std::fs::rename(&away, &night).expect("back");
+    frames[4..].iter().for_each(|f| put(folder, f));
+    let (code, said) = ended(child);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("waiting until that is mended") && said.contains("can be read and planned again"),
+        "{said}"
+    );
+    assert!(said.contains("0 failed"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_watched_is_a_sentence_before_the_night() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    std::fs::create_dir(folder.join("night")).expect("night");
+    std::fs::write(folder.join("file"), "").expect("file");
+    for (args, code, part) in [
+        (&["watch", "none"][..], 2, "no such folder"),
+        (&["watch", "file"], 2, "is a file"),
+        (&["watch", "night", "-o", "file/out", "--device", "cpu"], 2, "cannot write in"),
+        (&["watch", "night", "--device", "no such"], 3, "no device 'no such'"),
+        (&["watch", "night", "--poll", "-1"], 2, "seconds"),
+        (
+            &["watch", "night", "--until-idle", "0", "--settle", "0", "--poll", "0.1", "--device", "cpu"],
+            64,
+            "no raw FITS",
+        ),
+    ] {
+        let (got, said) = irisgpu(folder, args);
+        assert!(got == code && said.contains(part), "{args:?}: {got} {said}");
+    }
+}
+
+#[test]
+fn a_device_that_fails_is_opened_again_and_then_left() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    frames[..5].iter().for_each(|f| put(folder, f));
+    let (code, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu", "-o", "sound"]);
+    assert_eq!(code, 0, "{said}");
+    for (fault, part) in
+        [("device-lost@3", "it was opened again"), ("device-lost@3,4", "was computed on the CPU")]
+    {
+        let output = format!("out-{}", fault.len());
+        let mut run = command(folder, &["reduce", "night", "--device", "cpu", "-o", &output]);
+        let (code, said) = ended(run.env("IRISGPU_FAULT", fault).spawn().expect("irisgpu"));
+        assert_eq!(code, 0, "{said}");
+        assert!(said.contains(part), "{said}");
+        let (sound, faulty) = (products(&folder.join("sound")), products(&folder.join(&output)));
+        assert!(sound.keys().eq(faulty.keys()));
+        assert!(sound.iter().all(|(name, (data, _))| *data == faulty[name].0), "{fault}");
+        let told = |p: &PathBuf| {
+            let fits = Fits::open(p).unwrap_or_else(|e| panic!("{e}"));
+            fits.primary().cards().iter().any(|c| c.keyword == "HISTORY" && c.text().contains("was lost"))
+        };
+        let all = [fits(&folder.join(&output)), fits(&folder.join(&output).join("masters"))].concat();
+        assert!(all.iter().any(told) && !all.iter().all(told), "{fault}");
+    }
+    let mut run = command(folder, &["reduce", "night", "--device", "cpu", "--force"]);
+    let (code, said) = ended(run.env("IRISGPU_FAULT", "fire").spawn().expect("irisgpu"));
+    assert!(code == 2 && said.contains("IRISGPU_FAULT=fire"), "{said}");
+}
