@@ -11,6 +11,7 @@ pub mod capi;
 pub mod cli;
 pub mod config;
 pub mod datamodel;
+pub mod emit;
 pub mod engine;
 mod error;
 pub mod fits;
