@@ -15,6 +15,8 @@ pub mod emit;
 pub mod engine;
 mod error;
 pub mod fits;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod input;
 pub mod kernels;
 pub mod night;

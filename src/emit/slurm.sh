@@ -1,8 +1,8 @@
 #!/bin/bash
 # Submits the @TASKS@ tasks of a plan to Slurm:  bash THIS_FILE [OPTIONS OF SBATCH]
-# One job a task, in arrays; an array begins when the one it needs has ended. A job that was
-# killed is queued again, three times at most; what is done already is not done again, so
-# that this file may be submitted as often as one likes.
+# One job a task, in arrays; an array begins when those that it needs have ended. A task that
+# was killed is begun again, three times at most, and by Slurm where its node failed. What is
+# done already is not done again: this file may be submitted as often as one likes.
 set -euo pipefail
 
 plan=@PLAN@
@@ -18,13 +18,12 @@ submit() {
     wave+=("$(sbatch --parsable --job-name=irisgpu --requeue --open-mode=append @GRES@ --cpus-per-task=@CPUS@ \
         --array="1-$2@AT_ONCE@" --output="$logs/%A_%a.log" "${after[@]}" "${options[@]}" <<JOB
 #!/bin/bash
-"$program" reduce --quiet --threads "\$SLURM_CPUS_PER_TASK" --plan "$plan" --only "\$(($1 + SLURM_ARRAY_TASK_ID))"
-code=\$?
-if [ "\$code" -gt 128 ] && [ "\${SLURM_RESTART_COUNT:-0}" -lt 3 ]; then
-    echo "killed (\$code): queued again"
-    scontrol requeue "\${SLURM_ARRAY_JOB_ID}_\${SLURM_ARRAY_TASK_ID}"
-    sleep 60
-fi
+for attempt in 1 2 3 4; do
+    "$program" reduce --quiet --threads "\$SLURM_CPUS_PER_TASK" --plan "$plan" --only "\$(($1 + SLURM_ARRAY_TASK_ID))"
+    code=\$?
+    [ "\$code" -le 128 ] && break
+    echo "attempt \$attempt was killed (\$code)"
+done
 exit "\$code"
 JOB
     )")

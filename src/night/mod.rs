@@ -29,6 +29,8 @@ mod testing;
 pub use assign::{Assigned, Picked, assign, steps_that_need};
 pub use build::Named;
 pub use by_hand::ByHand;
+#[cfg(any(test, fuzzing))]
+pub(crate) use by_hand::parse as parse_notes;
 pub use check::{Checked, check_file};
 pub use claim::{Claiming, failure, is_claimed, note};
 pub use classify::{Class, LEGAL, classify, classify_meta};

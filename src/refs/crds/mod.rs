@@ -28,6 +28,8 @@ use std::fmt;
 
 pub use context::{Crds, FromCrds, LookedUp};
 pub use explain::Explained;
+#[cfg(any(test, fuzzing))]
+pub(crate) use mapping::try_mapping;
 pub use facts::{Facts, facts, facts_of_json};
 
 /// What CRDS says of one reference type for one header.
