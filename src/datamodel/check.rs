@@ -371,10 +371,11 @@ mod tests {
 
     #[test]
     fn cards_that_are_none_are_noted() {
-        let text: String = ["CONTINUE  'of nothing'", "FOO     bar", "OBJECT  = 'M 31", "FILTER  = 'K'", "END"]
-            .iter()
-            .map(|line| format!("{line:<80}"))
-            .collect();
+        let text: String =
+            ["CONTINUE  'of nothing'", "FOO     bar", "OBJECT  = 'M 31", "FILTER  = 'K'", "END"]
+                .iter()
+                .map(|line| format!("{line:<80}"))
+                .collect();
         let (h, _) = Header::parse(text.as_bytes()).expect("header");
         let found = cards(&h);
         let keys: Vec<_> = found.iter().map(|f| f.keyword.as_str()).collect();

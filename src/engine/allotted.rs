@@ -76,9 +76,11 @@ mod tests {
     #[test]
     fn batch_systems_numbers_become_addresses() {
         let dir = tempfile::tempdir().expect("folder");
-        for (address, minor, uuid) in
-            [("0000:c1:00.0", 0, "GPU-aa11"), ("0000:41:00.0", 1, "GPU-bb22"), ("0000:81:00.0", 2, "GPU-cc33")]
-        {
+        for (address, minor, uuid) in [
+            ("0000:c1:00.0", 0, "GPU-aa11"),
+            ("0000:41:00.0", 1, "GPU-bb22"),
+            ("0000:81:00.0", 2, "GPU-cc33"),
+        ] {
             let card = dir.path().join(address);
             std::fs::create_dir(&card).expect("card");
             let text = format!("Model: \t H200\nGPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n");

@@ -31,7 +31,9 @@ impl Relabels {
     /// The same from whatever folder.
     pub fn absolute(&self) -> Result<Relabels> {
         let one = |p: &PathBuf| std::path::absolute(p).map_err(Error::io("find", p));
-        Ok(Relabels(self.0.iter().map(|(file, given)| Ok((one(file)?, given.clone()))).collect::<Result<_>>()?))
+        Ok(Relabels(
+            self.0.iter().map(|(file, given)| Ok((one(file)?, given.clone()))).collect::<Result<_>>()?,
+        ))
     }
 
     /// Writes what the file is given into its header; what it said stands in the comments.

@@ -193,7 +193,11 @@ pub fn from_text(text: &str, origin: &str) -> Result<Vec<Line>> {
         let line: Line = serde_json::from_str(text)
             .map_err(|e| fail(format!("{e}; make the plan again (`irisgpu plan NIGHT --save FILE`)")))?;
         if line.by != program() {
-            return Err(fail(format!("was planned by {}, this is {}: make the plan again", line.by, program())));
+            return Err(fail(format!(
+                "was planned by {}, this is {}: make the plan again",
+                line.by,
+                program()
+            )));
         }
         if line.number != lines.len() + 1 || line.needs.iter().any(|n| *n == 0 || *n >= line.number) {
             return Err(fail("lines are missing, or in another order: make the plan again".into()));
@@ -232,9 +236,10 @@ impl Line {
         self.reads.iter().find_map(|then| match Read::of(&then.path) {
             Err(e) => Some(e.to_string()),
             Ok(now) if now == *then => None,
-            Ok(_) => {
-                Some(format!("{} has changed since the night was planned: plan it again", then.path.display()))
-            }
+            Ok(_) => Some(format!(
+                "{} has changed since the night was planned: plan it again",
+                then.path.display()
+            )),
         })
     }
 }

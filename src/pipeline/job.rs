@@ -63,12 +63,18 @@ impl Job {
         let one = |p: &PathBuf| std::path::absolute(p).map_err(Error::io("find", p));
         let all = |files: &[PathBuf]| files.iter().map(one).collect::<Result<Vec<_>>>();
         let earlier = |list: &[Earlier]| {
-            list.iter().map(|e| Ok(Earlier { files: all(&e.files)?, ..e.clone() })).collect::<Result<Vec<_>>>()
+            list.iter()
+                .map(|e| Ok(Earlier { files: all(&e.files)?, ..e.clone() }))
+                .collect::<Result<Vec<_>>>()
         };
         Ok(Job {
             inputs: all(&self.inputs)?,
             rates: self.rates.iter().map(|(a, b)| Ok((one(a)?, one(b)?))).collect::<Result<_>>()?,
-            references: self.references.iter().map(|(t, p)| Ok((t.clone(), one(p)?))).collect::<Result<_>>()?,
+            references: self
+                .references
+                .iter()
+                .map(|(t, p)| Ok((t.clone(), one(p)?)))
+                .collect::<Result<_>>()?,
             earlier: self.earlier.iter().map(|(f, l)| Ok((one(f)?, earlier(l)?))).collect::<Result<_>>()?,
             output: one(&self.output)?,
             masters: one(&self.masters)?,

@@ -118,7 +118,8 @@ pub(super) fn parse(path: &Path, contents: &str) -> Result<Mapping> {
 pub(crate) fn try_mapping(text: &str) {
     let Ok(Mapping { body: Body::Rules(rules), .. }) = parse(Path::new("fuzzed.rmap"), text) else { return };
     let _ = rules.best(&Values::new());
-    let _ = rules.best(&rules.parkeys.iter().map(|p| (p.clone(), "2024-01-02 03:04:05".to_owned())).collect());
+    let _ =
+        rules.best(&rules.parkeys.iter().map(|p| (p.clone(), "2024-01-02 03:04:05".to_owned())).collect());
 }
 
 fn rules(name: String, filekind: String, header: &Dict, selector: &Literal) -> Result<Rules, String> {
