@@ -29,6 +29,13 @@ pub(super) struct Families {
 }
 
 impl Families {
+    /// The first of these options, as its like is written.
+    pub(super) fn first(&self) -> Option<&'static str> {
+        let reference = (!self.references.is_empty()).then_some("--override_TYPE");
+        let step = (!self.steps.is_empty() || !self.save.is_empty()).then_some("--steps.STEP.PARAMETER");
+        reference.or(step)
+    }
+
     /// A parameter of a step, each under any name that people use for it.
     pub(super) fn set(&mut self, step: &str, parameter: &str, value: &str) -> Result<()> {
         let option = || format!("--steps.{step}.{parameter}");

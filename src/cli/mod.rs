@@ -9,6 +9,7 @@ mod bench;
 mod config;
 mod demo;
 mod devices;
+mod emit;
 mod engine;
 mod exit;
 mod families;
@@ -25,6 +26,7 @@ mod refs;
 mod run;
 mod scores;
 mod simulate;
+mod status;
 mod summary;
 mod watch;
 
@@ -56,6 +58,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Run(a) => run::run(&a, &families),
         Verb::Readout(a) => readout::readout(a, families),
         Verb::Plan(a) => plan::plan(&a, &families),
+        Verb::Status(a) => status::status(&a),
+        Verb::Emit(a) => emit::emit(&a),
         Verb::Refs(a) => refs::refs(&a, &families),
         Verb::Meta(a) => meta::meta(&a),
         Verb::Config(a) => config::config(&a, &families),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::checksum::{accumulate, combine, encode};
 use super::{Fits, FitsWriter, Header};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Bytes copied at a time.
 const PIECE: usize = 4 << 20;
@@ -31,7 +31,7 @@ pub fn amend(path: &Path, change: impl FnOnce(&mut Header)) -> Result<()> {
     let (mut from, mut to) = (fits.hdus[0].data_start, bytes.len() as u64);
     let mut piece = vec![0; PIECE];
     loop {
-        let n = fits.read_at_most(from, &mut piece).map_err(Error::io("read", path))?;
+        let n = fits.read_at_most(from, &mut piece)?;
         if n == 0 {
             break;
         }

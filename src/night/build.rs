@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 pub use names::Named;
+pub(super) use names::rate_beside;
 
 use self::bound::Bound;
 use self::names::caseless;

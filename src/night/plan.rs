@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::assign::Picked;
 use super::before::Before;
-use super::build::{Builder, Named};
+use super::build::{Builder, Named, rate_beside};
 use super::group::groups;
 use super::pairs;
 use super::{ByHand, Exposure, References, Scan, Settings, read_files};
@@ -75,6 +75,13 @@ impl Task {
     pub fn product_within(&self) -> String {
         let within = self.job().zip(self.product()).map(|(job, p)| p.strip_prefix(&job.output).unwrap_or(p));
         within.map(|p| p.display().to_string()).unwrap_or_default()
+    }
+
+    /// The files without which it is not done: its product, and the rate beside that.
+    pub fn outputs(&self) -> Vec<PathBuf> {
+        let Some((job, product)) = self.job().zip(self.product()) else { return Vec::new() };
+        let rate = rate_beside(&job.recipe, product).filter(|_| !job.intermediate);
+        std::iter::once(product.to_path_buf()).chain(rate).collect()
     }
 
     /// The planned product.
