@@ -142,8 +142,9 @@ fn a_night_that_comes_frame_by_frame_ends_as_reduce_would_have_it() {
     let frames = simulate(folder);
     let [d1, d2, f1, f2, s1, s2, k1, s3] = frames.as_slice() else { panic!("eight frames") };
     // Science before any calibration: it waits, and says for what.
-    put(folder, s1);
     let child = watch(folder, &[]);
+    until(folder, "watching", |s| s["state"] == "watching");
+    put(folder, s1);
     let waiting = until(folder, "waiting", |s| count(s, "waiting") == 1);
     let why = waiting["exposures"][0]["why"].as_str().expect("why");
     assert!(why.contains("dark_sub needs a dark"), "{why}");
@@ -270,7 +271,7 @@ fn what_cannot_be_watched_is_a_sentence_before_the_night() {
         (&["watch", "file"], 2, "is a file"),
         (&["watch", "night", "-o", "file/out", "--device", "cpu"], 2, "cannot write in"),
         (&["watch", "night", "--device", "no such"], 3, "no device 'no such'"),
-        (&["watch", "night", "--poll", "-1"], 2, "seconds"),
+        (&["watch", "night", "--poll=-1"], 2, "seconds"),
         (
             &["watch", "night", "--until-idle", "0", "--settle", "0", "--poll", "0.1", "--device", "cpu"],
             64,
@@ -303,7 +304,7 @@ fn a_device_that_fails_is_opened_again_and_then_left() {
         assert!(sound.iter().all(|(name, (data, _))| *data == faulty[name].0), "{fault}");
         let told = |p: &PathBuf| {
             let fits = Fits::open(p).unwrap_or_else(|e| panic!("{e}"));
-            fits.primary().cards().iter().any(|c| c.keyword == "HISTORY" && c.text().contains("was lost"))
+            fits.primary().cards().iter().any(|c| c.keyword == "HISTORY" && c.comment.contains("was lost"))
         };
         let all = [fits(&folder.join(&output)), fits(&folder.join(&output).join("masters"))].concat();
         assert!(all.iter().any(told) && !all.iter().all(told), "{fault}");
