@@ -83,7 +83,6 @@ impl Builder<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::super::testing::{frame, planned, settings, write};
-    use super::*;
 
     fn night(ids: &[(i64, i64)]) -> (tempfile::TempDir, crate::night::Plan) {
         let dir = tempfile::tempdir().expect("temp dir");
