@@ -148,7 +148,7 @@ mod tests {
     fn an_event_is_a_line() {
         let time = UNIX_EPOCH + Duration::from_millis(1_956_550_123_456);
         let text = line(time, Level::Warn, "a.fits", "no gain\nat all", &Value::Null, false);
-        assert_eq!(text, "2032-01-01T03:02:03.456Z warn  a.fits: no gain at all\n");
+        assert_eq!(text, "2032-01-01T06:08:43.456Z warn  a.fits: no gain at all\n");
         let text = line(time, Level::Info, "", "begins", &json!({"n": 3}), true);
         let event: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(
