@@ -18,6 +18,7 @@ mod options;
 mod plan;
 mod print;
 mod progress;
+mod quicklook;
 mod readout;
 mod reduce;
 mod refs;
@@ -53,6 +54,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Run(a) => run::run(&a, &families),
         Verb::Readout(a) => readout::readout(a, families),
         Verb::Plan(a) => plan::plan(&a, &families),
+        Verb::Quicklook(a) => quicklook::quicklook(&a),
         Verb::Refs(a) => refs::refs(&a, &families),
         Verb::Meta(a) => meta::meta(&a),
         Verb::Config(a) => config::config(&a, &families),
