@@ -35,6 +35,8 @@ pub(super) enum Verb {
     /// What `reduce` would do, with each reference and why it was chosen
     #[command(after_help = FAMILIES)]
     Plan(Plan),
+    /// A night as one page (HTML, and JSON): what was made, its numbers, what failed and why
+    Report(Report),
     /// A picture of a file (PNG), its statistics, star widths, depth and Strehl ratio
     Quicklook(Quicklook),
     /// Which reference applies to an exposure, and why the others do not
@@ -147,6 +149,9 @@ pub(super) struct Reduce {
     /// Print the plan and do nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
+    /// Write no report.html and report.json beside the products
+    #[arg(long)]
+    pub(super) no_report: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -224,6 +229,24 @@ pub(super) enum Sampling {
     Mcds,
     /// Last read less first.
     Cds,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    /// The night's folder, or that of its products
+    pub(super) night: PathBuf,
+    /// Folder for report.html and report.json [default: the products' folder]
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// Folder of the products [default: NIGHT/reduced]
+    #[arg(long, value_name = "DIR")]
+    pub(super) from: Option<PathBuf>,
+    /// Instrument file (YAML) in place of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(super) instrument: Option<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -22,6 +22,7 @@ mod quicklook;
 mod readout;
 mod reduce;
 mod refs;
+mod report;
 mod run;
 mod scores;
 mod simulate;
@@ -55,6 +56,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Readout(a) => readout::readout(a, families),
         Verb::Plan(a) => plan::plan(&a, &families),
         Verb::Quicklook(a) => quicklook::quicklook(&a),
+        Verb::Report(a) => report::report(&a),
         Verb::Refs(a) => refs::refs(&a, &families),
         Verb::Meta(a) => meta::meta(&a),
         Verb::Config(a) => config::config(&a, &families),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::night::{self, Lock, Outcome, Plan};
 use crate::profile;
 use crate::refs;
+use crate::report::night as report;
 
 /// Fingerprints of references, kept in the folder of products from run to run.
 const CHECKSUMS: &str = ".irisgpu-checksums";
@@ -35,7 +36,28 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
     if output.is_dir() {
         refs::keep(&output.join(CHECKSUMS));
     }
-    carry_out(&plan, &args.common, idle)
+    let (exit, summary) = carry_out(&plan, &args.common, idle)?;
+    if output.is_dir() && exit != Exit::Nothing {
+        told(&output, &summary, args);
+    }
+    Ok(exit)
+}
+
+/// Keeps what the run said for reports, and writes one. Products are what counts: where
+/// this fails it is said, no more.
+fn told(output: &Path, summary: &serde_json::Value, args: &Reduce) {
+    let report = || -> Result<()> {
+        let whole = args.select.only.is_empty();
+        report::LastRun::keep(output, summary, &super::report::command(), whole)?;
+        if !args.no_report {
+            let instrument = options::instrument(args.common.instrument.as_deref())?;
+            report::write(output, &instrument, &report::Options::default())?;
+        }
+        Ok(())
+    };
+    if let Err(e) = report() {
+        print::note(&format!("the report was not written: {e}"));
+    }
 }
 
 /// Where the products of a night go.
@@ -83,8 +105,8 @@ pub(super) fn planned(
     Ok((plan, output))
 }
 
-/// Runs a plan and prints what became of it.
-pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit> {
+/// Runs a plan and prints what became of it; also gives it as JSON.
+pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<(Exit, serde_json::Value)> {
     let (start, before) = (Instant::now(), profile::totals());
     if let Some(path) = &common.trace {
         profile::trace(path)?;
@@ -100,7 +122,7 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<Exit
     } else {
         print::out(&summary.to_string())?;
     }
-    Ok(summary.exit())
+    Ok((summary.exit(), summary.json()))
 }
 
 /// Runs a plan, showing its progress; the engine's name and what became of each task.

@@ -68,7 +68,7 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
     };
     let idle = plan.tasks.iter().all(|t| t.job().is_none());
     let _lock = if idle { None } else { Some(night::Lock::take(&settings.output)?) };
-    reduce::carry_out(&plan, common, idle)
+    reduce::carry_out(&plan, common, idle).map(|(exit, _)| exit)
 }
 
 fn is_json(path: &Path) -> bool {
