@@ -60,7 +60,7 @@ pub struct Row {
     pub seconds: Option<f64>,
     /// Why it could not be made again since; empty where it could.
     pub failed_since: String,
-    /// `data:` address of a picture; not in report.json.
+    /// `data:` address of a picture; empty without.
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub thumbnail: String,
     /// What the page shows of a cube.
