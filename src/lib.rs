@@ -11,9 +11,12 @@ pub mod capi;
 pub mod cli;
 pub mod config;
 pub mod datamodel;
+pub mod emit;
 pub mod engine;
 mod error;
 pub mod fits;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod input;
 pub mod kernels;
 pub mod night;

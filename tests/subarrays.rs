@@ -114,8 +114,12 @@ impl Night {
     }
 
     fn write(&self, name: &str, cards: &[(&str, Value)], planes: &[(&str, &[usize], Pixels<'_>)]) {
-        let about =
-            [("IMTYPE", Value::from("SCI")), ("EXPNUM", Value::from(7)), ("FILTER", Value::from("H"))];
+        let about = [
+            ("OBSNAME", Value::from("IMG1-SCI")),
+            ("IMTYPE", Value::from("SCI")),
+            ("EXPNUM", Value::from(7)),
+            ("FILTER", Value::from("H")),
+        ];
         write(&self.path(name), &Job::primary(&[&about, cards].concat()), planes);
     }
 
@@ -123,6 +127,16 @@ impl Night {
         let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
         command.args(["run", recipe]).args(files).arg("-o").arg(self.dir.path().join(out));
         command.args(["--device", &self.device]).args(options).output().expect("irisgpu")
+    }
+
+    fn options(&self, dark: &str) -> Vec<String> {
+        let mut options: Vec<String> = ["refpix", "jump", "persistence", "background", "cosmic_rays"]
+            .iter()
+            .map(|s| format!("--steps.{s}.skip=true"))
+            .collect();
+        options.extend(["gain", "flat"].map(|r| format!("--override_{r}={}", self.path(r).display())));
+        options.push(format!("--override_dark={}", self.path(dark).display()));
+        options
     }
 
     /// Products of a run that went well, by the end of their names.
@@ -133,13 +147,7 @@ impl Night {
         out: &str,
         dark: &str,
     ) -> impl Fn(&str) -> PathBuf + use<> {
-        let mut options: Vec<String> = ["refpix", "jump", "persistence", "background", "cosmic_rays"]
-            .iter()
-            .map(|s| format!("--steps.{s}.skip=true"))
-            .collect();
-        options.extend(["gain", "flat"].map(|r| format!("--override_{r}={}", self.path(r).display())));
-        options.push(format!("--override_dark={}", self.path(dark).display()));
-        let done = self.run(recipe, files, out, &options);
+        let done = self.run(recipe, files, out, &self.options(dark));
         assert!(done.status.success(), "{recipe}: {}", String::from_utf8_lossy(&done.stderr));
         let out = self.dir.path().join(out);
         move |end: &str| named(&out, end)
@@ -258,6 +266,37 @@ fn subarrays_are_reduced_with_cut_out_references_and_put_back() {
                 assert!(!done.status.success() && said.contains(sentence), "{sentence}: {said}");
             }
         }
+    }
+}
+
+#[test]
+fn a_night_puts_them_back_unasked() {
+    for device in devices() {
+        let night = Night::new(&device);
+        let raw = night.dir.path().join("raw");
+        std::fs::create_dir(&raw).expect("folder");
+        for name in ["full", "sub1", "sub2"] {
+            std::fs::rename(night.path(name), raw.join(format!("{name}.fits"))).expect("move");
+        }
+        let mut options = vec![raw.display().to_string()];
+        options.extend(night.options("dark"));
+        let reduce = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
+            let done = command.arg("reduce").args(&options).args(["--device", &device, "--json"]).output();
+            let done = done.expect("irisgpu");
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            serde_json::from_slice::<Value>(&done.stdout).expect("json")
+        };
+        let first = reduce();
+        let whole = night.reduced("imager", &[night.path("whole")], "whole", "dark");
+        let whole = open(&whole("_LVL2_0007.fits"));
+        let merged = open(&named(&raw.join("reduced"), "_LVL2_0007_merged.fits"));
+        for name in ["DATA", "ERR", "VAR_COMMON"] {
+            assert!(bits(&merged, name) == bits(&whole, name), "{device}: {name} differs");
+        }
+        assert_eq!(flags(&merged), flags(&whole));
+        let states = |json: &Value| json["tasks"].to_string().matches("up to date").count();
+        assert_eq!((states(&first), states(&reduce())), (0, 4), "{first}");
     }
 }
 

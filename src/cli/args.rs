@@ -39,6 +39,10 @@ pub(super) enum Verb {
     Report(Report),
     /// A picture of a file (PNG), its statistics, star widths, depth and Strehl ratio
     Quicklook(Quicklook),
+    /// How far the tasks of a plan's file are, from their products alone (exit code 1 where one failed)
+    Status(Status),
+    /// A plan's file as a scheduler's: a script for Slurm, or a Snakefile, on stdout
+    Emit(Emit),
     /// Which reference applies to an exposure, and why the others do not
     Refs(Refs),
     /// What files say of themselves, and what they leave out
@@ -101,6 +105,26 @@ pub(super) struct Common {
     pub(super) talk: Talk,
 }
 
+impl Common {
+    /// The first option given that decides what is done, not how.
+    pub(super) fn decides(&self) -> Option<&'static str> {
+        let given = [
+            ("--output-dir", self.output.is_some()),
+            ("--config", !self.config.is_empty()),
+            ("--instrument", self.instrument.is_some()),
+            ("--refs", !self.refs.is_empty()),
+            ("--masters", !self.masters.is_empty()),
+            ("--context", self.context.is_some()),
+            ("--read-time", self.read_time.is_some()),
+            ("--earlier", !self.earlier.is_empty()),
+            ("--save-ramps", self.save_ramps),
+            ("--compat", self.compat.is_some()),
+            ("--suffix", self.suffix.is_some()),
+        ];
+        given.iter().find(|(_, is)| *is).map(|(name, _)| *name)
+    }
+}
+
 /// What computes.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Engine {
@@ -143,15 +167,19 @@ pub(super) struct Demo {
 #[derive(Debug, Args)]
 pub(super) struct Reduce {
     /// The night's folder
-    pub(super) night: PathBuf,
+    #[arg(required_unless_present = "plan", conflicts_with = "plan")]
+    pub(super) night: Option<PathBuf>,
+    /// A plan's file (`plan --save`) in place of a night: its tasks, or those that --only names by number or id
+    #[arg(long, value_name = "FILE")]
+    pub(super) plan: Option<PathBuf>,
     #[command(flatten)]
     pub(super) select: Select,
     /// Print the plan and do nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
-    /// Write no report.html and report.json beside the products
+    /// Write report.html and report.json beside the products, too
     #[arg(long)]
-    pub(super) no_report: bool,
+    pub(super) report: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -171,10 +199,52 @@ pub(super) struct Select {
 pub(super) struct Plan {
     /// The night's folder
     pub(super) night: PathBuf,
+    /// Write the plan to this file, too: JSON, one line a task, for `reduce --plan`, `status` and `emit`
+    #[arg(long, value_name = "FILE")]
+    pub(super) save: Option<PathBuf>,
     #[command(flatten)]
     pub(super) select: Select,
     #[command(flatten)]
     pub(super) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// The plan's file (`plan --save`)
+    pub(super) plan: PathBuf,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Emit {
+    /// Who is to run the tasks
+    #[arg(value_enum)]
+    pub(super) scheduler: Scheduler,
+    /// The plan's file (`plan --save`), where the machines that run its tasks see it
+    pub(super) plan: PathBuf,
+    /// GPUs of a task; 0 for the CPU engine
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) gpus: u32,
+    /// Cores of a task
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) cpus: u32,
+    /// Tasks of an array that run at once (Slurm) [default: as many as there is room for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) at_once: Option<u32>,
+    /// irisgpu as those machines see it [default: this program]
+    #[arg(long, value_name = "FILE")]
+    pub(super) program: Option<PathBuf>,
+}
+
+/// Who runs the tasks of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Scheduler {
+    /// A bash script that submits arrays of jobs.
+    Slurm,
+    /// A Snakefile, a rule a task.
+    Snakemake,
 }
 
 /// The built-in recipes, a line each.

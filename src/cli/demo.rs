@@ -39,7 +39,7 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
     let select = Select { force: true, ..Select::default() };
     let (plan, output) = reduce::planned(&night, &common, &select, &Families::default())?;
     let _lock = Lock::take(&output)?;
-    let (engine, outcomes) = reduce::outcomes(&plan, &common, false)?;
+    let (engine, outcomes) = reduce::outcomes(&plan, &common, reduce::Work::Own)?;
     let reduced = start.elapsed().as_secs_f64() - simulated;
     let truth = Truth::new(args.dir.join("truth"));
     let mut report = Report::new(engine);

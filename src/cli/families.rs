@@ -29,6 +29,13 @@ pub(super) struct Families {
 }
 
 impl Families {
+    /// The first of these options, as its like is written.
+    pub(super) fn first(&self) -> Option<&'static str> {
+        let reference = (!self.references.is_empty()).then_some("--override_TYPE");
+        let step = (!self.steps.is_empty() || !self.save.is_empty()).then_some("--steps.STEP.PARAMETER");
+        reference.or(step)
+    }
+
     /// A parameter of a step, each under any name that people use for it.
     pub(super) fn set(&mut self, step: &str, parameter: &str, value: &str) -> Result<()> {
         let option = || format!("--steps.{step}.{parameter}");
@@ -171,17 +178,21 @@ pub(super) fn split(args: impl IntoIterator<Item = OsString>) -> Result<(Vec<OsS
             })?;
             let value = text_of(name, value_of(name, value, &mut args)?)?;
             families.set(step, &parameter.replace('-', "_"), &value)?;
-        } else if of_run && is_parameter(&snake) {
+        } else if of_run && (is_parameter(&snake) || names::saved(&snake).is_some()) {
             // A flag like --skip may stand alone.
             let alone = value.is_none()
                 && args.peek().is_none_or(|next| {
-                    next.to_str().is_none_or(|n| n.starts_with('-') || kebab == "skip" && yes(n, "").is_err())
+                    let flag = kebab == "skip" || names::saved(&snake).is_some();
+                    next.to_str().is_none_or(|n| n.starts_with('-') || flag && yes(n, "").is_err())
                 });
             let value = match alone {
                 true => "true".to_owned(),
                 false => text_of(name, value_of(name, value, &mut args)?)?,
             };
-            families.own.push((snake, value));
+            match names::saved(&snake) {
+                Some(step) => families.set(step, "save_results", &value)?,
+                None => families.own.push((snake, value)),
+            }
         } else {
             match (value, arg.to_str()) {
                 (None, _) => rest.push(OsString::from(format!("--{kebab}"))),
@@ -238,6 +249,14 @@ mod tests {
         assert_eq!(families.references[1], ("linearity".into(), "n_1.fits".into()));
         assert_eq!(families.steps["ramp_fit"]["num_coadd"], "4");
         assert_eq!(families.steps["jump"]["skip"], "true");
+    }
+
+    #[test]
+    fn pipelines_own_parameters_save_steps() {
+        let (rest, families) =
+            of(&["x", "run", "imager", "--save_bsub", "a.fits", "--save-calibrated-ramp=no"]);
+        assert_eq!(rest, ["x", "run", "imager", "a.fits"]);
+        assert!(families.own.is_empty() && families.save.iter().eq(["background"]), "{families:?}");
     }
 
     #[test]

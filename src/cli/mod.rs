@@ -9,6 +9,7 @@ mod bench;
 mod config;
 mod demo;
 mod devices;
+mod emit;
 mod engine;
 mod exit;
 mod families;
@@ -26,6 +27,7 @@ mod report;
 mod run;
 mod scores;
 mod simulate;
+mod status;
 mod summary;
 
 use std::ffi::OsString;
@@ -57,6 +59,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Plan(a) => plan::plan(&a, &families),
         Verb::Quicklook(a) => quicklook::quicklook(&a),
         Verb::Report(a) => report::report(&a),
+        Verb::Status(a) => status::status(&a),
+        Verb::Emit(a) => emit::emit(&a),
         Verb::Refs(a) => refs::refs(&a, &families),
         Verb::Meta(a) => meta::meta(&a),
         Verb::Config(a) => config::config(&a, &families),

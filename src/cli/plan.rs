@@ -11,15 +11,26 @@ use super::exit::Exit;
 use super::families::Families;
 use super::summary::about;
 use super::{print, reduce};
-use crate::error::Result;
-use crate::night::{Action, Plan, Task};
+use crate::error::{Error, Result};
+use crate::night::{self, Action, Plan, Task};
 use crate::report::Table;
 
 /// Runs `plan`.
 pub(super) fn plan(args: &args::Plan, families: &Families) -> Result<Exit> {
     let planned = reduce::planned(&args.night, &args.common, &args.select, families);
     let (plan, _) = reduce::or_empty(planned, &args.night, &args.common, as_json)?;
+    if let Some(file) = &args.save {
+        save(&plan, file)?;
+    }
     show(&plan, args.common.json)
+}
+
+/// Writes a plan's file, whole or not at all.
+fn save(plan: &Plan, file: &Path) -> Result<()> {
+    let text = night::to_text(&night::lines(plan)?)?;
+    let part = file.with_extension("part");
+    std::fs::write(&part, text).map_err(Error::io("write", &part))?;
+    std::fs::rename(&part, file).map_err(Error::io("rename", file))
 }
 
 /// Prints a plan. What cannot be done is part of the answer, not a failure.

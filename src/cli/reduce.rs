@@ -18,7 +18,8 @@ const CHECKSUMS: &str = ".irisgpu-checksums";
 
 /// Runs `reduce`.
 pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
-    let planned = planned(&args.night, &args.common, &args.select, families);
+    let Some(night) = &args.night else { return of_plan(args, families) };
+    let planned = planned(night, &args.common, &args.select, families);
     let json = |plan: &Plan| {
         if args.dry_run {
             super::plan::as_json(plan)
@@ -26,17 +27,16 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
             summary::Summary::new(plan, &[], "", 0.0).json()
         }
     };
-    let (plan, output) = or_empty(planned, &args.night, &args.common, json)?;
+    let (plan, output) = or_empty(planned, night, &args.common, json)?;
     if args.dry_run {
         return super::plan::show(&plan, args.common.json);
     }
-    // A night of which nothing can be computed needs no device and no folder.
-    let idle = plan.tasks.iter().all(|t| !t.asked || t.up_to_date || t.job().is_none());
+    let idle = is_idle(&plan);
     let _lock = if idle { None } else { Some(Lock::take(&output)?) };
     if output.is_dir() {
         refs::keep(&output.join(CHECKSUMS));
     }
-    let (exit, summary) = carry_out(&plan, &args.common, idle)?;
+    let (exit, summary) = carry_out(&plan, &args.common, if idle { Work::Nothing } else { Work::Own })?;
     if output.is_dir() && exit != Exit::Nothing {
         told(&output, &summary, args);
     }
@@ -49,7 +49,7 @@ fn told(output: &Path, summary: &serde_json::Value, args: &Reduce) {
     let report = || -> Result<()> {
         let whole = args.select.only.is_empty();
         report::LastRun::keep(output, summary, &super::report::command(), whole)?;
-        if !args.no_report {
+        if args.report {
             let instrument = options::instrument(args.common.instrument.as_deref())?;
             report::write(output, &instrument, &report::Options::default())?;
         }
@@ -58,6 +58,25 @@ fn told(output: &Path, summary: &serde_json::Value, args: &Reduce) {
     if let Err(e) = report() {
         print::note(&format!("the report was not written: {e}"));
     }
+}
+
+/// Tasks of a plan's file. Many processes may do them, each task one at a time.
+fn of_plan(args: &Reduce, families: &Families) -> Result<Exit> {
+    let file = args.plan.as_deref().unwrap_or(Path::new(""));
+    if let Some(option) = args.common.decides().or_else(|| families.first()) {
+        return Err(Error::Usage(format!(
+            "{option} is decided when the night is planned: give it to `irisgpu plan NIGHT --save {}`",
+            file.display()
+        )));
+    }
+    let lines = night::read_lines(file)?;
+    let plan = night::from_lines(&lines, &args.select.only, args.select.force)?;
+    if args.dry_run {
+        return super::plan::show(&plan, args.common.json);
+    }
+    let idle = is_idle(&plan);
+    let _lock = if idle { None } else { Some(Lock::share(&plan.output)?) };
+    carry_out(&plan, &args.common, if idle { Work::Nothing } else { Work::Shared }).map(|(exit, _)| exit)
 }
 
 /// Where the products of a night go.
@@ -105,13 +124,29 @@ pub(super) fn planned(
     Ok((plan, output))
 }
 
+/// A night of which nothing can be computed needs no device and no folder.
+pub(super) fn is_idle(plan: &Plan) -> bool {
+    plan.tasks.iter().all(|t| !t.asked || t.up_to_date || t.job().is_none())
+}
+
+/// What there is to do, and who does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Nothing that needs a device.
+    Nothing,
+    /// This process alone.
+    Own,
+    /// Perhaps others at the same time: each task is claimed, and its failure noted.
+    Shared,
+}
+
 /// Runs a plan and prints what became of it; also gives it as JSON.
-pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<(Exit, serde_json::Value)> {
+pub(super) fn carry_out(plan: &Plan, common: &Common, work: Work) -> Result<(Exit, serde_json::Value)> {
     let (start, before) = (Instant::now(), profile::totals());
     if let Some(path) = &common.trace {
         profile::trace(path)?;
     }
-    let (name, outcomes) = outcomes(plan, common, idle)?;
+    let (name, outcomes) = outcomes(plan, common, work)?;
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;
     }
@@ -126,12 +161,17 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, idle: bool) -> Result<(Exi
 }
 
 /// Runs a plan, showing its progress; the engine's name and what became of each task.
-pub(super) fn outcomes(plan: &Plan, common: &Common, idle: bool) -> Result<(String, Vec<Outcome>)> {
+pub(super) fn outcomes(plan: &Plan, common: &Common, work: Work) -> Result<(String, Vec<Outcome>)> {
     let stop = interrupt::stop();
     let options = options::engine(&common.engine)?;
-    let mut executor = if idle { None } else { Some(engine::executor(&options)?) };
+    let mut executor = if work == Work::Nothing { None } else { Some(engine::executor(&options)?) };
     let watch = progress::Progress::new(plan, common.talk.quiet);
     let ended = match &mut executor {
+        Some(e) if work == Work::Shared => {
+            let outcomes = night::run(plan, &mut night::Claiming(e.as_mut()), &watch, stop);
+            night::note(plan, &outcomes)?;
+            (e.name(), outcomes)
+        }
         Some(e) => (e.name(), night::run(plan, e.as_mut(), &watch, stop)),
         None => (String::new(), night::run(plan, &mut summary::Nobody, &watch, stop)),
     };

@@ -68,7 +68,8 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
     };
     let idle = plan.tasks.iter().all(|t| t.job().is_none());
     let _lock = if idle { None } else { Some(night::Lock::take(&settings.output)?) };
-    reduce::carry_out(&plan, common, idle).map(|(exit, _)| exit)
+    reduce::carry_out(&plan, common, if idle { reduce::Work::Nothing } else { reduce::Work::Own })
+        .map(|(exit, _)| exit)
 }
 
 fn is_json(path: &Path) -> bool {
@@ -134,14 +135,15 @@ fn from_cfg(cfg: &Cfg, asked: &mut Asked) -> Result<()> {
         }
     }
     for (name, value) in &cfg.parameters {
+        if let Some(step) = names::saved(name) {
+            said.set(step, "save_results", value).map_err(at)?;
+            continue;
+        }
         match name.as_str() {
             "output_dir" => drop(asked.common.output.get_or_insert_with(|| PathBuf::from(value))),
             "output_file" => drop(asked.output_file.get_or_insert_with(|| value.clone())),
             "suffix" => drop(asked.common.suffix.get_or_insert_with(|| value.clone())),
             "save_results" => drop(yes(value, name).map_err(at)?),
-            "save_bsub" if yes(value, name).map_err(at)? => drop(said.save.insert("background".into())),
-            "save_calibrated_ramp" if yes(value, name).map_err(at)? => drop(said.save.insert("jump".into())),
-            "save_bsub" | "save_calibrated_ramp" => {}
             _ if name.starts_with("override_") => {
                 said.reference(&name["override_".len()..], PathBuf::from(value)).map_err(at)?;
             }

@@ -147,13 +147,17 @@ const IRIS: &str = include_str!("../../configs/instrument/iris.yaml");
 impl Instrument {
     /// IRIS, as compiled in.
     pub fn iris() -> Result<Instrument> {
-        serde_yaml::from_str(IRIS).map_err(|e| super::not_understood("instrument/iris.yaml", &e))
+        Self::from_yaml(IRIS, "instrument/iris.yaml")
     }
 
     /// Another instrument file.
     pub fn from_file(path: &Path) -> Result<Instrument> {
-        let text = super::read_text(path)?;
-        serde_yaml::from_str(&text).map_err(|e| super::not_understood(&path.display().to_string(), &e))
+        Self::from_yaml(&super::read_text(path)?, &path.display().to_string())
+    }
+
+    /// The text of an instrument file; `origin` is named in errors.
+    pub fn from_yaml(text: &str, origin: &str) -> Result<Instrument> {
+        serde_yaml::from_str(text).map_err(|e| super::not_understood(origin, &e))
     }
 
     /// The detector called `name`.

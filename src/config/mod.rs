@@ -26,5 +26,12 @@ pub(crate) fn not_understood(origin: &str, e: &serde_yaml::Error) -> Error {
 
 /// The text of a configuration file that the user named.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| Error::Config(format!("cannot read {}: {e}", path.display())))
+    // What people write is shorter by far; what fills the memory is no text of theirs.
+    const LONGEST: u64 = 64 << 20;
+    let cannot = |why: String| Error::Config(format!("cannot read {}: {why}", path.display()));
+    let bytes = std::fs::metadata(path).map_err(|e| cannot(e.to_string()))?.len();
+    if bytes > LONGEST {
+        return Err(cannot(format!("it has {bytes} bytes, which is too long for a text of this kind")));
+    }
+    std::fs::read_to_string(path).map_err(|e| cannot(e.to_string()))
 }

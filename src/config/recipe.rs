@@ -152,8 +152,9 @@ impl Recipe {
         matches!(self.steps.as_slice(), [Step::MergeSubarrays(_)])
     }
 
-    /// Steps must stand in the canonical order, each once, their numbers in range.
-    fn check(&self) -> Result<(), String> {
+    /// Steps must stand in the canonical order, each once, their numbers in range; a
+    /// sentence where they do not.
+    pub(crate) fn check(&self) -> Result<(), String> {
         for pair in self.steps.windows(2) {
             if pair[0].order() >= pair[1].order() {
                 return Err(format!(

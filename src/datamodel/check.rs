@@ -262,7 +262,22 @@ fn cards(header: &Header) -> Vec<Finding> {
                 "{k} has characters that FITS forbids: products have ? for each; write plain ASCII"
             ));
         }
-        let Some(value) = &card.value else { continue };
+        let Some(value) = &card.value else {
+            match k {
+                "" | "COMMENT" | "HISTORY" => {}
+                "CONTINUE" => note(
+                    "CONTINUE continues no text (one that ends in &): products have it in a COMMENT".into(),
+                ),
+                _ => note(format!("{k} has no '= ' in columns 9 and 10: products have it in a COMMENT")),
+            }
+            continue;
+        };
+        if matches!(value, Value::Text(_)) && card.is_ascii() && !card.is_sound() {
+            note(format!(
+                "{k} = {} has no closing quote, or more than a comment behind it: products have this text",
+                quoted(value)
+            ));
+        }
         if let Some(first) = seen.get(k) {
             if first.value != card.value {
                 note(format!(
@@ -352,6 +367,24 @@ mod tests {
         let airmass = named("AIRMASS");
         assert!(!airmass.error && airmass.what == What::Missing);
         assert!(found.iter().all(|f| f.keyword != "READMODE"), "it is there as SAMPMODE");
+    }
+
+    #[test]
+    fn cards_that_are_none_are_noted() {
+        let text: String =
+            ["CONTINUE  'of nothing'", "FOO     bar", "OBJECT  = 'M 31", "FILTER  = 'K'", "END"]
+                .iter()
+                .map(|line| format!("{line:<80}"))
+                .collect();
+        let (h, _) = Header::parse(text.as_bytes()).expect("header");
+        let found = cards(&h);
+        let keys: Vec<_> = found.iter().map(|f| f.keyword.as_str()).collect();
+        assert_eq!(keys, ["CONTINUE", "FOO", "OBJECT"]);
+        assert!(
+            found[2].sentence.starts_with("OBJECT = 'M 31' has no closing quote"),
+            "{}",
+            found[2].sentence
+        );
     }
 
     #[test]

@@ -157,10 +157,10 @@ impl Meta {
             let digits = t.chars().filter(char::is_ascii_digit).take(14).collect::<String>();
             mjd_of(&t).map(|mjd| if t.contains('/') { compact_date(mjd) } else { digits })
         });
-        let expdtst = date.unwrap_or_default();
         let jd = number(&["EXPJDST", "EXPJDMID", "JD"])
             .or_else(|| number(&["MJD-BEG", "MJD-OBS", "MJD"]).map(|m| m + 2_400_000.5))
             .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
+        let expdtst = date.or_else(|| jd.map(|jd| compact_date(jd - 2_400_000.5))).unwrap_or_default();
         let jd_end = number(&["EXPJDEND"])
             .or_else(|| number(&["MJD-END"]).map(|m| m + 2_400_000.5))
             .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });

@@ -5,6 +5,7 @@
 //! is in the kernels and their parameters. Dispatches may still be running when
 //! [`Engine::submit`] returns; reading a buffer waits for them.
 
+mod allotted;
 mod cpu;
 mod gpu;
 mod select;

@@ -1,5 +1,8 @@
 //! Which device: what there is, and which one a request means.
 
+use std::path::Path;
+
+use super::allotted::{Allotted, allotted};
 use super::{CpuEngine, DeviceInfo, DeviceKind, Engine, GpuEngine};
 use crate::error::{Error, Result};
 
@@ -98,11 +101,30 @@ fn listed(found: &[(wgpu::Adapter, DeviceKind)]) -> Vec<Listed> {
     list
 }
 
-/// Which device of `list` (see [`devices`]) a request means: `None` the best hardware
-/// GPU, else the CPU engine; `cpu` the CPU engine; `gpu` a hardware GPU; `pci:…` the
+/// Which device of `list` (see [`devices`]) a request means: `None` the GPU that a batch
+/// system gave this process, else the best hardware GPU, else the CPU engine; `cpu` the CPU engine; `gpu` a hardware GPU; `pci:…` the
 /// device at that address; any other text the first device whose name contains it (in
 /// any case).
 pub fn choose(list: &[Listed], request: Option<&str>) -> Result<usize> {
+    let given = allotted(|name| std::env::var(name).ok(), Path::new("/proc/driver/nvidia/gpus"));
+    among(list, request, &given)
+}
+
+/// See [`choose`].
+fn among(list: &[Listed], request: Option<&str>, given: &Allotted) -> Result<usize> {
+    let hardware = list.iter().any(|l| l.info.kind == DeviceKind::Gpu);
+    match (request, given) {
+        (None, Allotted::Nothing) => return among(list, Some("cpu"), given),
+        (None, Allotted::Gpu(pci, by)) if hardware => {
+            return list.iter().position(|l| l.pci.eq_ignore_ascii_case(pci)).ok_or_else(|| {
+                Error::NoDevice(format!(
+                    "{by} gives this process the GPU at {pci}, which is not among the devices that its driver shows \
+                     (`irisgpu devices` lists them); give one with --device"
+                ))
+            });
+        }
+        _ => {}
+    }
     let wanted = request.map(str::to_ascii_lowercase);
     let fits = |l: &Listed| match wanted.as_deref() {
         None | Some("gpu") => l.info.kind == DeviceKind::Gpu,
@@ -169,6 +191,7 @@ mod tests {
             device("llvmpipe (LLVM 19)", DeviceKind::Software, ""),
             device("CPU (2 threads)", DeviceKind::Cpu, ""),
         ];
+        let choose = |list: &[Listed], request| among(list, request, &Allotted::Anything);
         let chosen = |request| choose(&hall, request).ok();
         assert_eq!(chosen(None), Some(0));
         assert_eq!(chosen(Some("GPU")), Some(0));
@@ -180,5 +203,13 @@ mod tests {
         assert_eq!(choose(&hall[1..], None).ok(), Some(1));
         let sentence = choose(&hall[1..], Some("gpu")).expect_err("no GPU").to_string();
         assert!(sentence.contains("no hardware GPU") && sentence.contains("llvmpipe"), "{sentence}");
+        // What a batch system gives, unless another is asked for.
+        let gpu = |pci: &str| Allotted::Gpu(pci.into(), "SLURM_JOB_GPUS");
+        let given = |list: &[Listed], request, given: &Allotted| among(list, request, given).ok();
+        assert_eq!(given(&hall, None, &Allotted::Nothing), Some(2));
+        assert_eq!(given(&hall, Some("gpu"), &Allotted::Nothing), Some(0));
+        assert_eq!(given(&hall, None, &gpu("0000:41:00.0")), Some(0));
+        assert_eq!(given(&hall, None, &gpu("0000:42:00.0")), None);
+        assert_eq!(given(&hall[1..], None, &gpu("0000:42:00.0")), Some(1));
     }
 }

@@ -1,7 +1,10 @@
 //! One card: its value, as it is read and as it is written.
 
+use serde::{Deserialize, Serialize};
+
 /// The value of a card.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Value {
     /// `T` or `F`.
     Logical(bool),

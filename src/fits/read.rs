@@ -1,7 +1,6 @@
 //! Opening a FITS file: every header, and where each HDU's data lie.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::header::is_end;
@@ -84,8 +83,15 @@ pub struct Fits {
     pub path: PathBuf,
     /// The HDUs in order.
     pub hdus: Vec<Hdu>,
-    file: File,
+    source: Source,
     len: u64,
+}
+
+/// Where its bytes are.
+#[derive(Debug)]
+enum Source {
+    File(File),
+    Memory(Vec<u8>),
 }
 
 impl Fits {
@@ -100,20 +106,30 @@ impl Fits {
         if !meta.is_file() {
             return Err(Error::fits(path, "", "is not a regular file"));
         }
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
-        let len = meta.len();
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        Self::walk(path, Source::File(file), meta.len())
+    }
+
+    /// The same of a file in memory; `path` is what errors call it. Compressed tiles
+    /// cannot be read from there.
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Fits> {
+        let len = bytes.len() as u64;
+        Self::walk(path, Source::Memory(bytes), len)
+    }
+
+    fn walk(path: &Path, source: Source, len: u64) -> Result<Fits> {
         if len == 0 {
             return Err(Error::fits(path, "", "is empty (0 bytes): not a FITS file"));
         }
-        let mut hdus = Vec::new();
+        let mut fits = Fits { path: path.to_path_buf(), hdus: Vec::new(), source, len };
         let mut at = 0u64;
         while at < len {
-            let Some((header, start)) = read_header(&mut file, path, at, hdus.len())? else { break };
-            let hdu = describe(header, hdus.len(), start, path)?;
+            let Some((header, start)) = fits.read_header(at)? else { break };
+            let hdu = describe(header, fits.hdus.len(), start, path)?;
             at = start.saturating_add(padded(extent(&hdu)));
-            hdus.push(hdu);
+            fits.hdus.push(hdu);
         }
-        Ok(Fits { path: path.to_path_buf(), hdus, file, len })
+        Ok(fits)
     }
 
     /// The primary header.
@@ -149,7 +165,19 @@ impl Fits {
         if offset + into.len() as u64 > self.available(hdu) {
             return Err(self.cut_short(hdu));
         }
-        read_at(&self.file, hdu.data_start + offset, into).map_err(Error::io("read", &self.path))
+        self.read_at(hdu.data_start + offset, into)
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<()> {
+        match &self.source {
+            Source::File(file) => read_at(file, at, into),
+            Source::Memory(bytes) => {
+                let from = usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.get(..into.len()));
+                from.map(|from| into.copy_from_slice(from))
+                    .ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+        .map_err(Error::io("read", &self.path))
     }
 
     /// Pixels `[first, first + n)` (in file order) as f32, BSCALE and BZERO applied.
@@ -243,6 +271,37 @@ impl Fits {
         )
     }
 
+    /// Reads the header at `at`; `None` where only padding or junk follows the last HDU.
+    fn read_header(&self, at: u64) -> Result<Option<(Header, u64)>> {
+        let (path, index) = (&self.path, self.hdus.len());
+        let mut bytes: Vec<u8> = Vec::new();
+        loop {
+            let old = bytes.len();
+            let got = BLOCK.min(usize::try_from(self.len - at).unwrap_or(usize::MAX) - old);
+            bytes.resize(old + got, 0);
+            self.read_at(at + old as u64, &mut bytes[old..])?;
+            if old == 0 {
+                let expected: &[u8] = if index == 0 { b"SIMPLE  =" } else { b"XTENSION=" };
+                if !bytes.starts_with(expected) {
+                    return if index == 0 { Err(Error::fits(path, "", not_fits(&bytes))) } else { Ok(None) };
+                }
+            }
+            // Parsed once it is whole: block after block would take a minute where there is no END.
+            let ends = bytes[old..].chunks_exact(80).any(is_end);
+            if ends && let Some((header, used)) = Header::parse(&bytes) {
+                return Ok(Some((header, at + padded(used as u64))));
+            }
+            if got < BLOCK || bytes.len() > MAX_HEADER {
+                let hdu = if index == 0 { "PRIMARY".to_owned() } else { format!("HDU {index}") };
+                return Err(Error::fits(
+                    path,
+                    hdu,
+                    "the header has no END card: the file is truncated or damaged",
+                ));
+            }
+        }
+    }
+
     fn convert_into<T: Send>(
         &self,
         hdu: &Hdu,
@@ -285,43 +344,6 @@ fn read_at(file: &File, mut at: u64, mut into: &mut [u8]) -> std::io::Result<()>
         }
     }
     Ok(())
-}
-
-/// Reads the header at `at`; `None` where only padding or junk follows the last HDU.
-fn read_header(file: &mut File, path: &Path, at: u64, index: usize) -> Result<Option<(Header, u64)>> {
-    file.seek(SeekFrom::Start(at)).map_err(Error::io("read", path))?;
-    let mut bytes: Vec<u8> = Vec::new();
-    loop {
-        let old = bytes.len();
-        bytes.resize(old + BLOCK, 0);
-        let mut got = 0;
-        while got < BLOCK {
-            match file.read(&mut bytes[old + got..]).map_err(Error::io("read", path))? {
-                0 => break,
-                n => got += n,
-            }
-        }
-        bytes.truncate(old + got);
-        if old == 0 {
-            let expected: &[u8] = if index == 0 { b"SIMPLE  =" } else { b"XTENSION=" };
-            if !bytes.starts_with(expected) {
-                return if index == 0 { Err(Error::fits(path, "", not_fits(&bytes))) } else { Ok(None) };
-            }
-        }
-        // Parsed once it is whole: block after block would take a minute where there is no END.
-        let ends = bytes[old..].chunks_exact(80).any(is_end);
-        if ends && let Some((header, used)) = Header::parse(&bytes) {
-            return Ok(Some((header, at + padded(used as u64))));
-        }
-        if got < BLOCK || bytes.len() > MAX_HEADER {
-            let hdu = if index == 0 { "PRIMARY".to_owned() } else { format!("HDU {index}") };
-            return Err(Error::fits(
-                path,
-                hdu,
-                "the header has no END card: the file is truncated or damaged",
-            ));
-        }
-    }
 }
 
 /// Why a file that does not begin as FITS files do is none.

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 use crate::fits::{Header, Value};
 
 /// By file: keywords that stand in place of those of its header.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Relabels(BTreeMap<PathBuf, BTreeMap<String, Value>>);
 
 impl Relabels {
@@ -23,6 +26,14 @@ impl Relabels {
     /// Those of some files.
     pub fn only(&self, files: &[PathBuf]) -> Relabels {
         Relabels(files.iter().filter_map(|f| Some((f.clone(), self.0.get(f)?.clone()))).collect())
+    }
+
+    /// The same from whatever folder.
+    pub fn absolute(&self) -> Result<Relabels> {
+        let one = |p: &PathBuf| std::path::absolute(p).map_err(Error::io("find", p));
+        Ok(Relabels(
+            self.0.iter().map(|(file, given)| Ok((one(file)?, given.clone()))).collect::<Result<_>>()?,
+        ))
     }
 
     /// Writes what the file is given into its header; what it said stands in the comments.

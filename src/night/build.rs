@@ -1,6 +1,7 @@
 //! Tasks one by one: names, references, needs and hashes.
 
 mod bound;
+mod merged;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 pub use names::Named;
+pub(super) use names::rate_beside;
 
 use self::bound::Bound;
 use self::names::caseless;

@@ -44,7 +44,7 @@ pub struct ByHand {
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Notes {
+pub(crate) struct Notes {
     relabel: Vec<Relabel>,
     exclude: Vec<Exclude>,
     pair: Vec<PairOf>,
@@ -122,6 +122,12 @@ pub(super) fn is_named(name: &str, path: &str) -> bool {
     }
 }
 
+/// The text of a `night.yaml`; `origin` is named in errors.
+pub(crate) fn parse(text: &str, origin: &str) -> Result<Notes> {
+    let notes = serde_yaml::from_str::<Option<Notes>>(text).map_err(|e| not_understood(origin, &e))?;
+    Ok(notes.unwrap_or_default())
+}
+
 impl ByHand {
     /// Reads what stands beside a night's data; nothing where nothing does.
     ///
@@ -137,9 +143,7 @@ impl ByHand {
             let path = night.join(name);
             if path.is_file() {
                 all.name = name.into();
-                all.notes = serde_yaml::from_str::<Option<Notes>>(&read_text(&path)?)
-                    .map_err(|e| not_understood(&path.display().to_string(), &e))?
-                    .unwrap_or_default();
+                all.notes = parse(&read_text(&path)?, &path.display().to_string())?;
                 break;
             }
         }

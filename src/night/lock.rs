@@ -1,4 +1,4 @@
-//! One run at a time writes into an output folder.
+//! One run at a time writes into an output folder, or many that do tasks of one plan.
 //!
 //! The lock is the operating system's lock on a file in the folder, so it ends
 //! with its process however that ends: a file left by a killed run is simply
@@ -22,6 +22,15 @@ pub struct Lock {
 impl Lock {
     /// Takes the folder (created when missing), or says who has it.
     pub fn take(folder: &Path) -> Result<Lock> {
+        Self::with(folder, File::try_lock)
+    }
+
+    /// Takes it together with others who share it: those that do tasks of one plan.
+    pub fn share(folder: &Path) -> Result<Lock> {
+        Self::with(folder, File::try_lock_shared)
+    }
+
+    fn with(folder: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Lock> {
         let unwritable = |e: std::io::Error| {
             Error::Usage(format!(
                 "cannot write in {}: {e}; give another folder with -o, or make this one writable",
@@ -37,7 +46,7 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(unwritable)?;
-        match file.try_lock() {
+        match lock(&file) {
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
                 let _ = file.read_to_string(&mut owner);

@@ -4,7 +4,8 @@
 //! detector, FILTER and PUPIL; LEN-SPX scans with the arcs of their mode a lenspx
 //! for each FILTER, GRATING and SCALE; skies a master for each of these; each of them
 //! one for each set that was taken together. What a person put together (`night.yaml`,
-//! associations) is made so. Every science exposure is a task of its own. Masters stand before what needs them, so
+//! associations) is made so. Every science exposure is a task of its own; a
+//! full frame with its subarrays is one more. Masters stand before what needs them, so
 //! the tasks can be run in order. What has no recipe yet, and what cannot be done,
 //! is in the plan too, with the sentence that says so.
 
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::assign::Picked;
 use super::before::Before;
-use super::build::{Builder, Named};
+use super::build::{Builder, Named, rate_beside};
 use super::group::groups;
 use super::pairs;
 use super::{ByHand, Exposure, References, Scan, Settings, read_files};
@@ -71,6 +72,13 @@ impl Task {
     pub fn product_within(&self) -> String {
         let within = self.job().zip(self.product()).map(|(job, p)| p.strip_prefix(&job.output).unwrap_or(p));
         within.map(|p| p.display().to_string()).unwrap_or_default()
+    }
+
+    /// The files without which it is not done: its product, and the rate beside that.
+    pub fn outputs(&self) -> Vec<PathBuf> {
+        let Some((job, product)) = self.job().zip(self.product()) else { return Vec::new() };
+        let rate = rate_beside(&job.recipe, product).filter(|_| !job.intermediate);
+        std::iter::once(product.to_path_buf()).chain(rate).collect()
     }
 
     /// The planned product.
@@ -147,7 +155,9 @@ pub fn plan(
         builder.sky(&group);
     }
     builder.pairs(&pairs, |reftype| reftype == "sky");
-    builder.each("imager", &of(&[Kind::Science], imager).collect::<Vec<_>>());
+    let images: Vec<&Exposure> = of(&[Kind::Science], imager).collect();
+    builder.each("imager", &images);
+    builder.merged(&images);
     builder.each("lenslet", &of(&[Kind::Science], lenslet).collect::<Vec<_>>());
     for exposure in &scan.exposures {
         builder.without_recipe(exposure);

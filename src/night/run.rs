@@ -96,7 +96,7 @@ fn unmet(plan: &Plan, task: &Task, outcomes: &[Outcome]) -> Option<Status> {
             Status::NotRun => return Some(Status::NotRun),
             _ => {
                 let name = &plan.tasks.get(need)?.name;
-                return Some(Status::Failed(format!("needs the master '{name}', which failed")));
+                return Some(Status::Failed(format!("needs '{name}', which failed")));
             }
         }
     }
@@ -212,10 +212,10 @@ mod tests {
             assert_eq!(stems(&outcomes, failed), failures, "{stem} {mishap}");
             if stem == "f1" {
                 let sentence = outcomes.iter().find_map(|o| match &o.status {
-                    Status::Failed(s) if s.contains("master") => Some(s.clone()),
+                    Status::Failed(s) if s.contains("needs") => Some(s.clone()),
                     _ => None,
                 });
-                assert_eq!(sentence.as_deref(), Some("needs the master 'flat IMG1 K', which failed"));
+                assert_eq!(sentence.as_deref(), Some("needs 'flat IMG1 K', which failed"));
             }
         }
     }

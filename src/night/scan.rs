@@ -201,8 +201,9 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels) -> 
 }
 
 fn open_one(root: &Path, path: &Path, relabels: &Relabels) -> Result<Opened> {
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
-        return Err(Error::fits(path, "", "is compressed as a whole; unpack it with gunzip"));
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if let Some((_, tool)) = PACKED.iter().find(|(end, _)| *end == extension) {
+        return Err(Error::fits(path, "", format!("is compressed as a whole; unpack it with {tool}")));
     }
     let fits = Fits::open(path)?;
     let name = name_within(root, path);
@@ -347,8 +348,15 @@ impl Walk<'_> {
     }
 }
 
+/// How files are called that are compressed as a whole, and what unpacks them.
+const PACKED: [(&str, &str); 5] =
+    [("gz", "gunzip"), ("z", "uncompress"), ("bz2", "bunzip2"), ("xz", "unxz"), ("zst", "unzstd")];
+
+/// By its name in small letters.
 fn is_fits(name: &str) -> bool {
-    [".fits", ".fit", ".fts", ".fits.fz", ".fits.gz"].iter().any(|end| name.ends_with(end))
+    let packed = PACKED.iter().find_map(|(end, _)| name.strip_suffix(end)?.strip_suffix('.'));
+    let name = packed.or_else(|| name.strip_suffix(".fz")).unwrap_or(name);
+    [".fits", ".fit", ".fts"].iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -389,6 +397,7 @@ mod tests {
         }
         std::fs::write(night.join("c.fits.part"), "half").expect("part");
         std::fs::write(night.join("junk.fits"), "not FITS").expect("junk");
+        std::fs::write(night.join("lzw.fits.Z"), "packed").expect("packed");
         write(&night.join("odd.fits"), &frame("IMG1-SPX", 1));
         #[cfg(unix)]
         std::os::unix::fs::symlink(night, night.join("sub/loop")).expect("link");
@@ -396,8 +405,8 @@ mod tests {
         let names: Vec<_> = scan.exposures.iter().map(|e| e.name.as_str()).collect();
         assert_eq!(names, ["b.fits", "liger.fits", "sub/a.fits"]);
         let problems: Vec<_> = scan.problems.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(problems, ["junk.fits", "odd.fits"]);
-        assert!(scan.problems[1].sentence.contains("IMG1-SPX"));
+        assert_eq!(problems, ["junk.fits", "lzw.fits.Z", "odd.fits"]);
+        assert!(scan.problems[2].sentence.contains("IMG1-SPX"));
         assert_eq!(scan.ignored.len(), 3);
     }
 

@@ -17,13 +17,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use serde::{Deserialize, Serialize};
+
 use super::product::{About, is_companion};
 use crate::datamodel::{Meta, dq};
 use crate::error::Result;
 use crate::fits::{Card, Fits, FitsWriter, Header, Pixels, Tree, Value};
 
 /// A package whose files products are to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Compat {
     /// liger_iris_pipeline.
     Liger,

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::Compat;
 use crate::config::{Instrument, Recipe};
+use crate::error::{Error, Result};
 use crate::input::{OpenOptions, Relabels};
 
 /// One recipe on one file or one set of files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Job {
     /// The steps.
     pub recipe: Recipe,
@@ -54,6 +58,32 @@ pub struct Job {
 }
 
 impl Job {
+    /// The same job from whatever folder it is run.
+    pub fn absolute(&self) -> Result<Job> {
+        let one = |p: &PathBuf| std::path::absolute(p).map_err(Error::io("find", p));
+        let all = |files: &[PathBuf]| files.iter().map(one).collect::<Result<Vec<_>>>();
+        let earlier = |list: &[Earlier]| {
+            list.iter()
+                .map(|e| Ok(Earlier { files: all(&e.files)?, ..e.clone() }))
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Job {
+            inputs: all(&self.inputs)?,
+            rates: self.rates.iter().map(|(a, b)| Ok((one(a)?, one(b)?))).collect::<Result<_>>()?,
+            references: self
+                .references
+                .iter()
+                .map(|(t, p)| Ok((t.clone(), one(p)?)))
+                .collect::<Result<_>>()?,
+            earlier: self.earlier.iter().map(|(f, l)| Ok((one(f)?, earlier(l)?))).collect::<Result<_>>()?,
+            output: one(&self.output)?,
+            masters: one(&self.masters)?,
+            product: self.product.as_ref().map(one).transpose()?,
+            relabels: self.relabels.absolute()?,
+            ..self.clone()
+        })
+    }
+
     /// What opening its files takes.
     pub(super) fn open_options(&self) -> OpenOptions<'_> {
         OpenOptions { read_time: self.read_time, relabels: Some(&self.relabels) }
@@ -61,7 +91,8 @@ impl Job {
 }
 
 /// An exposure before another.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Earlier {
     /// Its raw file, or the files of its reads.
     pub files: Vec<PathBuf>,

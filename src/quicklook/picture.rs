@@ -342,7 +342,7 @@ mod tests {
         };
         let cuts = Cuts::of(&[0.0, 1.0]);
         let canvas = planes(&vec![panel; 4], 2, &cuts, Stretch::Asinh, &words);
-        assert!(canvas.width > 700 && canvas.height > 2 * 120);
+        assert!(canvas.width >= 90 * letter_width() + 2 * MARGIN && canvas.height > 2 * 120);
         assert!(canvas.png().expect("png").starts_with(b"\x89PNG"));
         let gap = curve(&[1.0, 2.0, 3.0], &[1.0, f32::NAN, 2.0], "µm", &words);
         assert!(gap.png().is_ok());

@@ -52,7 +52,7 @@ pub enum Role {
 }
 
 #[derive(Deserialize)]
-struct RawAssociation {
+pub(crate) struct RawAssociation {
     products: Vec<RawProduct>,
 }
 
@@ -76,11 +76,7 @@ impl Association {
     /// file is not there.
     pub fn from_file(path: &Path) -> Result<Association> {
         let fail = |what: String| Error::Config(format!("{}: {what}", path.display()));
-        let raw: RawAssociation = serde_json::from_str(&read_text(path)?)
-            .map_err(|e| fail(format!("is no association (an object with \"products\"): {e}")))?;
-        if raw.products.is_empty() {
-            return Err(fail("has no products".into()));
-        }
+        let raw = parse(&read_text(path)?).map_err(fail)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut products = Vec::new();
         for product in raw.products {
@@ -100,6 +96,13 @@ impl Association {
         }
         Ok(Association { path: path.to_path_buf(), products })
     }
+}
+
+/// The text of an association; a sentence where it is none.
+pub(crate) fn parse(text: &str) -> Result<RawAssociation, String> {
+    let raw: RawAssociation = serde_json::from_str(text)
+        .map_err(|e| format!("is no association (an object with \"products\"): {e}"))?;
+    if raw.products.is_empty() { Err("has no products".into()) } else { Ok(raw) }
 }
 
 impl Role {

@@ -72,7 +72,8 @@ enum Section {
     Step,
 }
 
-fn parse(text: &str, path: &Path) -> Result<Cfg> {
+/// The text of a file, which errors call `path`; files that it names are not read.
+pub(crate) fn parse(text: &str, path: &Path) -> Result<Cfg> {
     let mut cfg = Cfg { path: path.to_path_buf(), ..Cfg::default() };
     let mut section = Section::Top;
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();

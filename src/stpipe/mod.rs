@@ -10,5 +10,9 @@ mod association;
 mod cfg;
 pub mod names;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use association::parse as parse_association;
 pub use association::{Association, Member, Product, Role};
 pub use cfg::Cfg;
+#[cfg(any(test, fuzzing))]
+pub(crate) use cfg::parse as parse_cfg;

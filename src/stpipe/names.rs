@@ -140,6 +140,15 @@ pub fn is_idle(name: &str) -> bool {
     )
 }
 
+/// The step whose result a pipeline's own parameter asks for.
+pub fn saved(parameter: &str) -> Option<&'static str> {
+    match parameter {
+        "save_bsub" => Some("background"),
+        "save_calibrated_ramp" => Some("jump"),
+        _ => None,
+    }
+}
+
 /// Options of `strun` that decide nothing here.
 pub fn is_idle_option(name: &str) -> bool {
     is_idle_flag(name) || matches!(name, "logcfg" | "log_level" | "log_file" | "log_stream" | "input_dir")

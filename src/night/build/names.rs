@@ -89,11 +89,16 @@ impl Builder<'_> {
 
     /// The rate that a recipe from ramps to level 2 leaves beside its product.
     pub(super) fn rate_beside(&self, recipe: &Recipe, product: &Path) -> Option<PathBuf> {
-        let fits = recipe.steps.iter().any(|s| matches!(s, Step::RampFit(_)));
-        let name = product.file_name()?.to_str().filter(|n| n.contains("_LVL2_"))?;
-        let leaves = fits && recipe.takes == Takes::One && !self.intermediate;
-        leaves.then(|| product.with_file_name(name.replace("_LVL2_", "_LVL1_")))
+        rate_beside(recipe, product).filter(|_| !self.intermediate)
     }
+}
+
+/// See [`Builder::rate_beside`]: where this is not a product on the way.
+pub(in crate::night) fn rate_beside(recipe: &Recipe, product: &Path) -> Option<PathBuf> {
+    let fits = recipe.steps.iter().any(|s| matches!(s, Step::RampFit(_)));
+    let name = product.file_name()?.to_str().filter(|n| n.contains("_LVL2_"))?;
+    let leaves = fits && recipe.takes == Takes::One;
+    leaves.then(|| product.with_file_name(name.replace("_LVL2_", "_LVL1_")))
 }
 
 /// The path as file systems see it that know no case of letters.

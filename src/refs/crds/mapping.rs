@@ -112,6 +112,16 @@ pub(super) fn parse(path: &Path, contents: &str) -> Result<Mapping> {
     Ok(Mapping { body, warnings: source.doubles, sha1sum: text(header, "sha1sum") })
 }
 
+/// Reads a mapping and asks it for a reference of values that are none, and of its own
+/// parameters' names.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn try_mapping(text: &str) {
+    let Ok(Mapping { body: Body::Rules(rules), .. }) = parse(Path::new("fuzzed.rmap"), text) else { return };
+    let _ = rules.best(&Values::new());
+    let _ =
+        rules.best(&rules.parkeys.iter().map(|p| (p.clone(), "2024-01-02 03:04:05".to_owned())).collect());
+}
+
 fn rules(name: String, filekind: String, header: &Dict, selector: &Literal) -> Result<Rules, String> {
     let names = |key: &str| match entry(header, key) {
         Some(Literal::Row(row)) => row.iter().filter_map(|n| n.text().map(str::to_owned)).collect(),

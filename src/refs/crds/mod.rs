@@ -29,6 +29,8 @@ use std::fmt;
 pub use context::{Crds, FromCrds, LookedUp};
 pub use explain::Explained;
 pub use facts::{Facts, facts, facts_of_json};
+#[cfg(any(test, fuzzing))]
+pub(crate) use mapping::try_mapping;
 
 /// What CRDS says of one reference type for one header.
 #[derive(Debug, Clone, PartialEq)]

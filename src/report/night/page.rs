@@ -273,8 +273,8 @@ mod tests {
 
     #[test]
     fn dates_and_clocks() {
-        assert_eq!((date(61114.13).as_str(), clock(61114.132_013_9).as_str()), ("2026-03-15", "03:10"));
-        assert_eq!((date(51544.0).as_str(), date(f64::NAN).as_str()), ("2000-01-01", ""));
+        assert_eq!((date(61_114.13).as_str(), clock(61_114.132_013_9).as_str()), ("2026-03-15", "03:10"));
+        assert_eq!((date(51_544.0).as_str(), date(f64::NAN).as_str()), ("2000-01-01", ""));
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! Full frames with the subarrays that were read beside them.
+
+use std::collections::BTreeMap;
+
+use super::{Builder, Draft};
+use crate::datamodel::{Meta, product_name};
+use crate::night::{Exposure, Task};
+
+impl Builder<'_> {
+    /// One task for each of `exposures` that was read with subarrays: their products put
+    /// back into the full frame's.
+    pub(in crate::night) fn merged(&mut self, exposures: &[&Exposure]) {
+        let Ok(recipe) = self.settings.recipes.resolve("merge_subarrays") else { return };
+        // Of one exposure is what has one name but for SUBARRID.
+        let mut families: BTreeMap<String, Vec<(&Exposure, usize)>> = BTreeMap::new();
+        for exposure in exposures {
+            let family = product_name(&Meta { subarrid: 0, ..exposure.meta.clone() }, 0, "");
+            let of = |t: &Task| t.job().is_some_and(|j| j.inputs == exposure.files && !j.intermediate);
+            if let Some(task) = self.tasks.iter().position(of) {
+                families.entry(family).or_default().push((exposure, task));
+            }
+        }
+        for mut family in families.into_values() {
+            family.sort_by(|a, b| a.0.meta.subarrid.cmp(&b.0.meta.subarrid).then(a.0.name.cmp(&b.0.name)));
+            let full = family.iter().filter(|(e, _)| e.meta.subarrid == 0).count();
+            if full == 0 || full == family.len() {
+                continue;
+            }
+            let names: Vec<String> = family.iter().map(|(e, _)| e.name.clone()).collect();
+            let first = family[0].0;
+            let name = format!("merged {}", first.name);
+            if full > 1 {
+                let sentence = format!(
+                    "{} and {} are both the full frame (SUBARRID 0 or missing) of EXPNUM {}: their subarrays are \
+                     not put back; give each exposure its own EXPNUM, in night.yaml, too",
+                    names[0], names[1], first.meta.expnum
+                );
+                self.refuse(&name, &first.obsname(), &recipe.name, names, sentence);
+                continue;
+            }
+            let parts: Vec<Exposure> =
+                family.iter().filter_map(|(e, task)| self.as_reduced(e, *task)).collect();
+            let Some(meta) = parts.first().map(|p| p.meta.clone()) else { continue };
+            let suffix: Vec<&str> = self.settings.suffix.as_deref().into_iter().chain(["merged"]).collect();
+            let product = product_name(&meta, recipe.level(meta.level), &suffix.join("_"));
+            let draft = Draft {
+                name,
+                obsname: first.obsname(),
+                exposures: parts.iter().collect(),
+                product: self.settings.output.join(product),
+                meta,
+            };
+            if self.add(&recipe, draft)
+                && let Some(task) = self.tasks.last_mut()
+            {
+                task.files = names;
+                task.needs = family.iter().map(|(_, task)| *task).collect();
+            }
+        }
+    }
+
+    /// The exposure as its task will leave it.
+    fn as_reduced(&self, exposure: &Exposure, task: usize) -> Option<Exposure> {
+        let job = self.tasks[task].job()?;
+        let product = job.product.clone()?;
+        let level = Some(i64::from(job.recipe.level(exposure.meta.level)));
+        Some(Exposure {
+            identity: job.plan_hash.clone(),
+            meta: Meta { level, ..exposure.meta.clone() },
+            files: vec![product],
+            warnings: Vec::new(),
+            ..exposure.clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::{frame, planned, settings, write};
+    use super::*;
+
+    fn night(ids: &[(i64, i64)]) -> (tempfile::TempDir, crate::night::Plan) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for (i, obsname) in ["IMG1-DRK", "IMG1-NFF", "IMG1-SKY"].into_iter().enumerate() {
+            write(&dir.path().join(format!("{obsname}.fits")), &frame(obsname, i as i64 + 1));
+        }
+        for (i, (expnum, id)) in ids.iter().enumerate() {
+            let mut header = frame("IMG1-SCI", *expnum);
+            header.set("SUBARRID", *id, "");
+            write(&dir.path().join(format!("{i}.fits")), &header);
+        }
+        let plan = planned(dir.path(), &settings(dir.path()));
+        (dir, plan)
+    }
+
+    fn merging(plan: &crate::night::Plan) -> Vec<&Task> {
+        plan.tasks.iter().filter(|t| t.recipe == "merge_subarrays").collect()
+    }
+
+    #[test]
+    fn subarrays_are_put_back_into_the_frame_of_their_exposure() {
+        let (_dir, plan) = night(&[(7, 2), (7, 0), (7, 1), (8, 0), (9, 1)]);
+        let [task] = merging(&plan)[..] else { panic!("{:?}", plan.tasks) };
+        assert_eq!(
+            (task.name.as_str(), task.files.join(" ")),
+            ("merged 1.fits", "1.fits 2.fits 0.fits".into())
+        );
+        assert!(task.product_within().ends_with("_LVL2_0007_merged.fits"), "{}", task.product_within());
+        let needed: Vec<_> = task.needs.iter().map(|i| plan.tasks[*i].product_within()).collect();
+        let ends = ["_0007.fits", "_0007-01.fits", "_0007-02.fits"];
+        assert!(needed.iter().zip(ends).all(|(name, end)| name.ends_with(end)), "{needed:?}");
+        let inputs = &task.job().expect("job").inputs;
+        assert!(inputs.iter().zip(&task.needs).all(|(i, n)| Some(i.as_path()) == plan.tasks[*n].product()));
+    }
+
+    #[test]
+    fn subarrays_of_two_full_frames_are_refused() {
+        let (_dir, plan) = night(&[(7, 0), (7, 1), (7, 0)]);
+        let [task] = merging(&plan)[..] else { panic!("{:?}", plan.tasks) };
+        let crate::night::Action::Refused(sentence) = &task.action else { panic!("{:?}", task.action) };
+        assert!(sentence.contains("0.fits and 2.fits are both the full frame"), "{sentence}");
+    }
+}
