@@ -186,7 +186,7 @@ fn gaussian(pixels: &[[f64; 3]], x: f64, y: f64, fwhm: f64) -> Option<Star> {
         for i in 0..N {
             matrix[i][i] *= 1.0 + damping;
         }
-        let Some(step) = solve(matrix, right) else { return None };
+        let step = solve(matrix, right)?;
         let mut next = p;
         next.iter_mut().zip(step).for_each(|(to, by)| *to += by);
         let bent = next[3] > 0.0 && next[5] > 0.0 && next[3] * next[5] > next[4] * next[4];

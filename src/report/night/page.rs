@@ -38,7 +38,7 @@ pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
 }
 
 fn title(night: &Night) -> String {
-    let day = night.rows.iter().find_map(|r| r.begin).map(|mjd| date(mjd)).unwrap_or_default();
+    let day = night.rows.iter().find_map(|r| r.begin).map(date).unwrap_or_default();
     if day.is_empty() { "Night".to_owned() } else { format!("Night of {day}") }
 }
 
@@ -162,7 +162,7 @@ fn row(r: &Row) -> String {
         .map(|t| escape(t))
         .collect::<Vec<_>>();
     let cells = [
-        cell(r.begin, |t| clock(t)),
+        cell(r.begin, clock),
         cell(r.exptime, number),
         cell(n.background, number),
         cell(n.noise_ratio, |v| format!("{v:.2}")),
