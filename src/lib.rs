@@ -22,6 +22,7 @@ pub mod kernels;
 pub mod night;
 pub mod pipeline;
 pub mod profile;
+pub mod quicklook;
 pub mod refs;
 pub mod report;
 mod simd;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Recipe, Step};
+use crate::quicklook::{Collapse, Stretch};
 
 const FAMILIES: &str = "Options for steps and references, with reduce, run and plan:\n  \
     --steps.<STEP>.<PARAMETER>=VALUE  a parameter of a step (`irisgpu config show` lists them)\n  \
@@ -37,6 +38,10 @@ pub(super) enum Verb {
     /// What `reduce` would do, with each reference and why it was chosen
     #[command(after_help = FAMILIES)]
     Plan(Plan),
+    /// A night as one page (HTML, and JSON): what was made, its numbers, what failed and why
+    Report(Report),
+    /// A picture of a file (PNG), its statistics, star widths, depth and Strehl ratio
+    Quicklook(Quicklook),
     /// How far the tasks of a plan's file are, from their products alone (exit code 1 where one failed)
     Status(Status),
     /// A plan's file as a scheduler's: a script for Slurm, or a Snakefile, on stdout
@@ -206,6 +211,9 @@ pub(super) struct Reduce {
     /// Print the plan and do nothing
     #[arg(short = 'n', long)]
     pub(super) dry_run: bool,
+    /// Write report.html and report.json beside the products, too
+    #[arg(long)]
+    pub(super) report: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -353,6 +361,76 @@ pub(super) enum Sampling {
     Mcds,
     /// Last read less first.
     Cds,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    /// The night's folder, or that of its products
+    pub(super) night: PathBuf,
+    /// Folder for report.html and report.json [default: the products' folder]
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// Folder of the products [default: NIGHT/reduced]
+    #[arg(long, value_name = "DIR")]
+    pub(super) from: Option<PathBuf>,
+    /// Instrument file (YAML) in place of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(super) instrument: Option<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Quicklook {
+    /// A product, a raw ramp (its last read less its first) or any FITS image; several are shown side by side
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// The picture [default: the file's name with .png, in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Another image of the file, by name or number: ERR, DQ, CHI2 ...
+    #[arg(long, value_name = "HDU")]
+    pub(super) extension: Option<String>,
+    /// Values, or percentiles as 1%,99.5%, of the first and the last colour [default: 2 sigma below the median, 99.8 %]
+    #[arg(long, value_name = "LOW,HIGH", allow_hyphen_values = true)]
+    pub(super) cut: Option<String>,
+    /// How values become colours
+    #[arg(long, value_enum, ignore_case = true, default_value = "asinh")]
+    pub(super) stretch: Stretch,
+    /// One channel of a cube, counted from 1
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["wavelength", "channels"])]
+    pub(super) slice: Option<u32>,
+    /// The channel of a cube at this wavelength; of an image, the wavelength of the Strehl ratio (um)
+    #[arg(long, value_name = "UM", conflicts_with = "channels")]
+    pub(super) wavelength: Option<f64>,
+    /// How the channels of a cube become an image, and the spaxels of a circle a spectrum
+    #[arg(long, value_enum, ignore_case = true, default_value = "mean")]
+    pub(super) collapse: Collapse,
+    /// The channels that --collapse takes, counted from 1 [default: all]
+    #[arg(long, value_name = "FROM,TO")]
+    pub(super) channels: Option<String>,
+    /// Draw the spectrum at a spaxel, or of those within R spaxels of it (counted from 1)
+    #[arg(long, value_name = "X,Y[,R]")]
+    pub(super) spectrum: Option<String>,
+    /// Measure only there: corners in pixels counted from 1, both within
+    #[arg(long, value_name = "X1,Y1,X2,Y2")]
+    pub(super) region: Option<String>,
+    /// Centre and width of the star there (pixels counted from 1)
+    #[arg(long, value_name = "X,Y")]
+    pub(super) at: Option<String>,
+    /// Longest side of the image drawn, or of each of several
+    #[arg(long, value_name = "PIXELS", default_value_t = 768, value_parser = clap::value_parser!(u32).range(32..=8192))]
+    pub(super) size: u32,
+    /// Show the files in the DS9 that runs, too (needs xpaset)
+    #[arg(long)]
+    pub(super) ds9: bool,
+    /// Instrument file (YAML) in place of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(super) instrument: Option<PathBuf>,
+    /// Result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

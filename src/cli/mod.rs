@@ -20,9 +20,11 @@ mod options;
 mod plan;
 mod print;
 mod progress;
+mod quicklook;
 mod readout;
 mod reduce;
 mod refs;
+mod report;
 mod run;
 mod scores;
 mod simulate;
@@ -58,6 +60,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Run(a) => run::run(&a, &families),
         Verb::Readout(a) => readout::readout(a, families),
         Verb::Plan(a) => plan::plan(&a, &families),
+        Verb::Quicklook(a) => quicklook::quicklook(&a),
+        Verb::Report(a) => report::report(&a),
         Verb::Status(a) => status::status(&a),
         Verb::Emit(a) => emit::emit(&a),
         Verb::Refs(a) => refs::refs(&a, &families),

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::night::{self, Lock, Outcome, Plan};
 use crate::profile;
 use crate::refs;
+use crate::report::night as report;
 
 /// Fingerprints of references, kept in the folder of products from run to run.
 pub(super) const CHECKSUMS: &str = ".irisgpu-checksums";
@@ -37,7 +38,29 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
         refs::keep(&output.join(CHECKSUMS));
     }
     let log = Log::open(&args.common.log, Some(output.as_path()).filter(|o| o.is_dir()));
-    carry_out(&plan, &args.common, if idle { Work::Nothing } else { Work::Own }, &log)
+    let work = if idle { Work::Nothing } else { Work::Own };
+    let (exit, summary) = carry_out(&plan, &args.common, work, &log)?;
+    if output.is_dir() && exit != Exit::Nothing {
+        told(&output, &summary, args);
+    }
+    Ok(exit)
+}
+
+/// Keeps what the run said for reports, and writes one. Products are what counts: where
+/// this fails it is said, no more.
+fn told(output: &Path, summary: &serde_json::Value, args: &Reduce) {
+    let report = || -> Result<()> {
+        let whole = args.select.only.is_empty();
+        report::LastRun::keep(output, summary, &super::report::command(), whole)?;
+        if args.report {
+            let instrument = options::instrument(args.common.instrument.as_deref())?;
+            report::write(output, &instrument, &report::Options::default())?;
+        }
+        Ok(())
+    };
+    if let Err(e) = report() {
+        print::note(&format!("the report was not written: {e}"));
+    }
 }
 
 /// Tasks of a plan's file. Many processes may do them, each task one at a time.
@@ -57,7 +80,8 @@ fn of_plan(args: &Reduce, families: &Families) -> Result<Exit> {
     let idle = is_idle(&plan);
     let _lock = if idle { None } else { Some(Lock::share(&plan.output)?) };
     let log = Log::open(&args.common.log, Some(plan.output.as_path()).filter(|o| o.is_dir()));
-    carry_out(&plan, &args.common, if idle { Work::Nothing } else { Work::Shared }, &log)
+    let work = if idle { Work::Nothing } else { Work::Shared };
+    carry_out(&plan, &args.common, work, &log).map(|(exit, _)| exit)
 }
 
 /// Where the products of a night go.
@@ -121,8 +145,13 @@ pub(super) enum Work {
     Shared,
 }
 
-/// Runs a plan and prints what became of it.
-pub(super) fn carry_out(plan: &Plan, common: &Common, work: Work, log: &Log) -> Result<Exit> {
+/// Runs a plan and prints what became of it; also gives it as JSON.
+pub(super) fn carry_out(
+    plan: &Plan,
+    common: &Common,
+    work: Work,
+    log: &Log,
+) -> Result<(Exit, serde_json::Value)> {
     let (start, before) = (Instant::now(), profile::totals());
     if let Some(path) = &common.trace {
         profile::trace(path)?;
@@ -143,7 +172,7 @@ pub(super) fn carry_out(plan: &Plan, common: &Common, work: Work, log: &Log) -> 
     } else {
         print::out(&summary.to_string())?;
     }
-    Ok(summary.exit())
+    Ok((summary.exit(), summary.json()))
 }
 
 /// Runs a plan, showing its progress; the engine's name and what became of each task.

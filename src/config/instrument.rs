@@ -18,6 +18,9 @@ pub struct Instrument {
     /// Where the telescope stands.
     #[serde(default)]
     pub site: Option<Site>,
+    /// What the telescope's sharpest picture depends on.
+    #[serde(default)]
+    pub pupil: Option<Pupil>,
     /// Detectors by DETECTOR.
     pub detectors: BTreeMap<String, Detector>,
     /// The imager.
@@ -50,6 +53,16 @@ impl Site {
         let across = (n + self.height) * cos;
         [across * greenwich, across * east, (n * (1.0 - e2) + self.height) * sin]
     }
+}
+
+/// The telescope's pupil: a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pupil {
+    /// Outer diameter, m.
+    pub diameter: f64,
+    /// Diameter of the central obstruction, m.
+    pub obstruction: f64,
 }
 
 /// One detector. The numbers stand in, with a warning, where no reference file does.

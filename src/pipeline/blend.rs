@@ -32,7 +32,7 @@ fn iso(seconds: i64) -> String {
 }
 
 /// Now, UTC, `YYYY-MM-DDTHH:MM:SS`.
-pub(super) fn now() -> String {
+pub(crate) fn now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     iso(i64::try_from(seconds).unwrap_or(0))
 }

@@ -38,6 +38,7 @@ mod subarrays;
 pub mod wcs;
 
 pub use blend::blend;
+pub(crate) use blend::now as now_text;
 pub use compat::Compat;
 pub use execute::Pipeline;
 pub use frames::Frame;

@@ -1,6 +1,7 @@
 //! Tables, pictures and scores from finished products.
 
 mod lenslet;
+pub mod night;
 pub mod picture;
 pub mod score;
 mod table;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::datamodel::Cube;
 use crate::error::{Error, Result};
+use crate::quicklook::stretch::colour;
 
 /// Colours of values; palette entry 0 is no value, 1 the ground between panels.
 const LEVELS: usize = 250;
@@ -18,27 +19,6 @@ const GROUND: u8 = 1;
 const FIRST: u8 = 2;
 /// Pixels between panels.
 const GAP: usize = 8;
-
-/// cividis at 0, 1/16 … 1.
-const CIVIDIS: [[u8; 3]; 17] = [
-    [0, 34, 78],
-    [0, 45, 108],
-    [25, 56, 111],
-    [49, 68, 107],
-    [66, 78, 108],
-    [81, 90, 109],
-    [95, 101, 113],
-    [109, 113, 118],
-    [124, 123, 120],
-    [140, 135, 121],
-    [155, 147, 119],
-    [172, 160, 114],
-    [189, 174, 107],
-    [207, 188, 97],
-    [224, 202, 84],
-    [241, 217, 66],
-    [254, 232, 56],
-];
 
 /// A plane to be shown: (ny, nx), NaN where there is no value.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,6 +114,17 @@ impl Panel {
 
 /// Writes panels side by side, the first at the left.
 pub fn write(path: &Path, panels: &[Panel]) -> Result<PathBuf> {
+    let bytes = png(panels)
+        .map_err(|e| Error::Input { path: path.into(), message: format!("cannot be drawn: {e}") })?;
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    }
+    std::fs::write(path, bytes).map_err(Error::io("write", path))?;
+    Ok(path.to_path_buf())
+}
+
+/// Panels side by side, the first at the left, as the bytes of a PNG file.
+pub fn png(panels: &[Panel]) -> std::result::Result<Vec<u8>, png::EncodingError> {
     let height = panels.iter().map(|p| p.ny).max().unwrap_or(0);
     let width = panels.iter().map(|p| p.nx).sum::<usize>() + GAP * panels.len().saturating_sub(1);
     let mut pixels = vec![GROUND; width * height];
@@ -146,11 +137,6 @@ pub fn write(path: &Path, panels: &[Panel]) -> Result<PathBuf> {
         }
         left += panel.nx + GAP;
     }
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-    }
-    let fail =
-        |e: png::EncodingError| Error::Input { path: path.into(), message: format!("cannot be drawn: {e}") };
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(png::ColorType::Indexed);
@@ -159,24 +145,16 @@ pub fn write(path: &Path, panels: &[Panel]) -> Result<PathBuf> {
     encoder.set_compression(png::Compression::High);
     // Filters predict brightness, not the numbers of colours.
     encoder.set_filter(png::Filter::NoFilter);
-    let mut writer = encoder.write_header().map_err(fail)?;
-    writer.write_image_data(&pixels).map_err(fail)?;
-    writer.finish().map_err(fail)?;
-    std::fs::write(path, bytes).map_err(Error::io("write", path))?;
-    Ok(path.to_path_buf())
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&pixels)?;
+    writer.finish()?;
+    Ok(bytes)
 }
 
 /// No value, ground, then cividis.
 fn palette() -> Vec<u8> {
     let mut out = vec![0, 0, 0, 255, 255, 255];
-    for level in 0..LEVELS {
-        let at = level as f64 / (LEVELS - 1) as f64 * (CIVIDIS.len() - 1) as f64;
-        let k = (at as usize).min(CIVIDIS.len() - 2);
-        for channel in 0..3 {
-            let (a, b) = (f64::from(CIVIDIS[k][channel]), f64::from(CIVIDIS[k + 1][channel]));
-            out.push((a + (b - a) * (at - k as f64)).round() as u8);
-        }
-    }
+    (0..LEVELS).for_each(|k| out.extend(colour(k as f64 / (LEVELS - 1) as f64)));
     out
 }
 

@@ -1,0 +1,38 @@
+//! `report`: the night as a page.
+
+use serde_json::json;
+
+use super::args::Report;
+use super::exit::Exit;
+use super::{options, print};
+use crate::error::Result;
+use crate::report::night;
+
+/// Runs `report`.
+pub(super) fn report(args: &Report) -> Result<Exit> {
+    let instrument = options::instrument(args.instrument.as_deref())?;
+    // The night's folder, or that of the products itself.
+    let within = args.night.join("reduced");
+    let output = args.from.clone().unwrap_or(if within.is_dir() { within } else { args.night.clone() });
+    let wanted = night::Options { refresh: None, folder: args.output.clone() };
+    let written = night::write(&output, &instrument, &wanted)?;
+    if args.json {
+        print::json(&json!({
+            "page": written.page, "json": written.json, "products": written.products, "looked_at": written.looked_at,
+        }))?;
+    } else {
+        let (n, page) = (written.products, written.page.display());
+        print::out(&format!("{page}: {n} products, {} looked at now\n", written.looked_at))?;
+    }
+    Ok(if written.products == 0 { Exit::Nothing } else { Exit::Done })
+}
+
+/// The command that was typed, quoted for a shell.
+pub(super) fn command() -> String {
+    let quoted = |word: String| {
+        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
+        if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    let words = std::env::args_os().skip(1).map(|w| quoted(w.to_string_lossy().into_owned()));
+    ["irisgpu".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
