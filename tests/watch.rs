@@ -187,10 +187,15 @@ fn a_night_that_comes_frame_by_frame_ends_as_reduce_would_have_it() {
     let (_, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu", "-o", "again"]);
     assert!(said.contains("6 done, 1 failed"), "{said}");
     let (watched, reduced) = (products(&folder.join("night/reduced")), products(&folder.join("again")));
-    assert!(watched.len() >= 6 && watched.keys().eq(reduced.keys()), "{:?}", watched.keys());
-    for (name, (data, cards)) in &watched {
-        assert!(*data == reduced[name].0, "{name}: other data");
-        assert_eq!(*cards, reduced[name].1, "{name}");
+    // A master that was made before its first frame came is called after another one, and
+    // stays under that name.
+    let more: Vec<&String> = watched.keys().filter(|name| !reduced.contains_key(*name)).collect();
+    assert!(more.iter().all(|name| name.contains("_DARK_") || name.contains("_FLAT_")), "{more:?}");
+    assert!(reduced.len() >= 6);
+    for (name, (data, cards)) in &reduced {
+        let watched = watched.get(name).unwrap_or_else(|| panic!("{name} is not there"));
+        assert!(*data == watched.0, "{name}: other data");
+        assert_eq!(*cards, watched.1, "{name}");
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
         crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),
         defaults: job.said.clone(),
-        warnings: job.troubles.clone(),
+        troubles: job.troubles.clone(),
         compat: job.compat,
         ..Provenance::default()
     }

@@ -78,6 +78,8 @@ pub struct Provenance {
     pub inputs: Vec<PathBuf>,
     /// What the user should know, as sentences.
     pub warnings: Vec<String>,
+    /// How the device failed at it before, as sentences.
+    pub troubles: Vec<String>,
     /// Whose files products are to be, too.
     pub compat: Option<Compat>,
     /// Numbers of the instrument file that stood in for references, as sentences.
@@ -171,6 +173,7 @@ impl Provenance {
         }
         self.inputs.iter().for_each(|i| history(format!("input: {}", file_name(i))));
         self.defaults.iter().for_each(|d| history(format!("default: {d}")));
+        self.troubles.iter().for_each(|t| history(format!("warning: {t}")));
         self.warnings.iter().for_each(|w| history(format!("warning: {w}")));
     }
 }
