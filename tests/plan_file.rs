@@ -87,7 +87,7 @@ fn tasks_in_many_processes_make_what_one_makes() {
     // What needs another task waits for it, with a sentence; numbers and ids both name tasks.
     let (code, said) = irisgpu(root, &["reduce", "--plan", "plan.jsonl", "--only", "4"]);
     assert!(code == 1 && said.contains("needs task 1 (dark IMG1"), "{said}");
-    assert_eq!(states(root)[3], state("imager", "failed"));
+    assert_eq!(states(root)[3], state("imager", "waiting"));
     for (args, sentence) in [
         (vec!["--only", "77"], "has no such task"),
         (vec!["--refs", "x"], "--refs is decided when the night is planned"),

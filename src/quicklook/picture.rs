@@ -305,7 +305,7 @@ pub fn number(v: f64) -> String {
         _ if !(1e-3..1e6).contains(&size) => format!("{v:.2e}"),
         _ if size >= 1000.0 => digits(0),
         _ if size >= 100.0 => digits(1),
-        _ if size >= 10.0 => digits(2),
+        _ if size >= 1.0 => digits(2),
         _ => digits(4),
     }
 }

@@ -155,6 +155,10 @@ pub(super) fn look(path: &Path, name: &str, lesser: bool, instrument: &Instrumen
         Content::Image(plane) => {
             let optics = optics(&shown.header, instrument);
             image(n, &fits, plane, optics.as_ref().filter(|_| science), science)?;
+            // The scatter of lamps and flats is that of the pixels' response.
+            if ["-NFF", "-SPX"].iter().any(|end| row.obsname.ends_with(end)) || row.reftype == "FLAT" {
+                n.noise_ratio = None;
+            }
             row.thumbnail = thumbnail(plane);
         }
         Content::Cube(cube) => {

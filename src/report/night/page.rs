@@ -23,6 +23,7 @@ pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
         ("cubes", cubes(night)),
         ("rows", night.rows.iter().map(row).collect()),
         ("graph", section("What was calibrated with what", "calibrations", &graph::svg(&night.rows))),
+        ("unit", escape(unit(night))),
         ("written", escape(&night.written)),
     ];
     // One pass: a header's text that looks like a place in the template stays text.
@@ -35,6 +36,13 @@ pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
         rest = after;
     }
     out + rest
+}
+
+/// The unit that all numbers have; none where there are several.
+fn unit(night: &Night) -> &str {
+    let mut units = night.rows.iter().map(|r| r.numbers.unit.as_str()).filter(|u| !u.is_empty());
+    let first = units.next().unwrap_or_default();
+    if units.all(|u| u == first) { first } else { "" }
 }
 
 fn title(night: &Night) -> String {

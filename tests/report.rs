@@ -1,0 +1,136 @@
+//! The night's report through the public command line, and in a real browser where one is
+//! installed.
+#![allow(clippy::expect_used, reason = "a test that cannot go on says where")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+fn done(folder: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
+    command.args(args).current_dir(folder).env_remove("CRDS_PATH").env_remove("CRDS_CONTEXT");
+    let output = command.output().expect("run");
+    assert!(output.status.code().is_some_and(|c| c <= 1), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A night with images, cubes, masters, and a frame that fails.
+fn night() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("folder");
+    let root = dir.path();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    for (name, to) in [("small-night", "a"), ("small-lenslets", "b")] {
+        let config = data.join(format!("{name}.yaml"));
+        done(root, &["simulate", config.to_str().expect("path"), to, "--quiet"]);
+    }
+    for folder in ["night", "night/refs"] {
+        std::fs::create_dir_all(root.join("a").join(folder)).expect("folder");
+        for entry in std::fs::read_dir(root.join("b").join(folder)).expect("list").flatten() {
+            if entry.path().is_file() {
+                let to = root.join("a").join(folder).join(entry.file_name());
+                assert!(!to.exists(), "{}", to.display());
+                std::fs::rename(entry.path(), to).expect("move");
+            }
+        }
+    }
+    std::fs::rename(root.join("a/night"), root.join("n")).expect("move");
+    std::fs::write(root.join("n/broken.fits"), "SIMPLE  =                    T").expect("broken");
+    done(root, &["reduce", "n", "--device", "cpu", "--report"]);
+    dir
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).expect("json")).expect("JSON")
+}
+
+#[test]
+fn the_page_says_what_became_of_the_night() {
+    let dir = night();
+    let out = dir.path().join("n/reduced");
+    let report = json(&out.join("report.json"));
+    let rows = report["rows"].as_array().expect("rows");
+    let of = |end: &str| -> Vec<&Value> {
+        rows.iter().filter(|r| r["obsname"].as_str().is_some_and(|o| o.ends_with(end))).collect()
+    };
+    let science = of("-SCI");
+    assert!(science.len() >= 4, "{report}");
+    for row in &science {
+        assert!(row["thumbnail"].as_str().is_some_and(|t| t.starts_with("data:image/png;base64,")), "{row}");
+        assert!(row["numbers"]["background"].is_number(), "{row}");
+    }
+    assert!(rows.iter().any(|r| r["cube"]["size"].is_array()), "a cube");
+    let ratio = |row: &&Value| row["numbers"]["noise_ratio"].as_f64();
+    assert!(science.iter().filter_map(ratio).all(|r| (0.5..2.0).contains(&r)));
+    assert!(of("-NFF").iter().filter_map(ratio).next().is_none(), "flats have no noise of the sky's kind");
+    assert!(report["last_run"]["command"].as_str().is_some_and(|c| c.contains("reduce n")), "{report}");
+    let page = std::fs::read_to_string(out.join("report.html")).expect("page");
+    assert!(page.contains("broken.fits") && page.contains("END card"), "what failed, and why");
+    assert!(!page.contains("http://") && !page.contains("https://"));
+    // Again: nothing is looked at anew, and the page is there.
+    let said = done(dir.path(), &["report", "n"]);
+    assert!(said.contains(", 0 looked at now"), "{said}");
+    in_a_browser(&out, rows.len());
+}
+
+fn browser() -> Option<PathBuf> {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).flat_map(|p| names.map(|n| p.join(n))).find(|p| p.is_file())
+}
+
+/// Does in the page what a person does, and keeps what comes of it.
+const PERSON: &str = r#"<script>
+const said = { errors: window.faults, rows: document.querySelectorAll("table.sortable tbody tr").length };
+const input = document.getElementById("filter");
+input.value = "master dark";
+input.dispatchEvent(new Event("input"));
+said.filtered = document.querySelectorAll("table.sortable tbody tr:not([hidden])").length;
+input.value = "";
+input.dispatchEvent(new Event("input"));
+const heads = [...document.querySelectorAll("table.sortable th")];
+heads.find((h) => h.textContent.startsWith("Background")).click();
+const values = [...document.querySelectorAll("table.sortable tbody tr")].map((r) => r.cells[heads.findIndex((h) => h.textContent.startsWith("Background"))].dataset.v).filter((v) => v !== undefined).map(Number);
+said.sorted = values.every((v, i) => i === 0 || values[i - 1] <= v);
+const canvas = document.querySelector(".cube canvas"), image = document.querySelector(".cube .white img");
+const box = image.getBoundingClientRect();
+const before = [canvas.dataset.spaxel, canvas.toDataURL()];
+document.querySelector(".cube .white").dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + 2, clientY: box.bottom - 2 }));
+said.spaxel = canvas.dataset.spaxel;
+said.moved = before[0] !== canvas.dataset.spaxel && before[1] !== canvas.toDataURL();
+said.loaded = performance.getEntriesByType("resource").filter((e) => !e.name.startsWith("data:")).map((e) => e.name);
+document.title = "SAID" + JSON.stringify(said) + "END";
+</script></body>"#;
+
+fn in_a_browser(out: &Path, rows: usize) {
+    let Some(browser) = browser() else {
+        println!("no chromium here: the page is not opened in a browser");
+        return;
+    };
+    let page = std::fs::read_to_string(out.join("report.html")).expect("page");
+    let listening = "<head><script>window.faults = []; window.addEventListener('error', (e) => faults.push(e.message)); \
+                     document.addEventListener('securitypolicyviolation', (e) => faults.push(e.blockedURI));</script>";
+    let tried = page.replacen("<head>", listening, 1).replacen("</body>", PERSON, 1);
+    let file = out.join("tried.html");
+    std::fs::write(&file, tried).expect("write");
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000", "--dump-dom"]);
+    command.arg(format!("--user-data-dir={}", out.join("profile").display()));
+    let ran = command.arg(format!("file://{}", file.display())).output().expect("browser");
+    let dom = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let said = dom.split_once("SAID").and_then(|(_, rest)| rest.split_once("END"));
+    let said =
+        said.unwrap_or_else(|| panic!("the page's script did not end: {}", &dom[..dom.len().min(2000)])).0;
+    let said: Value =
+        serde_json::from_str(&said.replace("&quot;", "\"").replace("&amp;", "&")).expect("JSON");
+    assert_eq!(said["errors"], serde_json::json!([]), "{said}");
+    assert_eq!(said["loaded"], serde_json::json!([]), "nothing is fetched: {said}");
+    assert_eq!(said["rows"], rows, "{said}");
+    let filtered = said["filtered"].as_u64().expect("number");
+    assert!(filtered > 0 && filtered < rows as u64, "{said}");
+    assert_eq!(
+        (&said["sorted"], &said["moved"], &said["spaxel"]),
+        (&true.into(), &true.into(), &"0,0".into()),
+        "{said}"
+    );
+}
