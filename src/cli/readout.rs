@@ -26,8 +26,6 @@ pub(super) fn readout(args: Readout, mut families: Families) -> Result<Exit> {
     }
     let mut common = args.common;
     common.suffix.get_or_insert_with(|| SUFFIX.into());
-    // Counts do not depend on it; headers that know better are believed.
-    common.read_time.get_or_insert(1.0);
     let run =
         Run { recipe: "readout".into(), files: args.files, output_file: None, save_results: None, common };
     run::run(&run, &families)

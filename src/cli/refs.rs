@@ -53,6 +53,7 @@ struct Taken {
     reftype: String,
     file: Option<PathBuf>,
     why: String,
+    doubts: Vec<String>,
 }
 
 impl Asked {
@@ -102,7 +103,7 @@ impl Asked {
         let meta = &self.exposure.as_ref()?.meta;
         let crds = self.crds().map(|crds| (crds, &self.facts));
         let found = find(reftype, meta, &self.references.candidates, crds);
-        Some(Taken { reftype: reftype.to_owned(), file: found.path, why: found.reason })
+        Some(Taken { reftype: reftype.to_owned(), file: found.path, why: found.reason, doubts: found.doubts })
     }
 }
 
@@ -117,6 +118,7 @@ fn best(asked: &Asked, only: &[String], as_json: bool) -> Result<Exit> {
         [] => REFTYPES.iter().filter_map(|t| asked.taken(t)).collect(),
         some => some.iter().filter_map(|t| asked.taken(in_use(t)?)).collect(),
     };
+    warnings.extend(taken.iter().flat_map(|t| t.doubts.clone()));
     let mut answers = Map::new();
     if let Some(crds) = asked.crds() {
         let types = match only {
@@ -134,7 +136,7 @@ fn best(asked: &Asked, only: &[String], as_json: bool) -> Result<Exit> {
                 let file = place.as_ref().and_then(|p| p.as_ref().ok()).cloned();
                 let place = place.and_then(Result::err).map_or(String::new(), |why| format!("; {why}"));
                 let why = format!("{} {}: {}{place}", crds.context(), found.mapping, found.answer);
-                taken.push(Taken { reftype: reftype.clone(), file, why });
+                taken.push(Taken { reftype: reftype.clone(), file, why, doubts: Vec::new() });
             }
             answers.insert(reftype, found.answer.json());
         }
@@ -180,6 +182,7 @@ fn explained(asked: &Asked, reftype: &str, as_json: bool) -> Result<Exit> {
     }
     let mut answer = None;
     let mut warnings = asked.references.warnings.clone();
+    warnings.extend(canonical.and_then(|c| asked.taken(c)).into_iter().flat_map(|t| t.doubts));
     if let Some(crds) = asked.crds() {
         let own = canonical.filter(|_| asked.exposure.is_some());
         let name = own.and_then(|c| crds.type_of(c, &asked.facts).ok().flatten());
@@ -187,8 +190,15 @@ fn explained(asked: &Asked, reftype: &str, as_json: bool) -> Result<Exit> {
         let best = crds.best(&name, &asked.facts);
         let source = format!("CRDS {}", if best.mapping.is_empty() { crds.context() } else { &best.mapping });
         for e in crds.explain(&name, &asked.facts) {
-            let why = if e.chosen && found { "CRDS's choice; files at hand come first" } else { &e.why };
-            add(e.chosen && !found, &source, &e.file, &e.keys, why);
+            // What cannot be taken, `plan` and `run` do not take either.
+            let place =
+                if e.chosen && !e.file.is_empty() { crds.locate(&e.file, &asked.facts).err() } else { None };
+            let why = match &place {
+                _ if e.chosen && found => "CRDS's choice; files at hand come first".to_owned(),
+                Some(wrong) => format!("{}, but cannot be taken: {wrong}", e.why),
+                None => e.why.clone(),
+            };
+            add(e.chosen && !found && place.is_none(), &source, &e.file, &e.keys, &why);
         }
         warnings.extend(best.warnings.iter().cloned());
         warnings.extend(crds.warnings());

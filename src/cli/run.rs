@@ -27,6 +27,9 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
     let asked = asked(args, families)?;
     let common = &asked.common;
     let output = common.output.clone().unwrap_or_else(|| PathBuf::from("."));
+    // Counts do not depend on it; headers that know better are believed.
+    let counts = Common { read_time: common.read_time.or(Some(1.0)), ..common.clone() };
+    let common = if asked.recipe == "readout" { &counts } else { common };
     let select = Select { force: true, ..Select::default() };
     let mut settings = options::settings(common, &select, &asked.families, output)?;
     // Named files, one folder: masters are not set apart as in a night.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::registry::{mode_of, names, subarray_of};
-use super::times::{compact_date, mjd_of};
+use super::times::{MJD0, Span, compact_date, mjd_of};
 use crate::fits::Header;
 
 /// What an exposure is for, the second half of OBSNAME.
@@ -140,6 +140,8 @@ impl Meta {
         };
         let number = |names: &[&str]| names.iter().find_map(|n| h.number(n));
         let upper = |names: &[&str]| text(names).to_ascii_uppercase();
+        // JWST's EXPTIME is of all integrations, EFFINTTM of one.
+        let exptime = number(&["EXPTIME", "EFFINTTM"]);
         let mut detector = upper(names("DETECTOR"));
         // iris_pipeline's and the first CRDS's names.
         if matches!(detector.as_str(), "IRIS1" | "IRIS2" | "IRIS3" | "IRIS4") {
@@ -153,17 +155,16 @@ impl Meta {
         if instmode.is_empty() {
             instmode = mode_of_detector.to_owned();
         }
-        let date = ["EXPDTST", "DATE-BEG", "DATE-OBS"].iter().filter_map(|k| h.text(k)).find_map(|t| {
-            let digits = t.chars().filter(char::is_ascii_digit).take(14).collect::<String>();
-            mjd_of(&t).map(|mjd| if t.contains('/') { compact_date(mjd) } else { digits })
-        });
-        let jd = number(&["EXPJDST", "EXPJDMID", "JD"])
-            .or_else(|| number(&["MJD-BEG", "MJD-OBS", "MJD"]).map(|m| m + 2_400_000.5))
-            .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
-        let expdtst = date.or_else(|| jd.map(|jd| compact_date(jd - 2_400_000.5))).unwrap_or_default();
-        let jd_end = number(&["EXPJDEND"])
-            .or_else(|| number(&["MJD-END"]).map(|m| m + 2_400_000.5))
-            .map(|v| if v < 1_000_000.0 { v + 2_400_000.5 } else { v });
+        // When it was taken, as the product will have it.
+        let span = Span::of(h);
+        let half = exptime.unwrap_or(0.0) / 172_800.0;
+        let begin = span.begin.or(span.middle.map(|m| m - half)).or(span.end.map(|e| e - 2.0 * half));
+        let whole = |key: &&str| {
+            let digits: String = h.text(key)?.chars().filter(char::is_ascii_digit).take(14).collect();
+            (digits.len() == 14 && mjd_of(&digits).is_some()).then_some(digits)
+        };
+        let expdtst = ["EXPDTST", "DATE-BEG", "DATE-OBS"].iter().find_map(whole);
+        let expdtst = expdtst.or_else(|| begin.map(compact_date)).unwrap_or_default();
         // The keywords of the subarray are then those of a window in a full frame.
         let windows = guide_window_mode(h);
         let start = |key: &str| names(key).iter().find_map(|k| h.integer(k)).unwrap_or(1);
@@ -183,10 +184,10 @@ impl Meta {
             grating: text(names("GRATING")),
             scale: number(&["SCALE"]).or_else(|| number(&["IFSSCALE"]).map(|mas| mas / 1000.0)),
             readmode: upper(names("READMODE")),
-            exptime: number(&["EXPTIME"]),
+            exptime,
             object: text(&["OBJECT"]),
-            jd,
-            jd_end,
+            jd: begin.map(|mjd| mjd + MJD0),
+            jd_end: span.end.map(|mjd| mjd + MJD0),
             expdtst,
             level: h.integer("DATALVL"),
             subarray: if windows { String::new() } else { subarray_of(&upper(names("SUBARRAY"))).to_owned() },

@@ -5,7 +5,7 @@ use super::date::{civil, days};
 use crate::fits::{Header, Value};
 
 /// Julian date of MJD 0.
-const MJD0: f64 = 2_400_000.5;
+pub(super) const MJD0: f64 = 2_400_000.5;
 /// A number of a Julian date keyword below this is an MJD.
 const JULIAN: f64 = 1_000_000.0;
 /// Seconds by which two keywords of one instant may differ: EXPDTST has whole ones.

@@ -39,7 +39,7 @@ use crate::config::Instrument;
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu};
 
-pub use each_read::EachRead;
+pub use each_read::{EachRead, faults_of_reads, header_of_reads};
 pub use headers::describes_bytes;
 pub use image::{RAMPSPAN, RawImage};
 pub use noise::{NoiseModel, Sampling};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::each_read::of_exposure;
+use super::each_read::header_of_reads;
 use super::headers::{complete, merged, upper};
 use super::pixels::Stored;
 use super::ramp::{Ramp, Source};
@@ -117,7 +117,8 @@ pub fn open_reads(paths: &[PathBuf], options: &OpenOptions<'_>) -> Result<Ramp> 
         Error::input(&first.path, format!("{m}; correct READTIME, RST_TIME, READ_NO of the set"))
     })?;
     let (ny, nx) = axes(&first.hdu).unwrap_or_default();
-    let mut header = of_exposure(&files);
+    let headers: Vec<&Header> = files.iter().map(|f| &f.header).collect();
+    let mut header = header_of_reads(&headers);
     complete(&mut header, &mut warnings);
     Ok(Ramp {
         meta: Meta::from_header(&header),

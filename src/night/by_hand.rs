@@ -45,10 +45,19 @@ pub struct ByHand {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Notes {
+    #[serde(deserialize_with = "or_none")]
     relabel: Vec<Relabel>,
+    #[serde(deserialize_with = "or_none")]
     exclude: Vec<Exclude>,
+    #[serde(deserialize_with = "or_none")]
     pair: Vec<PairOf>,
+    #[serde(deserialize_with = "or_none")]
     associations: Vec<PathBuf>,
+}
+
+/// A list, or nothing behind the colon.
+fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::<Vec<T>>::deserialize(from)?.unwrap_or_default())
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

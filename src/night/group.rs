@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Exposure;
 use crate::datamodel::Meta;
-use crate::refs::julian_date;
+use crate::refs::{julian_date, middle};
 
 /// Exposures of one master, in the order of time.
 pub(super) struct Group<'a> {
@@ -171,7 +171,9 @@ fn shared(exposures: &[&Exposure]) -> Meta {
             meta.exptime = None;
         }
     }
-    let dates: Vec<f64> = exposures.iter().filter_map(|e| julian_date(&e.meta)).collect();
+    let dates: Vec<f64> = exposures.iter().filter_map(|e| middle(&e.meta)).collect();
+    // The mean of the middles is where a set lies in time.
     meta.jd = (!dates.is_empty()).then(|| dates.iter().sum::<f64>() / dates.len() as f64);
+    meta.jd_end = meta.jd;
     meta
 }

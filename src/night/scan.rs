@@ -22,7 +22,7 @@ use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, ObsName, contradictions};
 use crate::error::{Error, Result};
 use crate::fits::{Card, Fits, Header, Value};
-use crate::input::{ReadKey, Relabels, read_group_key};
+use crate::input::{ReadKey, Relabels, faults_of_reads, header_of_reads, read_group_key};
 
 /// Folders of a night that hold no raw frames.
 const NOT_RAW: [&str; 4] = ["reduced", "masters", "refs", "truth"];
@@ -201,12 +201,12 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, see
         } else if let Some(key) = read_group_key(&one.facts).filter(|_| one.is_read) {
             reads.entry(key.exposure.clone()).or_default().push((key, one));
         } else {
-            scan.exposures.push(exposure(vec![one]));
+            scan.exposures.push(exposure(vec![one], false));
         }
     }
     for mut set in reads.into_values() {
         set.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.name.cmp(&y.name)));
-        scan.exposures.push(exposure(set.into_iter().map(|(_, one)| one).collect()));
+        scan.exposures.push(exposure(set.into_iter().map(|(_, one)| one).collect(), true));
     }
     scan.exposures.sort_by(|a, b| a.name.cmp(&b.name));
     scan
@@ -253,10 +253,13 @@ fn open_one(root: &Path, path: &Path, relabels: &Relabels, seen: &Seen) -> Resul
     let Said { mut facts, mut identity, is_read } = seen.said(path, &name)?;
     let mut relabelled = Vec::new();
     for (keyword, value) in relabels.of(path).into_iter().flatten() {
-        let says = facts.text(keyword).map_or("nothing".into(), |was| format!("'{was}'"));
+        let was = facts.text(keyword);
         facts.set(keyword, value.clone(), "");
         let now = facts.text(keyword).unwrap_or_default();
-        relabelled.push(format!("{keyword} = '{now}' by hand; the file says {says}"));
+        if was.as_deref() != Some(&now) {
+            let says = was.map_or("nothing".into(), |was| format!("'{was}'"));
+            relabelled.push(format!("{keyword} = '{now}' by hand; the file says {says}"));
+        }
         identity += &format!(" {keyword}={now}");
     }
     // A level-1 frame may keep the keywords of its last read.
@@ -280,8 +283,14 @@ fn read_headers(path: &Path, name: &str) -> Result<Said> {
             }
         }
     }
-    if fits.hdus.iter().all(|h| !h.is_image()) {
+    // What a pipeline wrote beside its images is passed over like them.
+    if fits.hdus.iter().all(|h| !h.is_image()) && not_raw(&facts).is_none() {
         return Err(Error::fits(path, "", "holds no image: there is nothing to reduce in it"));
+    }
+    if let (false, false, Some(seconds)) =
+        (facts.has("EXPTIME"), facts.has("EFFINTTM"), ramp_seconds(&fits, &facts))
+    {
+        facts.set("EXPTIME", seconds, "");
     }
     let image = fits.hdus.iter().find(|h| h.is_image());
     let axes = image.map_or(0, |h| h.shape.iter().filter(|&&n| n > 1).count());
@@ -321,17 +330,33 @@ fn no_numbers(facts: &Header) -> Vec<String> {
     names("EXPNUM").iter().filter_map(wrong).collect()
 }
 
-fn exposure(set: Vec<Opened>) -> Exposure {
-    let first = set.first();
-    let name = first.map(|o| o.name.clone()).unwrap_or_default();
-    let meta = first.map(|o| Meta::from_header(&o.facts)).unwrap_or_default();
-    let mut warnings = first.map(|o| no_numbers(&o.facts)).unwrap_or_default();
-    warnings.extend(first.iter().flat_map(|o| o.relabelled.clone()));
-    warnings.extend(first.iter().flat_map(|o| contradictions(&o.facts)).map(|(_, sentence)| sentence));
-    let header = first.map(|o| o.facts.clone()).unwrap_or_default();
+/// The exposure of one file, or of the files of its `reads`.
+fn exposure(set: Vec<Opened>, reads: bool) -> Exposure {
+    let headers: Vec<&Header> = set.iter().map(|o| &o.facts).collect();
+    let (header, mut warnings) = match headers.first() {
+        Some(_) if reads => (header_of_reads(&headers), faults_of_reads(&headers)),
+        Some(first) => ((*first).clone(), Vec::new()),
+        None => Default::default(),
+    };
+    let meta = Meta::from_header(&header);
+    warnings.extend(no_numbers(&header));
+    warnings.extend(set.first().iter().flat_map(|o| o.relabelled.clone()));
+    warnings.extend(contradictions(&header).into_iter().map(|(_, sentence)| sentence));
+    let name = set.first().map(|o| o.name.clone()).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
     let files = set.into_iter().map(|o| o.path).collect();
     Exposure { name, files, meta, obsname: None, identity, header, warnings }
+}
+
+/// The seconds of a ramp of a file whose keywords do not say: JWST's groups, or the last of
+/// its TIMES.
+fn ramp_seconds(fits: &Fits, facts: &Header) -> Option<f64> {
+    let groups = facts.number("NGROUPS").zip(facts.number("TGROUP")).map(|(n, seconds)| n * seconds);
+    let times = || {
+        let hdu = fits.hdu("TIMES").filter(|h| h.is_image() && h.len() < 1 << 20)?;
+        Some(fits.f64(hdu).ok()?.into_iter().fold(0.0, f64::max))
+    };
+    groups.or_else(times).filter(|t| t.is_finite() && *t > 0.0)
 }
 
 /// The path within `root`, with `/` on every system.

@@ -4,7 +4,8 @@
 //! that the plan, `run` and `refs explain` give the same answer. A candidate fits
 //! when every rule of its type holds; among those that fit, one given by hand
 //! comes before a master of this night, that before any other; then (darks) the
-//! nearest EXPTIME, then the nearest in time, then the path, so that the answer
+//! nearest EXPTIME, then the nearest in time (middle to middle; of two that are as near
+//! within a second the earlier), then the path, so that the answer
 //! never depends on the order in which a folder is listed.
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use super::rules::{Key, rules};
 use super::{Candidate, Origin, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
+
+/// A second, in days: candidates that lie closer are as near.
+const SECOND: f64 = 1.0 / 86_400.0;
 
 /// Days after which a sky is warned about.
 const OLD_SKY: f64 = 0.25;
@@ -75,17 +79,39 @@ pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Optio
         .map(|c| (c, Rank::of(&wanted, exposure, c)))
         .collect();
     fit.sort_by(|(a, x), (b, y)| x.order(y).then_with(|| a.path.cmp(&b.path)));
-    let (candidate, rank) = fit.first()?;
+    let nearest = &fit.first()?.1;
+    let as_near =
+        |r: &Rank| nearest.but_days(r).is_eq() && (r.days <= nearest.days + SECOND || r.days == nearest.days);
+    let mut tied: Vec<&(&Candidate, Rank)> = fit.iter().take_while(|(_, r)| as_near(r)).collect();
+    let date = |c: &Candidate| middle(&c.meta).unwrap_or_default();
+    tied.sort_by(|(a, _), (b, _)| {
+        let apart = date(a) - date(b);
+        let order = if apart.abs() > SECOND { apart.total_cmp(&0.0) } else { std::cmp::Ordering::Equal };
+        order.then_with(|| a.path.cmp(&b.path))
+    });
+    let (candidate, rank) = tied.first()?;
     let mut doubts = Vec::new();
-    // Of two sets of this night that are as near, either will do.
-    let chosen = !matches!(candidate.origin, Origin::ThisNight);
-    let equal = |(o, r): &&(&Candidate, Rank)| chosen && rank.order(r).is_eq() && o.path != candidate.path;
-    if let Some((other, _)) = fit.get(1).filter(equal) {
+    let mut reason = rank.reason(exposure, candidate);
+    if let Some((other, _)) = tied.iter().find(|(c, _)| c.path != candidate.path) {
+        let earlier = date(other) - date(candidate) > SECOND;
+        let taken = if earlier { "the earlier" } else { "the first by name" };
+        // Of two sets of this night, one before and one after, either will do.
+        if candidate.origin == Origin::ThisNight && earlier {
+            reason += &format!("; {} is as near: the earlier is taken", file_name(&other.path));
+        } else {
+            doubts.push(format!(
+                "{wanted}: {} and {} match equally (same keywords, as near in time): {taken} is taken; remove one, or \
+                 give --override_{wanted}=FILE",
+                candidate.path.display(),
+                other.path.display()
+            ));
+        }
+    }
+    if wanted == "dark" && rank.origin > 0 && (rank.other_mode || rank.exptime > 0.0) {
         doubts.push(format!(
-            "{wanted}: {} and {} match equally (same keywords, as near in time): the first by name is taken; remove one, or \
-             give --override_{wanted}=FILE",
+            "dark: {} is not of this exposure's kind:{}; none that matches it better",
             candidate.path.display(),
-            other.path.display()
+            rank.unlike(exposure, candidate).replacen(',', "", 1)
         ));
     }
     if wanted == "sky" && rank.origin > 0 && rank.days.is_finite() && rank.days > OLD_SKY {
@@ -102,7 +128,7 @@ pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Optio
             apart(candidate.useafter.unwrap_or_default() - julian_date(exposure).unwrap_or_default())
         ));
     }
-    Some(Choice { path: candidate.path.clone(), doubts, reason: rank.reason(exposure, candidate) })
+    Some(Choice { path: candidate.path.clone(), doubts, reason })
 }
 
 /// Why no candidate applies: "2 candidates, none with FILTER = K".
@@ -160,7 +186,7 @@ impl Rank {
             (None, _) => 0.0,
             _ => f64::INFINITY,
         };
-        let days = match (julian_date(exposure), julian_date(&candidate.meta)) {
+        let days = match (middle(exposure), middle(&candidate.meta)) {
             (Some(e), Some(c)) => (e - c).abs(),
             _ => f64::INFINITY,
         };
@@ -173,6 +199,11 @@ impl Rank {
     }
 
     fn order(&self, other: &Rank) -> std::cmp::Ordering {
+        self.but_days(other).then(self.days.total_cmp(&other.days))
+    }
+
+    /// The order of all that counts before the distance in time.
+    fn but_days(&self, other: &Rank) -> std::cmp::Ordering {
         let by_hand = |r: &Rank| r.origin > 0;
         by_hand(self)
             .cmp(&by_hand(other))
@@ -182,7 +213,6 @@ impl Rank {
             .then(self.origin.cmp(&other.origin))
             .then(self.early.cmp(&other.early))
             .then(self.exptime.total_cmp(&other.exptime))
-            .then(self.days.total_cmp(&other.days))
     }
 
     fn reason(&self, exposure: &Meta, candidate: &Candidate) -> String {
@@ -192,14 +222,21 @@ impl Rank {
                 d if !d.is_finite() => ", by name (no dates to compare)".to_owned(),
                 d => format!(", nearest in time: {}", apart(d)),
             };
-            if self.other_mode {
-                reason += &format!(", READMODE {} for {}", candidate.meta.readmode, exposure.readmode);
-            }
-            if let (true, Some(c), Some(e)) = (self.exptime > 0.0, candidate.meta.exptime, exposure.exptime) {
-                reason += &format!(", EXPTIME {c} s for {e} s");
-            }
+            reason += &self.unlike(exposure, candidate);
         }
         reason
+    }
+
+    /// In what a candidate is not as the exposure.
+    fn unlike(&self, exposure: &Meta, candidate: &Candidate) -> String {
+        let mut text = String::new();
+        if self.other_mode {
+            text += &format!(", READMODE {} for {}", candidate.meta.readmode, exposure.readmode);
+        }
+        if let (true, Some(c), Some(e)) = (self.exptime > 0.0, candidate.meta.exptime, exposure.exptime) {
+            text += &format!(", EXPTIME {c} s for {e} s");
+        }
+        text
     }
 }
 
@@ -212,7 +249,18 @@ pub(super) fn apart(days: f64) -> String {
     }
 }
 
-/// The Julian date of an exposure: its own, or that of EXPDTST.
+/// The Julian date of an exposure's middle.
+pub fn middle(meta: &Meta) -> Option<f64> {
+    let begin = julian_date(meta)?;
+    let end = meta.jd_end.filter(|end| *end >= begin);
+    Some(begin + end.map_or(meta.exptime.unwrap_or(0.0) / 86_400.0, |end| end - begin) / 2.0)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The Julian date of an exposure's beginning: its own, or that of EXPDTST.
 pub fn julian_date(meta: &Meta) -> Option<f64> {
     meta.jd.or_else(|| {
         let part = |from: usize, to: usize| meta.expdtst.get(from..to).and_then(|t| t.parse::<i64>().ok());

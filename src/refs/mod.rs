@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use crate::datamodel::Meta;
 
 pub use checksum::{checksum, fingerprint, keep, recall};
-pub use choose::{Choice, REFTYPES, candidate_from_header, choose, julian_date, why_none};
+pub use choose::{Choice, REFTYPES, candidate_from_header, choose, julian_date, middle, why_none};
 pub use dark_ramp::{DarkRampFile, Sampling, is_ramp};
 pub use find::{Found, find};
 pub use image::{load_dark, load_flat, load_sky};

@@ -36,7 +36,17 @@ pub(super) fn reduce(
     let mut recipe = stage1_of(&job.recipe)?;
     record.warnings.clone_from(&ramp.warnings);
     leave_done(&mut recipe, &ramp, &mut record.warnings);
-    let detector = job.instrument.detector_of(&ramp.meta.detector, &ramp.path)?;
+    let detector = match job.instrument.detector_of(&ramp.meta.detector, &ramp.path) {
+        // Counts need no detector.
+        Err(e) if job.recipe.name == "readout" => {
+            let (name, any) = job.instrument.detectors.iter().next().ok_or(e)?;
+            let whose =
+                format!("DETECTOR = '{}' is not known: errors are those of {name}", ramp.meta.detector);
+            record.warnings.push(whose);
+            any
+        }
+        known => known?,
+    };
     let wanted = wanted(&recipe, &ramp, &job.references);
     // Methods of other programs have their noise too: nothing for the rounding. They need
     // evenly spaced reads.
