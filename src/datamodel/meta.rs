@@ -130,6 +130,8 @@ pub struct Meta {
     pub substart: (i64, i64),
     /// SUBARRID: 0 a full frame, k the subarray k that was read beside one.
     pub subarrid: i64,
+    /// Whether it is a full frame without values where subarrays were read (NSUBARR).
+    pub holes: bool,
 }
 
 impl Meta {
@@ -192,6 +194,7 @@ impl Meta {
             level: h.integer("DATALVL"),
             subarray: if windows { String::new() } else { subarray_of(&upper(names("SUBARRAY"))).to_owned() },
             subarrid: h.integer("SUBARRID").filter(|n| *n > 0 && !windows).unwrap_or(0),
+            holes: !windows && h.integer("NSUBARR").is_some_and(|n| n > 0),
             substart: match windows {
                 true => (1, 1),
                 false => (start("SUBSTRT1"), start("SUBSTRT2")),

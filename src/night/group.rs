@@ -167,6 +167,8 @@ fn shared(exposures: &[&Exposure]) -> Meta {
                 ours.clear();
             }
         }
+        // Where one frame has values, their mean has.
+        meta.holes &= other.holes;
         if meta.exptime != other.exptime {
             meta.exptime = None;
         }

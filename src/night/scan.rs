@@ -292,6 +292,9 @@ fn read_headers(path: &Path, name: &str) -> Result<Said> {
     {
         facts.set("EXPTIME", seconds, "");
     }
+    if fits.hdu("SUBARR_MAP").is_some_and(|h| h.is_image()) {
+        facts.set_default("NSUBARR", 1, "subarrays were read beside it");
+    }
     let image = fits.hdus.iter().find(|h| h.is_image());
     let axes = image.map_or(0, |h| h.shape.iter().filter(|&&n| n > 1).count());
     Ok(Said { facts, identity, is_read: axes <= 2 })
@@ -509,5 +512,58 @@ mod tests {
     #[test]
     fn no_folder_is_a_sentence() {
         assert!(scan(Path::new("/no/such/night"), &[], &ByHand::default()).is_err());
+    }
+
+    #[test]
+    fn what_a_frame_says_of_its_time_counts_in_whatever_words() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut jwst = frame("IMG1-SKY", 1);
+        jwst.remove("EXPDTST");
+        jwst.remove("EXPTIME");
+        for (key, value) in [("DATE-OBS", "2032-01-02"), ("TIME-OBS", "06:10:00.5")] {
+            jwst.set(key, value, "");
+        }
+        jwst.set("NGROUPS", 5, "");
+        jwst.set("TGROUP", 2.5, "");
+        write(&dir.path().join("jwst.fits"), &jwst);
+        // Reads: times in microseconds in MJD.
+        let reset = 63_248.25 * 86_400e6;
+        for n in 1..=3 {
+            let mut read = frame("IMG1-SCI", 2);
+            read.remove("EXPDTST");
+            read.remove("EXPTIME");
+            read.set("READ_NO", n + n / 3, "");
+            read.set("RST_TIME", reset, "");
+            read.set("READTIME", reset + 4e6 * f64::from(n), "");
+            if n == 2 {
+                read.set("FILTER", "H", "");
+            }
+            write(&dir.path().join(format!("read{n}.fits")), &read);
+        }
+        let mut table = frame("IMG1-SCI", 3);
+        table.set("DRSVER", "irisgpu 0", "");
+        let mut w = crate::fits::FitsWriter::create(&dir.path().join("jumps.fits")).expect("create");
+        w.empty("PRIMARY", &table).expect("primary");
+        w.finish().expect("finish");
+        let found = scan(dir.path(), &[], &ByHand::default()).expect("scan");
+        assert!(
+            found.problems.is_empty() && found.ignored.len() == 1,
+            "{:?} {:?}",
+            found.problems,
+            found.ignored
+        );
+        let [jwst, reads] = found.exposures.as_slice() else { panic!("{:?}", found.exposures) };
+        assert_eq!((jwst.meta.exptime, jwst.meta.expdtst.as_str()), (Some(12.5), "20320102061000"));
+        let jd = |e: &Exposure| e.meta.jd.expect("a date");
+        assert!((jd(jwst) - 2_463_233.757_0).abs() < 1e-3, "{}", jd(jwst));
+        assert!(
+            (jd(reads) - 2_463_248.75).abs() < 1e-6 && reads.meta.exptime == Some(12.0),
+            "{:?}",
+            reads.meta
+        );
+        assert_eq!(reads.meta.semid, "2032A");
+        for part in ["disagree in FILTER: 'H' and 'K'", "READ_NO 3 to 3 are missing"] {
+            assert!(reads.warnings.iter().any(|w| w.contains(part)), "{part}: {:?}", reads.warnings);
+        }
     }
 }

@@ -326,6 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn of_two_as_near_the_earlier_is_taken_and_told() {
+        let exposure = Meta { exptime: Some(7200.0), ..meta("K", 100.0) };
+        let sky = |name: &str, jd: f64| candidate(name, "sky", Origin::ThisNight, meta("K", jd));
+        // From middle to middle: 1 h and 1 h, rounding aside.
+        let at = |hours: f64| 100.0 + (hours + 1.0) / 24.0 - 50.0 / 86_400.0;
+        let mut all = vec![sky("z.fits", at(-1.0)), sky("a.fits", at(1.0) - 1e-9), sky("b.fits", at(1.5))];
+        for _ in 0..2 {
+            let choice = choose("sky", &exposure, &all).expect("sky");
+            assert_eq!(choice.path, Path::new("z.fits"));
+            assert!(choice.reason.contains("60 min; a.fits is as near"), "{}", choice.reason);
+            assert!(choice.doubts.is_empty());
+            all.reverse();
+        }
+        all.iter_mut().for_each(|c| c.origin = Origin::Folder);
+        let choice = choose("sky", &exposure, &all).expect("sky");
+        assert!(choice.doubts[0].contains("z.fits and a.fits match equally"), "{:?}", choice.doubts);
+    }
+
+    #[test]
     fn a_reference_from_the_future_is_the_last_resort_and_told() {
         let mut all = vec![
             candidate("a.fits", "gain", Origin::Folder, meta("", 5.1)),

@@ -84,6 +84,12 @@ impl Key {
     }
 }
 
+/// Whether the exposure is a subarray, and the reference a frame that has no values where
+/// subarrays were read.
+fn holes(exposure: &Meta, reference: &Meta) -> bool {
+    exposure.subarrid > 0 && reference.holes
+}
+
 impl Rule {
     fn key(self) -> Key {
         match self {
@@ -100,12 +106,16 @@ impl Rule {
         match self {
             Same(_) => e == r,
             Agree(_) => e.is_empty() || r.is_empty() || e == r,
+            Within(_) if holes(exposure, reference) => false,
             Within(_) => Agree(key).holds(exposure, reference) || r == "FULL",
         }
     }
 
     /// What the reference says where it breaks the rule, and what it should.
     pub(super) fn broken(self, exposure: &Meta, reference: &Meta) -> String {
+        if matches!(self, Within(_)) && holes(exposure, reference) {
+            return "SUBARR_MAP: its subarrays were read apart, it has no values there".into();
+        }
         let says = self.key().value(reference);
         let says = if says.is_empty() { "nothing".to_owned() } else { says };
         format!("{} is {says}, not {}", self.key().keyword(), self.wanted(exposure))
@@ -123,7 +133,11 @@ impl Rule {
             (true, _) => "(the exposure does not say)",
             _ => value.as_str(),
         };
-        let or = if matches!(self, Within(_)) && value != "FULL" { " or FULL" } else { "" };
+        let or = match self {
+            Within(_) if exposure.subarrid > 0 => " or FULL (with values in its window)",
+            Within(_) if value != "FULL" => " or FULL",
+            _ => "",
+        };
         format!("{value}{or}")
     }
 }

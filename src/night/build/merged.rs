@@ -119,6 +119,33 @@ mod tests {
     }
 
     #[test]
+    fn a_sky_with_holes_is_not_for_what_lies_in_them() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut sky = frame("IMG1-SKY", 3);
+        sky.set("NSUBARR", 1, "");
+        write(&dir.path().join("sky.fits"), &sky);
+        for (name, obsname) in [("d", "IMG1-DRK"), ("f", "IMG1-NFF")] {
+            write(&dir.path().join(format!("{name}.fits")), &frame(obsname, 1));
+        }
+        for id in [0, 1] {
+            let mut header = frame("IMG1-SCI", 7);
+            header.set("SUBARRID", id, "");
+            write(&dir.path().join(format!("{id}.fits")), &header);
+        }
+        let plan = planned(dir.path(), &settings(dir.path()));
+        let sky = |name: &str| {
+            let task = plan.tasks.iter().find(|t| t.name == name).expect("task");
+            task.references.iter().find(|p| p.reftype == "sky").expect("sky").clone()
+        };
+        assert!(sky("0.fits").path.is_some());
+        assert!(
+            sky("1.fits").path.is_none() && sky("1.fits").reason.contains("values in its window"),
+            "{:?}",
+            sky("1.fits")
+        );
+    }
+
+    #[test]
     fn subarrays_of_two_full_frames_are_refused() {
         let (_dir, plan) = night(&[(7, 0), (7, 1), (7, 0)]);
         let [task] = merging(&plan)[..] else { panic!("{:?}", plan.tasks) };
