@@ -131,6 +131,7 @@ pub fn check(header: &Header, level: Level) -> Vec<Finding> {
             found.extend(missing(header, e, level));
         }
     }
+    found.extend(impossible(header));
     found.extend(cards(header));
     found.sort_by(|a, b| (!a.error, a.what, &a.keyword).cmp(&(!b.error, b.what, &b.keyword)));
     found
@@ -250,6 +251,33 @@ fn missing(header: &Header, e: &Entry, level: Level) -> Option<Finding> {
     })
 }
 
+/// Values that no exposure has.
+fn impossible(header: &Header) -> Vec<Finding> {
+    const RANGES: [(&str, f64, f64, &str); 6] = [
+        ("EXPTIME", 0.0, 1e7, "s"),
+        ("RA", 0.0, 360.0, "deg"),
+        ("DEC", -90.0, 90.0, "deg"),
+        ("SCALE", 1e-4, 1.0, "arcsec a pixel or spaxel"),
+        ("NREADS", 1.0, 1e6, ""),
+        ("NRAMPS", 1.0, 1e6, ""),
+    ];
+    let mut found = Vec::new();
+    for (key, least, most, unit) in RANGES {
+        let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
+        if let Some(v) = header.number(key).filter(|v| !(least..=most).contains(v)) {
+            let sentence = format!("{key} = {v} cannot be: write a number from {least} to {most}{unit}");
+            found.push(Finding::error(What::Illegal, key, sentence));
+        }
+    }
+    if let (Some(low), Some(high)) = (header.number("WAVEMIN"), header.number("WAVEMAX"))
+        && low > high
+    {
+        let sentence = format!("WAVEMIN = {low} is above WAVEMAX = {high}: correct one of them");
+        found.push(Finding::error(What::Contradictory, "WAVEMIN", sentence));
+    }
+    found
+}
+
 /// Cards that products cannot have as they are.
 fn cards(header: &Header) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -367,6 +395,21 @@ mod tests {
         let airmass = named("AIRMASS");
         assert!(!airmass.error && airmass.what == What::Missing);
         assert!(found.iter().all(|f| f.keyword != "READMODE"), "it is there as SAMPMODE");
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_errors() {
+        let h = header(&[
+            ("DETECTOR", "IMG1".into()),
+            ("EXPTIME", (-5.0).into()),
+            ("RA", 500.0.into()),
+            ("DEC", (-89.0).into()),
+            ("WAVEMIN", 3.0.into()),
+            ("WAVEMAX", 2.0.into()),
+            ("DATE-OBS", "32/13/99".into()),
+        ]);
+        let found: Vec<String> = errors(&h, Level::Ramp).into_iter().map(|(_, k)| k).collect();
+        assert_eq!(found, ["DATE-OBS", "WAVEMIN", "EXPTIME", "RA"]);
     }
 
     #[test]

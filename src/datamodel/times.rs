@@ -108,6 +108,15 @@ fn said(header: &Header, instant: &Instant) -> Vec<(&'static str, f64)> {
 pub(super) fn disagreements(header: &Header) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for instant in [BEGIN, MIDDLE, END] {
+        for key in instant.dates {
+            if let Some(text) =
+                header.text(key).filter(|t| t.contains(|c: char| c.is_ascii_digit()) && mjd_of(t).is_none())
+            {
+                let form = if key.starts_with("EXPDT") { "YYYYMMDDhhmmss" } else { "YYYY-MM-DDThh:mm:ss" };
+                let sentence = format!("{key} = '{text}' is no date that can be read: write it as {form}");
+                found.push(((*key).to_owned(), sentence));
+            }
+        }
         let all = said(header, &instant);
         let Some(((first, believed), others)) = all.split_first() else { continue };
         for (key, mjd) in others {

@@ -335,7 +335,7 @@ mod tests {
         for _ in 0..2 {
             let choice = choose("sky", &exposure, &all).expect("sky");
             assert_eq!(choice.path, Path::new("z.fits"));
-            assert!(choice.reason.contains("60 min; a.fits is as near"), "{}", choice.reason);
+            assert!(choice.reason.contains("1.0 h; a.fits is as near"), "{}", choice.reason);
             assert!(choice.doubts.is_empty());
             all.reverse();
         }
