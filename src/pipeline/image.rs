@@ -11,7 +11,7 @@ use super::stage2::{self, References, Sky};
 use super::wcs::{self, Grid};
 use super::{Done, Job};
 use super::{cosmic_rays, subarrays};
-use crate::config::{Background, Step};
+use crate::config::{Background, SkyScaling, Step};
 use crate::datamodel::{Image, Meta, Rate};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -152,7 +152,17 @@ impl Pipeline {
             warnings.extend(other_dark(header, &facts, dark.is_some()));
         }
         let default = Background::default();
-        let background = step!(job, Background).unwrap_or(&default);
+        let mut background = step!(job, Background).unwrap_or(&default);
+        // What a subarray shows is what it was read for: its level is not the sky's.
+        let fixed = Background { scaling: SkyScaling::Fixed, ..background.clone() };
+        if level1.meta.subarrid > 0 && sky.is_some() && background.scaling != SkyScaling::Fixed {
+            warnings.push(format!(
+                "background: a subarray's own level does not tell that of its sky, which is subtracted times {} (scaling \
+                 fixed)",
+                fixed.scale
+            ));
+            background = &fixed;
+        }
         let mut reduced = stage2::reduce(self.engine.as_mut(), &level1.rate, &references, background)?;
         level1.provenance = record;
         if let Some(step) = step!(job, CosmicRays) {

@@ -193,6 +193,8 @@ impl Rank {
         let other_mode =
             matches!(reftype, "dark" | "sky") && !Agree(Readmode).holds(exposure, &candidate.meta);
         let larger = !Agree(Subarray).holds(exposure, &candidate.meta);
+        // A flat of a window is one about the window's own level, not the frame's.
+        let larger = if reftype == "flat" && exposure.subarrid > 0 { !larger } else { larger };
         let early = candidate.origin == Origin::Folder
             && candidate.useafter.zip(julian_date(exposure)).is_some_and(|(after, e)| after > e);
         Rank { origin, other_mode, larger, early, exptime, days }

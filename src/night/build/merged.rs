@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::{Builder, Draft};
+use crate::config::Step;
 use crate::datamodel::{Meta, product_name};
 use crate::night::Exposure;
 
@@ -12,6 +13,9 @@ impl Builder<'_> {
     /// back into the full frame's.
     pub(in crate::night) fn merged(&mut self, exposures: &[&Exposure]) {
         let Ok(recipe) = self.settings.recipes.resolve("merge_subarrays") else { return };
+        if recipe.steps.iter().all(Step::skip) {
+            return;
+        }
         // Of one exposure is what has one name but for SUBARRID.
         let mut families: BTreeMap<String, Vec<(&Exposure, usize)>> = BTreeMap::new();
         let mut makers: HashMap<&[PathBuf], usize> = HashMap::new();
@@ -29,6 +33,14 @@ impl Builder<'_> {
         for mut family in families.into_values() {
             family.sort_by(|a, b| a.0.meta.subarrid.cmp(&b.0.meta.subarrid).then(a.0.name.cmp(&b.0.name)));
             let full = family.iter().filter(|(e, _)| e.meta.subarrid == 0).count();
+            if full == family.len() {
+                for (_, task) in family.iter().filter(|(e, _)| e.meta.holes) {
+                    self.tasks[*task].warnings.push(
+                        "SUBARR_MAP: no file of the night is one of its subarrays (SUBARRID): their pixels stay without a value"
+                            .into(),
+                    );
+                }
+            }
             if full == 0 || full == family.len() {
                 continue;
             }
