@@ -191,8 +191,8 @@ fn explained(asked: &Asked, reftype: &str, as_json: bool) -> Result<Exit> {
         let source = format!("CRDS {}", if best.mapping.is_empty() { crds.context() } else { &best.mapping });
         for e in crds.explain(&name, &asked.facts) {
             // What cannot be taken, `plan` and `run` do not take either.
-            let place =
-                if e.chosen && !e.file.is_empty() { crds.locate(&e.file, &asked.facts).err() } else { None };
+            let file = e.chosen && asked.exposure.is_some() && best.answer.file() == Some(e.file.as_str());
+            let place = if file { crds.locate(&e.file, &asked.facts).err() } else { None };
             let why = match &place {
                 _ if e.chosen && found => "CRDS's choice; files at hand come first".to_owned(),
                 Some(wrong) => format!("{}, but cannot be taken: {wrong}", e.why),

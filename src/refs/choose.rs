@@ -17,6 +17,10 @@ use super::{Candidate, Origin, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
 
+/// Logarithm of the ratio of exposure times from which on a dark is warned about: it is a
+/// rate, but what glows after a reset is not.
+const OTHER_EXPTIME: f64 = 0.405;
+
 /// A second, in days: candidates that lie closer are as near.
 const SECOND: f64 = 1.0 / 86_400.0;
 
@@ -107,7 +111,7 @@ pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Optio
             ));
         }
     }
-    if wanted == "dark" && rank.origin > 0 && (rank.other_mode || rank.exptime > 0.0) {
+    if wanted == "dark" && rank.origin > 0 && (rank.other_mode || rank.exptime > OTHER_EXPTIME) {
         doubts.push(format!(
             "dark: {} is not of this exposure's kind:{}; none that matches it better",
             candidate.path.display(),
