@@ -1,6 +1,6 @@
 //! The night's report: one page and its copy for machines, from products.
 //!
-//! [`write()`] looks at every product in a folder ([`look`](mod@look)), joins them with what
+//! [`write()`] looks at every product in a folder (`look`), joins them with what
 //! the last run said ([`LastRun`]), and writes `report.html` and `report.json` there. What
 //! was seen of a product is kept in `.irisgpu-report`, so that the next report looks at new
 //! and changed files alone.
