@@ -300,6 +300,45 @@ fn a_night_puts_them_back_unasked() {
     }
 }
 
+/// The level of a subarray is that of what it was read for: the factor on its sky is the
+/// full frame's, so that the merged frame has no step.
+#[test]
+fn the_sky_of_a_subarray_has_the_factor_of_its_full_frame() {
+    let night = Night::new("cpu");
+    let raw = night.dir.path().join("raw");
+    std::fs::create_dir(&raw).expect("folder");
+    // By name, the subarrays come first.
+    for (name, new) in [("full", "z"), ("sub1", "a"), ("sub2", "b")] {
+        std::fs::rename(night.path(name), raw.join(format!("{new}.fits"))).expect("move");
+    }
+    let sky: Vec<f32> = (0..NY * NX).map(|p| 20.0 + (p % 7) as f32).collect();
+    night.reference("sky", &[], &sky, 0.1, &[NY, NX]);
+    let mut options = night.options("dark");
+    options.retain(|o| !o.contains("background"));
+    options.push(format!("--override_sky={}", night.path("sky").display()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
+    let done = command.arg("reduce").arg(&raw).args(&options).args(["--device", "cpu"]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let product = |end: &str| open(&named(&raw.join("reduced"), end));
+    let factor = |f: &Fits| f.primary().number("SKYSCALE").expect("SKYSCALE");
+    let merged = product("_LVL2_0007_merged.fits");
+    let k = factor(&merged);
+    assert!((k - 1.0).abs() > 0.5, "{k}");
+    for end in ["_LVL2_0007.fits", "_LVL2_0007-01.fits", "_LVL2_0007-02.fits"] {
+        assert_eq!(factor(&product(end)), k, "{end}");
+    }
+    options.extend(
+        ["scaling=fixed".to_owned(), format!("scale={k}")].map(|s| format!("--steps.background.{s}")),
+    );
+    let done = night.run("imager", &[night.path("whole")], "whole", &options);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let whole = open(&named(&night.dir.path().join("whole"), "_LVL2_0007.fits"));
+    let values = |f: &Fits| f.f32(f.hdu("DATA").expect("DATA")).expect("DATA");
+    // SKYSCALE has six decimals.
+    let apart = |(a, b): (f32, f32)| (a - b).abs() > 1e-4;
+    assert_eq!(values(&merged).into_iter().zip(values(&whole)).filter(|p| apart(*p)).count(), 0);
+}
+
 #[test]
 fn maps_that_cannot_be_are_refused() {
     let night = Night::new("cpu");

@@ -5,7 +5,7 @@ mod merged;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -14,6 +14,7 @@ pub use names::Named;
 pub(super) use names::rate_beside;
 
 use self::bound::Bound;
+use self::merged::{FullFrames, scales_sky};
 use self::names::caseless;
 use super::assign::{Assigned, assign};
 use super::group::Group;
@@ -60,6 +61,8 @@ struct Draft<'a> {
     exposures: Vec<&'a Exposure>,
     meta: Meta,
     product: PathBuf,
+    /// The task of the full frame that a subarray was read beside.
+    full_frame: Option<usize>,
 }
 
 impl Draft<'_> {
@@ -154,6 +157,7 @@ impl<'a> Builder<'a> {
             exposures: group.exposures.clone(),
             meta: group.meta.clone(),
             product: product.clone(),
+            full_frame: None,
         };
         if self.add(recipe, draft) {
             let meta = group.meta.clone();
@@ -187,6 +191,7 @@ impl<'a> Builder<'a> {
                     self.settings.output.join(product_name(&meta, recipe.level(meta.level), suffix))
                 }),
             meta,
+            full_frame: None,
         };
         self.add(recipe, draft);
     }
@@ -217,7 +222,11 @@ impl<'a> Builder<'a> {
         let plain: Vec<String> =
             exposures.iter().map(|e| product_name(&e.meta, recipe.level(e.meta.level), suffix)).collect();
         let names = self.told_apart(&plain, exposures);
-        for ((exposure, name), plain) in exposures.iter().zip(names).zip(plain) {
+        let mut all: Vec<_> = exposures.iter().zip(names.into_iter().zip(plain)).collect();
+        // Subarrays after the full frames, whose factor on the sky is theirs, too.
+        all.sort_by_key(|(e, _)| e.meta.subarrid > 0);
+        let mut full_frames = FullFrames::default();
+        for (exposure, (name, plain)) in all {
             let level = recipe.level(exposure.meta.level);
             let like = match recipe.name.as_str() {
                 "readout" => "rop",
@@ -231,8 +240,11 @@ impl<'a> Builder<'a> {
                 exposures: vec![exposure],
                 meta: exposure.meta.clone(),
                 product: given.unwrap_or_else(|| self.settings.output.join(name)),
+                full_frame: full_frames.of(exposure),
             };
-            self.add(recipe, draft);
+            if self.add(recipe, draft) {
+                full_frames.note(exposure, self.tasks.len() - 1);
+            }
             if let Some(task) = self.tasks.last_mut().filter(|_| renamed) {
                 task.warnings.push(format!(
                     "SEMID, PROGNUM, OBSNUM and EXPNUM = {} are not its alone: its product is named after its file",
@@ -307,7 +319,8 @@ impl<'a> Builder<'a> {
         let context = self.crds.as_ref().filter(|_| assigned.asked_crds());
         let crds_context = context.map(|crds| crds.context().to_owned());
         let (earlier, identities) = self.before.of(&assigned.recipe, &draft.exposures);
-        let hash = match self.hash(&assigned, &draft, identities) {
+        let full_frame = draft.full_frame.filter(|_| scales_sky(&assigned));
+        let hash = match self.hash(&assigned, &draft, full_frame, identities) {
             Ok(hash) => hash,
             Err(e) => {
                 self.refuse_draft(&draft, recipe, files, e.to_string());
@@ -315,8 +328,8 @@ impl<'a> Builder<'a> {
             }
         };
         let references = assigned.paths();
-        let needs: BTreeSet<usize> =
-            references.values().filter_map(|p| self.makers.get(p).copied()).collect();
+        let masters = references.values().filter_map(|p| self.makers.get(p).copied());
+        let needs: BTreeSet<usize> = masters.chain(full_frame).collect();
         let lost_dark = assigned.picked.iter().any(|p| p.reftype == "dark" && p.path.is_none());
         if lost_dark {
             self.dark_kept.insert(draft.product.clone());
@@ -340,6 +353,7 @@ impl<'a> Builder<'a> {
             rates,
             references,
             earlier,
+            full_frame: full_frame.and_then(|i| self.tasks[i].product().map(Path::to_path_buf)),
             output: self.settings.output.clone(),
             masters: self.settings.masters.clone(),
             product: Some(draft.product),
@@ -373,7 +387,13 @@ impl<'a> Builder<'a> {
     }
 
     /// Everything that decides the product's bytes, except where it is made.
-    fn hash(&self, assigned: &Assigned, draft: &Draft<'_>, earlier: Vec<String>) -> Result<String> {
+    fn hash(
+        &self,
+        assigned: &Assigned,
+        draft: &Draft<'_>,
+        full_frame: Option<usize>,
+        earlier: Vec<String>,
+    ) -> Result<String> {
         let s = self.settings;
         let json = |v: serde_json::Result<String>| v.unwrap_or_default();
         let mut parts = vec![
@@ -386,6 +406,7 @@ impl<'a> Builder<'a> {
         parts.extend(s.compat.map(|c| format!("compat {}", c.name())));
         parts.extend(draft.exposures.iter().map(|e| e.identity.clone()));
         parts.extend(earlier);
+        parts.extend(full_frame.and_then(|i| Some(self.tasks[i].job()?.plan_hash.clone())));
         let references: Vec<(String, PathBuf)> = assigned.paths().into_iter().collect();
         let identities = references.par_iter().map(|(reftype, path)| match self.hashes.get(path) {
             Some(hash) => Ok([reftype.clone(), hash.clone()]),

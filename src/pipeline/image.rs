@@ -154,13 +154,16 @@ impl Pipeline {
         let default = Background::default();
         let mut background = step!(job, Background).unwrap_or(&default);
         // What a subarray shows is what it was read for: its level is not the sky's.
-        let fixed = Background { scaling: SkyScaling::Fixed, ..background.clone() };
+        let mut fixed = Background { scaling: SkyScaling::Fixed, ..background.clone() };
         if level1.meta.subarrid > 0 && sky.is_some() && background.scaling != SkyScaling::Fixed {
-            warnings.push(format!(
-                "background: a subarray's own level does not tell that of its sky, which is subtracted times {} (scaling \
-                 fixed)",
-                fixed.scale
-            ));
+            match factor_of(job.full_frame.as_deref())? {
+                Some(factor) => fixed.scale = factor,
+                None => warnings.push(format!(
+                    "background: a subarray's own level does not tell that of its sky, which is subtracted times {} \
+                     (scaling fixed): its full frame, with that one's factor, is not among the files",
+                    fixed.scale
+                )),
+            }
             background = &fixed;
         }
         let mut reduced = stage2::reduce(self.engine.as_mut(), &level1.rate, &references, background)?;
@@ -219,6 +222,11 @@ impl Pipeline {
             ),
         ))
     }
+}
+
+/// The factor that the sky was subtracted from a full frame with.
+fn factor_of(product: Option<&Path>) -> Result<Option<f64>> {
+    product.map_or(Ok(None), |p| Ok(Fits::open(p)?.primary().number("SKYSCALE")))
 }
 
 /// The frame's keywords with those of the references in `record`.

@@ -28,6 +28,9 @@ pub struct Job {
     /// The exposures that ended before an exposure began, of the same detector, by its
     /// first file; an exposure that is not in it may have had any.
     pub earlier: BTreeMap<PathBuf, Vec<Earlier>>,
+    /// The product of the full frame that a subarray was read beside: the sky is
+    /// subtracted from both with its factor.
+    pub full_frame: Option<PathBuf>,
     /// Folder of science products.
     pub output: PathBuf,
     /// Folder of masters.
@@ -83,6 +86,7 @@ impl Job {
                 .map(|(t, p)| Ok((t.clone(), one(p)?)))
                 .collect::<Result<_>>()?,
             earlier: self.earlier.iter().map(|(f, l)| Ok((one(f)?, earlier(l)?))).collect::<Result<_>>()?,
+            full_frame: self.full_frame.as_ref().map(one).transpose()?,
             output: one(&self.output)?,
             masters: one(&self.masters)?,
             product: self.product.as_ref().map(one).transpose()?,

@@ -3,10 +3,41 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use super::super::assign::Assigned;
 use super::{Builder, Draft};
-use crate::config::Step;
+use crate::config::{SkyScaling, Step};
 use crate::datamodel::{Meta, product_name};
 use crate::night::Exposure;
+
+/// What the products of one exposure, a full frame and its subarrays, share of their names.
+fn family(meta: &Meta) -> String {
+    product_name(&Meta { subarrid: 0, ..meta.clone() }, 0, "")
+}
+
+/// The tasks of full frames that have subarrays, by family; `None` where there are several.
+#[derive(Default)]
+pub(super) struct FullFrames(BTreeMap<String, Option<usize>>);
+
+impl FullFrames {
+    pub(super) fn note(&mut self, exposure: &Exposure, task: usize) {
+        if exposure.meta.subarrid == 0 && exposure.meta.holes {
+            let one = |slot: &mut Option<usize>| *slot = None;
+            self.0.entry(family(&exposure.meta)).and_modify(one).or_insert(Some(task));
+        }
+    }
+
+    /// That of the frame that a subarray was read beside.
+    pub(super) fn of(&self, exposure: &Exposure) -> Option<usize> {
+        self.0.get(&family(&exposure.meta)).copied().flatten().filter(|_| exposure.meta.subarrid > 0)
+    }
+}
+
+/// Whether a sky is subtracted with a factor that is measured.
+pub(super) fn scales_sky(assigned: &Assigned) -> bool {
+    let scales = |s: &Step| matches!(s, Step::Background(b) if !s.skip() && b.scaling != SkyScaling::Fixed);
+    assigned.recipe.steps.iter().any(scales)
+        && assigned.picked.iter().any(|p| p.reftype == "sky" && p.path.is_some())
+}
 
 impl Builder<'_> {
     /// One task for each of `exposures` that was read with subarrays: their products put
@@ -25,9 +56,8 @@ impl Builder<'_> {
             }
         }
         for exposure in exposures {
-            let family = product_name(&Meta { subarrid: 0, ..exposure.meta.clone() }, 0, "");
             if let Some(&task) = makers.get(exposure.files.as_slice()) {
-                families.entry(family).or_default().push((exposure, task));
+                families.entry(family(&exposure.meta)).or_default().push((exposure, task));
             }
         }
         for mut family in families.into_values() {
@@ -67,6 +97,7 @@ impl Builder<'_> {
                 exposures: parts.iter().collect(),
                 product: self.settings.output.join(product),
                 meta,
+                full_frame: None,
             };
             if self.add(&recipe, draft)
                 && let Some(task) = self.tasks.last_mut()
