@@ -1,6 +1,6 @@
 //! The page: one file, nothing from outside it.
 
-use super::{Night, Row, graph, timeline};
+use super::{Night, Row, graph, newest, timeline};
 use crate::quicklook::picture::number;
 
 const TEMPLATE: &str = include_str!("../html/report.html");
@@ -17,6 +17,7 @@ pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
         ("script", SCRIPT.to_owned()),
         ("title", escape(&title(night))),
         ("summary", summary(night)),
+        ("newest", newest::section(night.newest.as_ref(), &night.rows)),
         ("troubles", troubles(night)),
         ("warnings", warnings(night)),
         ("timeline", section("When exposures were taken", "timeline", &timeline::svg(&night.rows))),
@@ -74,6 +75,10 @@ fn summary(night: &Night) -> String {
     if timed > 0 {
         tiles.push((format!("{} s", number(busy / timed as f64)), "a product, on average"));
     }
+    let waiting = run.troubles().filter(|t| t.status == "waiting").count();
+    if waiting > 0 {
+        tiles.push((waiting.to_string(), "waiting"));
+    }
     let mut out = String::from("<dl class=\"tiles\">");
     for (value, name) in tiles {
         let bad = if name == "failed" && value != "0" { " class=\"bad\"" } else { "" };
@@ -96,8 +101,10 @@ fn troubles(night: &Night) -> String {
     let mut rows = String::new();
     for t in night.last_run.troubles() {
         let class = if t.status == "failed" { "bad" } else { "" };
+        let again =
+            if t.again.is_empty() { String::new() } else { format!("<br><code>{}</code>", escape(&t.again)) };
         rows += &format!(
-            "<tr class=\"{class}\"><td>{}</td><td>{}</td><td>{}</td><td class=\"sentence\">{}</td></tr>",
+            "<tr class=\"{class}\"><td>{}</td><td>{}</td><td>{}</td><td class=\"sentence\">{}{again}</td></tr>",
             escape(&t.name),
             escape(&t.obsname),
             escape(&t.status),
@@ -309,8 +316,12 @@ mod tests {
             name: evil.into(),
             status: "failed".into(),
             error: evil.into(),
+            again: evil.into(),
             ..TaskSaid::default()
         });
+        let picture = evil.into();
+        night.newest =
+            Some(super::super::Newest { file: night.rows[0].file.clone(), made: evil.into(), picture });
         let page = html(&night, None);
         assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"));
         assert!(
