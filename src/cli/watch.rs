@@ -148,7 +148,7 @@ impl Watcher<'_> {
                 Ok(()) => self.complain(None),
                 Err(e) => self.complain(Some(e.to_string())),
             }
-            self.report();
+            self.report(false);
             let (now, quiet) = (Instant::now(), self.stirred.elapsed().as_secs_f64() >= self.args.quiet_time);
             let arrivals = &self.arrivals;
             let when = |t: &Task| t.job()?.inputs.iter().filter_map(|i| arrivals.changed(i)).max();
@@ -156,6 +156,7 @@ impl Watcher<'_> {
             match next.filter(|_| self.complaint.is_none()) {
                 Some(i) => self.reduce(i, stop),
                 None => {
+                    self.report(true);
                     let idle = self.stirred.max(self.busy).elapsed().as_secs_f64();
                     // Longer than a file may be whole before it is taken.
                     let least = self.args.settle + 2.0 * self.args.poll;

@@ -1,8 +1,9 @@
 //! The night's report while the night goes on: `last-run.json` and the page, as products
 //! come.
 //!
-//! Each product is looked at once. Reports take a twentieth of the time at most, and each
-//! looks at new products for so long only, the newest first.
+//! Each product is looked at once. While there is something to reduce, reports take a
+//! twentieth of the time at most, and each looks at new products for so long only, the
+//! newest first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,9 +36,9 @@ pub(super) struct Account {
     done: BTreeMap<String, (f64, Vec<String>)>,
     /// Something has changed since.
     stale: bool,
-    next: Instant,
-    /// How long before the last one.
-    pause: Duration,
+    /// When it was written last, and how long that took.
+    told: Option<Instant>,
+    took: Duration,
     start: Instant,
     /// Why it could not be written.
     trouble: Option<String>,
@@ -46,17 +47,8 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn new(output: &Path, instrument: &Instrument) -> Account {
         let (output, reporter) = (output.to_path_buf(), Reporter::new(output, instrument));
-        let (next, start) = (Instant::now(), Instant::now());
-        Account {
-            output,
-            reporter,
-            done: BTreeMap::new(),
-            stale: true,
-            next,
-            pause: PACE,
-            start,
-            trouble: None,
-        }
+        let (done, start, took) = (BTreeMap::new(), Instant::now(), Duration::ZERO);
+        Account { output, reporter, done, stale: true, told: None, took, start, trouble: None }
     }
 
     /// A task ended.
@@ -72,8 +64,10 @@ impl Account {
         self.stale = true;
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        self.stale && Instant::now() >= self.next
+    /// Whether it is time to write it; `idle`: nothing else is to be done.
+    pub(super) fn is_due(&self, idle: bool) -> bool {
+        let pause = if idle { PACE.max(self.took) } else { PACE.max(self.took * SHARE) };
+        self.stale && self.told.is_none_or(|told| told.elapsed() >= pause)
     }
 
     /// Writes it: `rows` are those of the status file.
@@ -83,7 +77,8 @@ impl Account {
         let warnings: Vec<Value> = warnings.iter().map(|w| json!({"warning": w, "tasks": 0})).collect();
         let seconds = self.start.elapsed().as_secs_f64();
         let all = json!({"tasks": tasks, "warnings": warnings, "engine": engine, "seconds": seconds});
-        let refresh = u32::try_from(self.pause.as_secs()).unwrap_or(u32::MAX).clamp(10, 120);
+        let pause = u32::try_from((self.took * SHARE).as_secs()).unwrap_or(u32::MAX);
+        let refresh = pause.clamp(10, 120);
         let options = Options { refresh: Some(refresh), patience: Some(PATIENCE), ..Options::default() };
         let mut write = || -> Result<usize> {
             // Tasks whose frames are being written again are still known.
@@ -98,8 +93,8 @@ impl Account {
             }
             Err(e) => self.complain(&e.to_string(), voice),
         }
-        self.pause = PACE.max(start.elapsed() * SHARE);
-        self.next = Instant::now() + self.pause;
+        self.took = start.elapsed();
+        self.told = Some(Instant::now());
     }
 
     /// A row of the status file as one of `reduce --json`.

@@ -58,9 +58,10 @@ impl Watcher<'_> {
         (rows, counts)
     }
 
-    /// Brings the night's report up to date, where it is time to.
-    pub(super) fn report(&mut self) {
-        if self.account.is_due() {
+    /// Brings the night's report up to date, where it is time to; `idle`: nothing else is to
+    /// be done.
+    pub(super) fn report(&mut self, idle: bool) {
+        if self.account.is_due(idle) {
             let rows = self.rows().0;
             self.account.tell(&rows, &self.plan.warnings, &self.executor.name(), &self.voice);
         }

@@ -272,8 +272,12 @@ pub(super) fn atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    std::fs::write(&part, bytes).map_err(Error::io("write", &part))?;
-    std::fs::rename(&part, path).map_err(Error::io("write", path))
+    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
+    written.map_err(|e| {
+        // Of a disk that is full, nothing stays.
+        let _ = std::fs::remove_file(&part);
+        Error::io("write", path)(e)
+    })
 }
 
 #[cfg(test)]
