@@ -66,7 +66,8 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
             if asked.output_file.is_some() {
                 return Err(Error::Usage("--output_file: an association names its products".into()));
             }
-            let all = several.iter().map(|f| Association::from_file(f)).collect::<Result<Vec<_>>>()?;
+            let all =
+                several.iter().map(|f| Association::from_file(f)?.complete()).collect::<Result<Vec<_>>>()?;
             night::of_associations(&recipe, &all, &references, &settings)?
         }
     };

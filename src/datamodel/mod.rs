@@ -13,8 +13,9 @@ mod names;
 pub mod registry;
 mod times;
 mod unit;
+mod window;
 
-pub use check::{Finding, Level, What, check, contradictions};
+pub use check::{Finding, Level, What, check, contradictions, unusable};
 pub use coordinates::is_wcs_keyword;
 pub use date::civil;
 pub use merge::{MULTIPLE, merge};
@@ -24,3 +25,4 @@ pub use names::{distinct_name, given_name, master_name, own_part, product_name, 
 pub use registry::{keyword_of, paths};
 pub use times::{Span, compact_date, iso_date, mjd_of};
 pub use unit::Unit;
+pub use window::window_faults;

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::by_hand::{ByHand, is_named};
 use super::{Exposure, Scan, read_files};
+use crate::datamodel::Kind;
 use crate::error::{Error, Result};
 use crate::fits::Fits;
 use crate::refs::{Candidate, Origin, REFTYPES, candidate_from_header, canonical_reftype};
-use crate::stpipe::Product;
+use crate::stpipe::{Product, Role};
 
 /// Exposures and what calibrates them.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub(super) enum With {
     File { candidate: Box<Candidate>, dark_kept: bool },
     /// Raw frames, of which a master is made.
     Frames(Vec<Exposure>),
+    /// What is not there or cannot be used, as a sentence.
+    Unusable(String),
 }
 
 impl Pair {
@@ -73,12 +76,18 @@ pub(super) fn of_night(
                 ["none"] => With::Nothing,
                 names => with(by, reftype, names, night, scan)?,
             };
+            if let With::Frames(frames) = &with {
+                warnings.extend(of_other_kinds(by, reftype, frames));
+            }
             pairs.push(Pair::new(by, exposures.clone(), reftype, with)?);
         }
     }
     for association in &by_hand.associations {
         let by = file_name(&association.path);
         for product in &association.products {
+            for file in product.missing(|role| *role == Role::Science) {
+                warnings.push(format!("{by}, product {}: there is no file {}", product.name, file.display()));
+            }
             let science = known(scan, &product.science());
             if science.is_empty() {
                 let name = &product.name;
@@ -108,13 +117,42 @@ pub(super) fn of_product(
             warnings.push(format!("{by}, product {}: members of exptype {kind} are not used", product.name));
             continue;
         }
-        let with = match files.as_slice() {
-            [file] if is_reference(file, kind)? => file_as_reference(by, kind, file)?,
-            files => With::Frames(frames(by, files, night)?),
-        };
+        // One product's fault is not the others'.
+        let with =
+            members(by, product, kind, &files, night).unwrap_or_else(|e| With::Unusable(e.to_string()));
+        if let With::Frames(frames) = &with {
+            warnings.extend(of_other_kinds(by, kind, frames));
+        }
         pairs.push(Pair::new(by, exposures.clone(), kind, with)?);
     }
     Ok(pairs)
+}
+
+/// What an association names to calibrate with: a reference, or frames.
+fn members(by: &str, product: &Product, kind: &str, files: &[PathBuf], night: Option<&Scan>) -> Result<With> {
+    if let Some(file) = files.iter().find(|f| !f.is_file()) {
+        let (name, file) = (&product.name, file.display());
+        return Err(Error::Config(format!("{by}, product {name}: there is no file {file} (exptype {kind})")));
+    }
+    match files {
+        [file] if is_reference(file, kind)? => file_as_reference(by, kind, file),
+        files => Ok(With::Frames(frames(by, files, night)?)),
+    }
+}
+
+/// Frames that a master of a type is not made of, as warnings. Science frames are the sky
+/// of others where the telescope nods.
+fn of_other_kinds(by: &str, reftype: &str, frames: &[Exposure]) -> Vec<String> {
+    let usual: &[Kind] = match canonical_reftype(reftype) {
+        Some("dark") => &[Kind::Dark],
+        Some("flat") => &[Kind::Flat],
+        Some("sky") => &[Kind::Sky, Kind::Science],
+        Some("lenspx") => &[Kind::Spx, Kind::Arc],
+        _ => return Vec::new(),
+    };
+    let other = |e: &&Exposure| e.obsname.as_ref().is_some_and(|o| !usual.contains(&o.kind));
+    let say = |e: &Exposure| format!("{by} takes {} for a {reftype}, but it is {}", e.name, e.obsname());
+    frames.iter().filter(other).map(say).collect()
 }
 
 /// An exposure has one reference of a type, and is not its own.

@@ -122,7 +122,7 @@ pub fn plan(
     }
     let asked = read_files(&settings.earlier);
     let before = Before::of_night(&scan.exposures, &asked.exposures);
-    let mut warnings = scan.warnings.clone();
+    let mut warnings = [scan.warnings.as_slice(), &by_hand.unused].concat();
     let pairs = pairs::of_night(by_hand, night, scan, &mut warnings)?;
     let mut builder = Builder::new(references, settings, before, &scan.relabels);
     // What a person put together is in no other set.

@@ -111,6 +111,14 @@ pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Optio
             ));
         }
     }
+    let otherwise =
+        if candidate.origin.by_hand() { said_otherwise(&wanted, exposure, candidate) } else { Vec::new() };
+    if !otherwise.is_empty() {
+        let (file, what) = (candidate.path.display(), otherwise.join("; "));
+        doubts.push(format!(
+            "{wanted}: {file} is of another kind ({what}): it is taken as it was given by hand"
+        ));
+    }
     if wanted == "dark" && rank.origin > 0 && (rank.other_mode || rank.exptime > OTHER_EXPTIME) {
         doubts.push(format!(
             "dark: {} is not of this exposure's kind:{}; none that matches it better",
@@ -166,6 +174,13 @@ pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> boo
         return false;
     }
     rules(reftype, &exposure.instmode).iter().all(|rule| rule.holds(exposure, &candidate.meta))
+}
+
+/// The rules that the keywords of a candidate break, by what they say: those that it lacks
+/// break none.
+fn said_otherwise(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Vec<String> {
+    let broken = rules(reftype, &exposure.instmode).iter().filter(|r| !r.holds(exposure, &candidate.meta));
+    broken.filter(|r| r.is_said(&candidate.meta)).map(|r| r.broken(exposure, &candidate.meta)).collect()
 }
 
 /// What decides among candidates that fit; smaller is better.

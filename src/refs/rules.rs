@@ -111,6 +111,11 @@ impl Rule {
         }
     }
 
+    /// Whether the reference has the rule's keyword.
+    pub(super) fn is_said(self, reference: &Meta) -> bool {
+        !self.key().value(reference).is_empty()
+    }
+
     /// What the reference says where it breaks the rule, and what it should.
     pub(super) fn broken(self, exposure: &Meta, reference: &Meta) -> String {
         if matches!(self, Within(_)) && holes(exposure, reference) {

@@ -72,8 +72,8 @@ impl Association {
     /// Reads an association.
     ///
     /// # Errors
-    /// What is not JSON of this form, products without science members, members whose
-    /// file is not there.
+    /// What is not JSON of this form, products without science members. Whether members are
+    /// there is not asked (see [`Association::complete`]).
     pub fn from_file(path: &Path) -> Result<Association> {
         let fail = |what: String| Error::Config(format!("{}: {what}", path.display()));
         let raw = parse(&read_text(path)?).map_err(fail)?;
@@ -83,11 +83,8 @@ impl Association {
             let name = product.name;
             let mut members = Vec::new();
             for member in product.members {
-                let file = folder.join(&member.expname);
-                if !file.is_file() {
-                    return Err(fail(format!("product '{name}': there is no file {}", file.display())));
-                }
-                members.push(Member { path: file, role: Role::of(&member.exptype) });
+                let role = Role::of(&member.exptype);
+                members.push(Member { path: folder.join(&member.expname), role });
             }
             if members.iter().all(|m| m.role != Role::Science) {
                 return Err(fail(format!("product '{name}' has no member of exptype science")));
@@ -95,6 +92,21 @@ impl Association {
             products.push(Product { name, members });
         }
         Ok(Association { path: path.to_path_buf(), products })
+    }
+
+    /// Itself, if all its members are there.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn complete(self) -> Result<Association> {
+        for product in &self.products {
+            if let Some(file) = product.missing(|_| true).next() {
+                let (by, name) = (self.path.display(), &product.name);
+                let text = format!("{by}: product '{name}': there is no file {}", file.display());
+                return Err(Error::Config(text));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -119,6 +131,11 @@ impl Product {
     /// The files that are reduced.
     pub fn science(&self) -> Vec<PathBuf> {
         self.members.iter().filter(|m| m.role == Role::Science).map(|m| m.path.clone()).collect()
+    }
+
+    /// The members of a role whose files are not there.
+    pub fn missing(&self, of: impl Fn(&Role) -> bool) -> impl Iterator<Item = &Path> {
+        self.members.iter().filter(move |m| of(&m.role) && !m.path.is_file()).map(|m| m.path.as_path())
     }
 
     /// The files that calibrate them, by what they are, each kind once.
@@ -148,7 +165,7 @@ mod tests {
         let at = |text: &str| {
             let path = dir.path().join("asn.json");
             std::fs::write(&path, text).expect("write");
-            Association::from_file(&path)
+            Association::from_file(&path)?.complete()
         };
         let member = |name: &str, kind: &str| format!(r#"{{"expname": "{name}", "exptype": "{kind}"}}"#);
         let asn = at(&format!(

@@ -32,6 +32,7 @@ impl Builder<'_> {
                     }
                     Ok(Some((**candidate).clone()))
                 }
+                With::Unusable(sentence) => Err(sentence.clone()),
                 With::Frames(frames) => self.paired_master(pair, frames).map(Some),
             };
             self.bound.push(Bound {
