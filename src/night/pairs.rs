@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::by_hand::{ByHand, is_named};
 use super::{Exposure, Scan, read_files};
-use crate::datamodel::Kind;
 use crate::error::{Error, Result};
 use crate::fits::Fits;
 use crate::refs::{Candidate, Origin, REFTYPES, candidate_from_header, canonical_reftype};
@@ -18,6 +17,8 @@ pub(super) struct Pair {
     pub(super) by: String,
     /// The exposures' names.
     pub(super) exposures: BTreeSet<String>,
+    /// Frames that calibrate the same exposures, and are calibrated so, too.
+    pub(super) also: BTreeSet<String>,
     /// Canonical reference type.
     pub(super) reftype: &'static str,
     /// What it is.
@@ -43,7 +44,7 @@ impl Pair {
         let reftype = known.ok_or_else(|| {
             Error::Config(format!("{by}: '{reftype}' is no reference type (types: {})", REFTYPES.join(", ")))
         })?;
-        Ok(Pair { by: by.to_owned(), exposures, reftype, with })
+        Ok(Pair { by: by.to_owned(), exposures, also: BTreeSet::new(), reftype, with })
     }
 
     /// The names of the frames that a master is made of.
@@ -71,16 +72,15 @@ pub(super) fn of_night(
             scan.exposures.iter().filter(|e| pair.files.name(&e.name)).map(|e| e.name.clone()).collect();
         let all: Vec<String> = scan.exposures.iter().map(|e| e.name.clone()).collect();
         warnings.extend(pair.files.idle(&format!("{by}, pair"), &all));
+        let from = pairs.len();
         for (reftype, names) in &pair.with {
             let with = match names.iter().collect::<Vec<_>>().as_slice() {
                 ["none"] => With::Nothing,
                 names => with(by, reftype, names, night, scan)?,
             };
-            if let With::Frames(frames) = &with {
-                warnings.extend(of_other_kinds(by, reftype, frames));
-            }
             pairs.push(Pair::new(by, exposures.clone(), reftype, with)?);
         }
+        share(&mut pairs[from..]);
     }
     for association in &by_hand.associations {
         let by = file_name(&association.path);
@@ -120,12 +120,21 @@ pub(super) fn of_product(
         // One product's fault is not the others'.
         let with =
             members(by, product, kind, &files, night).unwrap_or_else(|e| With::Unusable(e.to_string()));
-        if let With::Frames(frames) = &with {
-            warnings.extend(of_other_kinds(by, kind, frames));
-        }
         pairs.push(Pair::new(by, exposures.clone(), kind, with)?);
     }
+    share(&mut pairs);
     Ok(pairs)
+}
+
+/// What calibrates the same exposures calibrates each other: the dark is the sky frames',
+/// too.
+fn share(pairs: &mut [Pair]) {
+    for i in 0..pairs.len() {
+        let others = pairs.iter().filter(|p| p.reftype != pairs[i].reftype);
+        let frames: BTreeSet<String> = others.flat_map(|p| p.frames().map(String::from)).collect();
+        let own: BTreeSet<String> = pairs[i].frames().map(String::from).collect();
+        pairs[i].also = frames.difference(&own).cloned().collect();
+    }
 }
 
 /// What an association names to calibrate with: a reference, or frames.
@@ -140,23 +149,8 @@ fn members(by: &str, product: &Product, kind: &str, files: &[PathBuf], night: Op
     }
 }
 
-/// Frames that a master of a type is not made of, as warnings. Science frames are the sky
-/// of others where the telescope nods.
-fn of_other_kinds(by: &str, reftype: &str, frames: &[Exposure]) -> Vec<String> {
-    let usual: &[Kind] = match canonical_reftype(reftype) {
-        Some("dark") => &[Kind::Dark],
-        Some("flat") => &[Kind::Flat],
-        Some("sky") => &[Kind::Sky, Kind::Science],
-        Some("lenspx") => &[Kind::Spx, Kind::Arc],
-        _ => return Vec::new(),
-    };
-    let other = |e: &&Exposure| e.obsname.as_ref().is_some_and(|o| !usual.contains(&o.kind));
-    let say = |e: &Exposure| format!("{by} takes {} for a {reftype}, but it is {}", e.name, e.obsname());
-    frames.iter().filter(other).map(say).collect()
-}
-
 /// An exposure has one reference of a type, and is not its own.
-fn check(pairs: &[Pair]) -> Result<()> {
+pub(super) fn check(pairs: &[Pair]) -> Result<()> {
     for (i, pair) in pairs.iter().enumerate() {
         for other in pairs[..i].iter().filter(|o| o.reftype == pair.reftype) {
             if let Some(name) = pair.exposures.intersection(&other.exposures).next() {
@@ -227,6 +221,7 @@ fn file_as_reference(by: &str, reftype: &str, path: &Path) -> Result<With> {
         meta: crate::datamodel::Meta::from_header(fits.primary()),
         origin,
         useafter: None,
+        version: Vec::new(),
     });
     candidate.reftype = wanted.to_owned();
     let kept = fits.primary().text("S_DARK").as_deref() == Some("SKIPPED");

@@ -250,14 +250,17 @@ pub fn of_associations(
         }
         builder.release();
         let own: Vec<Exposure> = exposures.iter().map(|e| (*e).clone()).collect();
-        builder.pairs(&pairs::of_product(by, product, &own, None, &mut warnings)?, |_| true);
+        let pairs = pairs::of_product(by, product, &own, None, &mut warnings)?;
+        pairs::check(&pairs)?;
+        builder.pairs(&pairs, |reftype| !MASTERS.contains(&reftype));
+        MASTERS.iter().for_each(|master| builder.pairs(&pairs, |reftype| reftype == *master));
         builder.named(Some(Named::So(name.clone())), |builder| builder.files(recipe, &exposures));
     }
     warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings })
 }
 
-/// The types of which masters are made of raw frames.
+/// The types of which masters are made of raw frames, each before those that need it.
 const MASTERS: [&str; 4] = ["dark", "flat", "lenspx", "sky"];
 
 impl Plan {

@@ -19,7 +19,7 @@ use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
 use super::state::{Stamp, file_identity};
 use crate::datamodel::registry::names;
-use crate::datamodel::{Meta, ObsName, contradictions, unusable, window_faults};
+use crate::datamodel::{Meta, ObsName, another_instrument, contradictions, unusable, window_faults};
 use crate::error::{Error, Result};
 use crate::fits::{Card, Fits, Header, Value};
 use crate::input::{ReadKey, Relabels, faults_of_reads, header_of_reads, read_group_key};
@@ -340,13 +340,6 @@ fn no_numbers(facts: &Header) -> Vec<String> {
     names("EXPNUM").iter().filter_map(wrong).collect()
 }
 
-/// Whose frame it is, where it is not IRIS's (or Liger's, of which it is the twin).
-fn another_instrument(facts: &Header) -> Option<String> {
-    let name = facts.text("INSTRUME").filter(|t| !t.trim().is_empty())?;
-    let known = ["IRIS", "LIGER"].iter().any(|k| name.trim().eq_ignore_ascii_case(k));
-    (!known).then(|| format!("INSTRUME = '{name}' is another instrument: it is reduced as a frame of IRIS"))
-}
-
 /// The exposure of one file, or of the files of its `reads`.
 fn exposure(set: Vec<Opened>, reads: bool) -> Exposure {
     let headers: Vec<&Header> = set.iter().map(|o| &o.facts).collect();
@@ -360,9 +353,10 @@ fn exposure(set: Vec<Opened>, reads: bool) -> Exposure {
     warnings.extend(set.first().iter().flat_map(|o| o.relabelled.clone()));
     warnings.extend(contradictions(&header).into_iter().map(|(_, sentence)| sentence));
     warnings.extend(unusable(&header));
-    let size = set.first().and_then(|o| o.size);
+    // From level 2 on an array may be spectra or a cube.
+    let size = set.first().and_then(|o| o.size).filter(|_| meta.level.unwrap_or(0) < 2);
     warnings.extend(window_faults(&header, size, None).into_iter().map(|(_, sentence)| sentence));
-    warnings.extend(another_instrument(&header));
+    warnings.extend(another_instrument(&header).map(|w| format!("{w}: it is reduced as a frame of IRIS")));
     let name = set.first().map(|o| o.name.clone()).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
     let files = set.into_iter().map(|o| o.path).collect();

@@ -72,8 +72,8 @@ impl Association {
     /// Reads an association.
     ///
     /// # Errors
-    /// What is not JSON of this form, products without science members. Whether members are
-    /// there is not asked (see [`Association::complete`]).
+    /// What is not JSON of this form. Whether members are there is not asked (see
+    /// [`Association::complete`]).
     pub fn from_file(path: &Path) -> Result<Association> {
         let fail = |what: String| Error::Config(format!("{}: {what}", path.display()));
         let raw = parse(&read_text(path)?).map_err(fail)?;
@@ -86,22 +86,32 @@ impl Association {
                 let role = Role::of(&member.exptype);
                 members.push(Member { path: folder.join(&member.expname), role });
             }
-            if members.iter().all(|m| m.role != Role::Science) {
-                return Err(fail(format!("product '{name}' has no member of exptype science")));
-            }
             products.push(Product { name, members });
         }
         Ok(Association { path: path.to_path_buf(), products })
     }
 
-    /// Itself, if all its members are there.
+    /// Itself, if all its members are there. Where a product has no science members, those
+    /// of an exptype that `is_own` are: darks make a dark.
     ///
     /// # Errors
-    /// The first that is not.
-    pub fn complete(self) -> Result<Association> {
-        for product in &self.products {
+    /// The first that is not there, products without science members.
+    pub fn complete(mut self, is_own: impl Fn(&str) -> bool) -> Result<Association> {
+        for product in &mut self.products {
+            let (by, name) = (self.path.display(), &product.name);
+            let science = |members: &[Member]| members.iter().any(|m| m.role == Role::Science);
+            if !science(&product.members) {
+                for member in &mut product.members {
+                    if matches!(&member.role, Role::Calibration(kind) if is_own(kind)) {
+                        member.role = Role::Science;
+                    }
+                }
+            }
+            if !science(&product.members) {
+                let text = format!("{by}: product '{name}' has no member of exptype science");
+                return Err(Error::Config(text));
+            }
             if let Some(file) = product.missing(|_| true).next() {
-                let (by, name) = (self.path.display(), &product.name);
                 let text = format!("{by}: product '{name}': there is no file {}", file.display());
                 return Err(Error::Config(text));
             }
@@ -165,7 +175,7 @@ mod tests {
         let at = |text: &str| {
             let path = dir.path().join("asn.json");
             std::fs::write(&path, text).expect("write");
-            Association::from_file(&path)?.complete()
+            Association::from_file(&path)?.complete(|kind| kind == "flat")
         };
         let member = |name: &str, kind: &str| format!(r#"{{"expname": "{name}", "exptype": "{kind}"}}"#);
         let asn = at(&format!(
@@ -181,6 +191,9 @@ mod tests {
             product.calibrations(),
             [("sky", vec![dir.path().join("b.fits"), dir.path().join("c.fits")])]
         );
+        let own =
+            at(&format!(r#"{{"products": [{{"name": "p", "members": [{}]}}]}}"#, member("b.fits", "flat")));
+        assert_eq!(own.expect("flats make a flat").products[0].science(), [dir.path().join("b.fits")]);
         for (text, what) in [
             ("[]", "is no association"),
             (r#"{"products": []}"#, "has no products"),

@@ -37,7 +37,7 @@ impl Builder<'_> {
             };
             self.bound.push(Bound {
                 by: pair.by.clone(),
-                exposures: pair.exposures.clone(),
+                exposures: pair.exposures.union(&pair.also).cloned().collect(),
                 reftype: pair.reftype,
                 reference,
             });
