@@ -87,6 +87,10 @@ impl Families {
 
     /// A reference given by hand; `N/A` for none, which leaves out what needs it.
     pub(super) fn reference(&mut self, reftype: &str, file: PathBuf) -> Result<()> {
+        // stpipe's default.
+        if file.as_os_str() == "None" {
+            return Ok(());
+        }
         if !file.as_os_str().eq_ignore_ascii_case("N/A") {
             self.references.push((reftype.to_owned(), file));
             return Ok(());
@@ -132,6 +136,7 @@ pub(super) fn yes(value: &str, option: &str) -> Result<bool> {
 /// Whether some step has a parameter of this name.
 fn is_parameter(name: &str) -> bool {
     name == "skip"
+        || names::gives_reference(name)
         || Step::NAMES
             .iter()
             .filter_map(|n| Step::with_defaults(n))

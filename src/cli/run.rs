@@ -10,6 +10,7 @@ use super::{options, print, reduce};
 use crate::config::Recipe;
 use crate::error::{Error, Result};
 use crate::night::{self, Named};
+use crate::refs::canonical_reftype;
 use crate::stpipe::{Association, Cfg, names};
 
 /// What is to be run, once a `.cfg` file or a class is understood.
@@ -66,7 +67,11 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
             if asked.output_file.is_some() {
                 return Err(Error::Usage("--output_file: an association names its products".into()));
             }
-            let all = several.iter().map(|f| Association::from_file(f)).collect::<Result<Vec<_>>>()?;
+            let is_own = |kind: &str| canonical_reftype(kind).is_some_and(|k| Some(k) == recipe.master());
+            let all = several
+                .iter()
+                .map(|f| Association::from_file(f)?.complete(is_own))
+                .collect::<Result<Vec<_>>>()?;
             night::of_associations(&recipe, &all, &references, &settings)?
         }
     };
@@ -111,6 +116,11 @@ fn asked(args: &Run, families: &Families) -> Result<Asked> {
             "--{name}={value}: {} has several steps: say of which, as --steps.<STEP>.{name}={value}",
             asked.recipe
         )));
+    }
+    // Those pipelines subtract the sky as it is.
+    if asked.as_stpipe && matches!(asked.recipe.as_str(), "imager" | "background") {
+        let background = asked.families.steps.entry("background".into()).or_default();
+        background.entry("scaling".into()).or_insert_with(|| "fixed".into());
     }
     Ok(asked)
 }

@@ -251,16 +251,40 @@ fn missing(header: &Header, e: &Entry, level: Level) -> Option<Finding> {
     })
 }
 
+/// Numbers that reduction reads, with what they may be.
+const RANGES: [(&str, f64, f64, &str); 9] = [
+    ("EXPTIME", 0.0, 1e7, "s"),
+    ("RA", 0.0, 360.0, "deg"),
+    ("DEC", -90.0, 90.0, "deg"),
+    ("SCALE", 1e-4, 1.0, "arcsec a pixel or spaxel"),
+    ("NREADS", 1.0, 1e6, ""),
+    ("NRAMPS", 1.0, 1e6, ""),
+    ("EXPNUM", 0.0, 1e9, ""),
+    ("GAIN", 1e-3, 1e3, "e-/DN"),
+    ("READNOIS", 0.0, 1e4, "e-"),
+];
+
+/// Values that reduction reads and cannot use, as sentences.
+pub fn unusable(header: &Header) -> Vec<String> {
+    let no_number = |(key, ..): &(&str, f64, f64, &str)| {
+        let text = header.text(key).filter(|t| !t.is_empty() && header.number(key).is_none())?;
+        Some(format!("{key} = '{text}' is no number: it counts as missing"))
+    };
+    // Of EXPNUM the scan says more.
+    let numbers = RANGES.iter().filter(|(key, ..)| *key != "EXPNUM").filter_map(no_number);
+    let impossible = impossible(header).into_iter().filter(|f| f.keyword != "EXPNUM").map(|f| f.sentence);
+    numbers.chain(impossible).collect()
+}
+
+/// Whose file it is, where it is not IRIS's (or Liger's, of which it is the twin).
+pub fn another_instrument(header: &Header) -> Option<String> {
+    let name = header.text("INSTRUME").filter(|t| !t.trim().is_empty())?;
+    let known = ["IRIS", "LIGER", "ANY", "N/A"].iter().any(|k| name.trim().eq_ignore_ascii_case(k));
+    (!known).then(|| format!("INSTRUME = '{name}' is another instrument"))
+}
+
 /// Values that no exposure has.
 fn impossible(header: &Header) -> Vec<Finding> {
-    const RANGES: [(&str, f64, f64, &str); 6] = [
-        ("EXPTIME", 0.0, 1e7, "s"),
-        ("RA", 0.0, 360.0, "deg"),
-        ("DEC", -90.0, 90.0, "deg"),
-        ("SCALE", 1e-4, 1.0, "arcsec a pixel or spaxel"),
-        ("NREADS", 1.0, 1e6, ""),
-        ("NRAMPS", 1.0, 1e6, ""),
-    ];
     let mut found = Vec::new();
     for (key, least, most, unit) in RANGES {
         let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };

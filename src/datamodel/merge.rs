@@ -3,11 +3,24 @@
 use std::cmp::Ordering;
 
 use super::is_wcs_keyword;
-use super::registry::{Rule, entry};
+use super::registry::{Rule, entries, entry};
 use crate::fits::{Card, Header, Value};
 
 /// Text where headers differ.
 pub const MULTIPLE: &str = "MULTIPLE";
+
+/// Sets the sums that a combination has of its frames (the registry's rule `sum`).
+pub fn add_up(out: &mut Header, headers: &[&Header]) {
+    for e in entries().filter(|e| e.blend == Rule::Sum) {
+        let Some(values) = headers.iter().map(|h| h.get(e.keyword)).collect::<Option<Vec<_>>>() else {
+            continue;
+        };
+        let Some(numbers) = values.iter().map(|v| number(v)).collect::<Option<Vec<f64>>>() else { continue };
+        let sum: f64 = numbers.iter().sum();
+        let whole = values.iter().all(|v| matches!(v, Value::Integer(_)));
+        out.set(e.keyword, if whole { Value::Integer(sum as i64) } else { sum.into() }, "");
+    }
+}
 
 /// What all headers say. Where they differ, the registry's rule of a keyword decides
 /// (the rules of JWST's and liger_iris_pipeline's blenders: first, last, min, max, mean,
@@ -69,15 +82,11 @@ fn merged(card: &Card, value: &Value, headers: &[&Header]) -> Option<Value> {
         Rule::Earliest => of("EXPJDST", Ordering::Less).or_else(|| Some(value.clone())),
         Rule::Latest => of("EXPJDEND", Ordering::Greater).or_else(|| Some(value.clone())),
         Rule::Mean if all => mean(&values),
-        Rule::Sum if all => {
-            let numbers: Option<Vec<f64>> = values.iter().map(|v| number(v)).collect();
-            let sum: f64 = numbers?.iter().sum();
-            let whole = values.iter().all(|v| matches!(v, Value::Integer(_)));
-            Some(if whole { Value::Integer(sum as i64) } else { sum.into() })
-        }
+        // Of an exposure's reads each says the exposure's so far.
+        Rule::Sum => headers.last()?.get(keyword).cloned(),
         Rule::Multi if all => Some(MULTIPLE.into()),
         Rule::Unknown if all && !keyword.starts_with("C_") => match value {
-            Value::Text(_) => Some(MULTIPLE.into()),
+            Value::Text(_) | Value::Logical(_) => Some(MULTIPLE.into()),
             _ => mean(&values),
         },
         _ => None,
@@ -161,7 +170,7 @@ mod tests {
             ("AIRMAEND", Some(1.3.into())),
             ("FILTER", Some(MULTIPLE.into())),
             ("RA", Some(10.0.into())),
-            ("EFFEXPTM", Some(90.0.into())),
+            ("EFFEXPTM", Some(30.0.into())),
             ("TIME-END", Some("b".into())),
             ("DATE-AVG", None),
             ("MYTEXT", Some(MULTIPLE.into())),

@@ -104,14 +104,17 @@ fn said(header: &Header, instant: &Instant) -> Vec<(&'static str, f64)> {
     julian.chain(modified).chain(dates).collect()
 }
 
+/// Whether text stands for no value.
+fn says_nothing(text: &str) -> bool {
+    matches!(text.trim().to_ascii_uppercase().as_str(), "" | "N/A" | "NONE" | "UNKNOWN" | "UNDEFINED")
+}
+
 /// Times of a header that cannot all be true, as the keyword and a sentence.
 pub(super) fn disagreements(header: &Header) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for instant in [BEGIN, MIDDLE, END] {
         for key in instant.dates {
-            if let Some(text) =
-                header.text(key).filter(|t| t.contains(|c: char| c.is_ascii_digit()) && mjd_of(t).is_none())
-            {
+            if let Some(text) = header.text(key).filter(|t| !says_nothing(t) && mjd_of(t).is_none()) {
                 let form = if key.starts_with("EXPDT") { "YYYYMMDDhhmmss" } else { "YYYY-MM-DDThh:mm:ss" };
                 let sentence = format!("{key} = '{text}' is no date that can be read: write it as {form}");
                 found.push(((*key).to_owned(), sentence));

@@ -55,7 +55,9 @@ impl Timing {
     /// nothing else is known, is taken as t_last − t_first). `None` where no time is
     /// known.
     pub(super) fn of(header: &Header, read_time: Option<f64>, warnings: &mut Vec<String>) -> Option<Timing> {
-        let exptime = header.number("EXPTIME").filter(|t| *t > 0.0);
+        // JWST's EFFINTTM is the time of a ramp, too.
+        let seconds = ["EXPTIME", "EFFINTTM"].iter().find_map(|key| header.number(key));
+        let exptime = seconds.filter(|t| *t > 0.0);
         let mode = upper(header, names("READMODE"));
         let said = count(header, names("NREADS")).filter(|&n| n >= 2);
         let guess = match (exptime, read_time) {

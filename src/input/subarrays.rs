@@ -35,11 +35,12 @@ pub struct SubarrayMap {
 impl SubarrayMap {
     /// From the image: 0 in no subarray, k in subarray k. Each is a full rectangle.
     /// An error is a sentence.
-    pub fn new(map: &[u32], ny: usize, nx: usize) -> Result<SubarrayMap, String> {
+    pub fn new(map: &[f64], ny: usize, nx: usize) -> Result<SubarrayMap, String> {
         let mut boxes: [Option<(Window, usize)>; MOST_SUBARRAYS as usize] = Default::default();
-        for (p, &id) in map.iter().enumerate().filter(|(_, id)| **id != 0) {
+        for (p, &id) in map.iter().enumerate().filter(|(_, id)| **id != 0.0) {
             let (x, y) = (p % nx, p / nx);
-            let found = usize::try_from(id).ok().and_then(|id| boxes.get_mut(id - 1));
+            let whole = id.fract() == 0.0 && id > 0.0;
+            let found = if whole { boxes.get_mut(id as usize - 1) } else { None };
             let found = found.ok_or_else(|| {
                 format!("holds {id} at ({}, {}): subarrays are 1 to {MOST_SUBARRAYS}", x + 1, y + 1)
             })?;
@@ -112,7 +113,7 @@ pub fn subarray_map(fits: &Fits, (ny, nx): (usize, usize)) -> Result<Option<Suba
         let message = format!("is {}, but the frame is {ny} x {nx}: correct or remove it", by(&hdu.shape));
         return Err(fits.error(&label(hdu), message));
     }
-    let map = SubarrayMap::new(&fits.u32(hdu)?, ny, nx).map_err(|m| fits.error("SUBARR_MAP", m))?;
+    let map = SubarrayMap::new(&fits.f64(hdu)?, ny, nx).map_err(|m| fits.error("SUBARR_MAP", m))?;
     Ok(Some(map).filter(|m| !m.windows.is_empty()))
 }
 
@@ -123,15 +124,15 @@ mod tests {
     #[test]
     fn windows_are_read_and_written_back() {
         let (ny, nx) = (7, 9);
-        let mut map = vec![0u32; ny * nx];
-        for (id, rows, columns) in [(2, 1..3, 4..9), (1, 4..7, 0..1), (10, 3..4, 2..4)] {
+        let mut map = vec![0.0; ny * nx];
+        for (id, rows, columns) in [(2.0, 1..3, 4..9), (1.0, 4..7, 0..1), (10.0, 3..4, 2..4)] {
             rows.for_each(|y| map[y * nx..][columns.clone()].fill(id));
         }
         let read = SubarrayMap::new(&map, ny, nx).expect("map");
         assert_eq!(read.windows.iter().map(|w| w.id).collect::<Vec<_>>(), [1, 2, 10]);
         assert_eq!(read.window(2).map(|w| (w.rows.clone(), w.columns.clone())), Some((1..3, 4..9)));
-        assert_eq!(read.image().into_iter().map(u32::from).collect::<Vec<_>>(), map);
-        let inside: Vec<u32> = (0..).zip(&map).filter(|(_, id)| **id != 0).map(|(p, _)| p).collect();
+        assert_eq!(read.image().into_iter().map(f64::from).collect::<Vec<_>>(), map);
+        let inside: Vec<u32> = (0..).zip(&map).filter(|(_, id)| **id != 0.0).map(|(p, _)| p).collect();
         assert_eq!(read.pixels(), inside);
         let h = read.header();
         let said = ["NSUBARR", "SUB2X0", "SUB2Y0", "SUB2NX", "SUB2NY", "SUB10X0"].map(|k| h.integer(k));
@@ -140,10 +141,12 @@ mod tests {
 
     #[test]
     fn what_is_no_rectangle_or_no_subarray_is_refused() {
-        let e = SubarrayMap::new(&[1, 1, 0, 1], 2, 2).expect_err("a corner is missing");
+        let e = SubarrayMap::new(&[1.0, 1.0, 0.0, 1.0], 2, 2).expect_err("a corner is missing");
         assert!(e.contains("3 pixels of subarray 1") && e.contains("2 x 2 has 4"), "{e}");
-        let e = SubarrayMap::new(&[0, 11, 0, 0], 2, 2).expect_err("too many");
-        assert!(e.contains("11 at (2, 1)"), "{e}");
-        assert!(SubarrayMap::new(&[0; 4], 2, 2).expect("empty").windows.is_empty());
+        for (id, said) in [(11.0, "11"), (-1.0, "-1"), (0.5, "0.5"), (f64::NAN, "NaN")] {
+            let e = SubarrayMap::new(&[0.0, id, 0.0, 0.0], 2, 2).expect_err(said);
+            assert!(e.contains(&format!("holds {said} at (2, 1)")), "{e}");
+        }
+        assert!(SubarrayMap::new(&[0.0; 4], 2, 2).expect("empty").windows.is_empty());
     }
 }

@@ -14,7 +14,7 @@
 //! that lost its own: [`assign`] is told which ones those are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Overrides, Recipe, RefpixAlgorithm, Step, Takes};
 use crate::datamodel::Meta;
@@ -147,6 +147,13 @@ pub fn assign(
             (_, "sky") => pick(reftype, &skies),
             _ => pick(reftype, candidates),
         };
+        if reftype == "sky"
+            && !found.crds
+            && found.path.is_none()
+            && let Some(unlike) = choose("sky", meta, candidates)
+        {
+            found.reason = other_dark(&unlike.path, has_dark == Some(true));
+        }
         let alone: Vec<&str> =
             recipe.steps.iter().filter(|s| needs(s) == [reftype]).map(Step::name).collect();
         if found.path.is_none() && found.crds && !alone.is_empty() && reftype != "lenspx" {
@@ -154,7 +161,11 @@ pub fn assign(
             skipped.extend(recipe.steps.iter().map(Step::name).filter(|name| alone.contains(name)));
         } else if found.path.is_none() {
             let instead = match (reftype, without(reftype)) {
-                ("dark", _) => without_dark(recipe, meta, &skies, &found.reason)?,
+                ("dark", _) => {
+                    let sky = choose("sky", meta, &skies).map(|c| c.path);
+                    let cancels = |c: &&Candidate| Some(&c.path) == sky.as_ref() && keeps(c, meta, dark_kept);
+                    without_dark(recipe, skies.iter().any(|c| cancels(&c)), &found.reason)?
+                }
                 (_, Some(instead)) => instead,
                 (_, None) => return Err(missing(recipe, reftype, &found.reason)),
             };
@@ -188,7 +199,8 @@ pub fn assign(
 
 /// Skies that go with an exposure that has (or has not) a dark: both must have
 /// lost their dark current, or both kept the same. A sky that says nothing about
-/// it is taken to have lost it. `has_dark` is `None` where the recipe subtracts no dark.
+/// it is taken to have lost it; one given by hand is taken whatever it says (the pipeline
+/// warns). `has_dark` is `None` where the recipe subtracts no dark.
 fn usable_skies(
     candidates: &[Candidate],
     meta: &Meta,
@@ -196,11 +208,32 @@ fn usable_skies(
     dark_kept: &BTreeSet<PathBuf>,
 ) -> Vec<Candidate> {
     let usable = |c: &&Candidate| match has_dark {
+        _ if c.origin.by_hand() => true,
         None => true,
         Some(true) => !dark_kept.contains(&c.path),
-        Some(false) => dark_kept.contains(&c.path) && same_exposure(meta, &c.meta),
+        Some(false) => keeps(c, meta, dark_kept),
     };
     candidates.iter().filter(|c| c.reftype == "sky").filter(usable).cloned().collect()
+}
+
+/// Whether a sky kept the dark current that an exposure has.
+fn keeps(sky: &Candidate, exposure: &Meta, dark_kept: &BTreeSet<PathBuf>) -> bool {
+    dark_kept.contains(&sky.path) && same_exposure(exposure, &sky.meta)
+}
+
+/// Why a sky is not for an exposure, which loses its dark current or keeps it.
+fn other_dark(sky: &Path, loses: bool) -> String {
+    let sky = sky.display();
+    match loses {
+        true => format!(
+            "{sky} still has its dark current (S_DARK = SKIPPED), which the exposure loses: make it with a dark, or \
+             give it with --override_sky"
+        ),
+        false => format!(
+            "{sky} has lost its dark current, or that of another EXPTIME or READMODE stayed in it, and the exposure \
+             keeps its own"
+        ),
+    }
 }
 
 /// Whether two frames collected the same dark current: same EXPTIME, same READMODE.
@@ -209,16 +242,11 @@ fn same_exposure(a: &Meta, b: &Meta) -> bool {
         (Some(a), Some(b)) => (a - b).abs() <= 1e-3 * a.abs(),
         _ => false,
     };
-    same_time && !a.readmode.is_empty() && a.readmode == b.readmode
+    same_time && a.readmode == b.readmode
 }
 
 /// How `recipe` does without a dark, or why it cannot.
-fn without_dark(
-    recipe: &Recipe,
-    meta: &Meta,
-    skies: &[Candidate],
-    why: &str,
-) -> Result<&'static str, String> {
+fn without_dark(recipe: &Recipe, sky_has_it: bool, why: &str) -> Result<&'static str, String> {
     if recipe.takes == Takes::Set {
         return Ok("the dark current stays in");
     }
@@ -228,7 +256,7 @@ fn without_dark(
         Step::SkySub(s) => s.scale == 1.0,
         _ => false,
     });
-    if subtracts_whole_sky && choose("sky", meta, skies).is_some() {
+    if subtracts_whole_sky && sky_has_it {
         return Ok("the sky of the same EXPTIME and READMODE takes it away");
     }
     Err(missing(recipe, "dark", why))
@@ -280,6 +308,7 @@ mod tests {
             meta,
             origin: Origin::ThisNight,
             useafter: None,
+            version: Vec::new(),
         }
     }
 

@@ -17,7 +17,7 @@ use self::bound::Bound;
 use self::merged::{FullFrames, scales_sky};
 use self::names::caseless;
 use super::assign::{Assigned, assign};
-use super::group::Group;
+use super::group::{Group, of_other_kinds};
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
 use crate::config::{Recipe, Step, Takes};
@@ -159,7 +159,14 @@ impl<'a> Builder<'a> {
             product: product.clone(),
             full_frame: None,
         };
-        if self.add(recipe, draft) {
+        let others = of_other_kinds(reftype, &group.exposures);
+        let done = self.add(recipe, draft);
+        self.tasks
+            .iter_mut()
+            .last()
+            .into_iter()
+            .for_each(|task| task.warnings.extend(others.iter().cloned()));
+        if done {
             let meta = group.meta.clone();
             self.makers.insert(product.clone(), self.tasks.len() - 1);
             self.candidates.push(Candidate {
@@ -168,6 +175,7 @@ impl<'a> Builder<'a> {
                 meta,
                 origin: Origin::ThisNight,
                 useafter: None,
+                version: Vec::new(),
             });
         }
         self.on_the_way(recipe, &group.exposures);
@@ -400,7 +408,7 @@ impl<'a> Builder<'a> {
             format!("irisgpu {}", env!("CARGO_PKG_VERSION")),
             json(serde_json::to_string(&assigned.recipe)),
             json(serde_json::to_string(&s.instrument)),
-            format!("{:?} {:?}", s.suffix, s.read_time),
+            format!("{:?}", s.read_time),
             draft.product.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         ];
         parts.extend(s.compat.map(|c| format!("compat {}", c.name())));

@@ -17,7 +17,8 @@
 //! What is paired is raw frames of the night (a master of just these is made), a
 //! reference file (its path from the night's folder), or `none`, which leaves the step
 //! out. What is wrong in it stops the run before anything is done: half of what a person
-//! said is worse than nothing.
+//! said is worse than nothing. Where an association names what is not there, its exposures
+//! are not done; one that lies beside the data and cannot be read is not used.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub struct ByHand {
     notes: Notes,
     /// Associations named in it or found beside it.
     pub associations: Vec<Association>,
+    /// Why associations that were found and not named are not used, as sentences.
+    pub unused: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -69,7 +72,7 @@ struct Relabel {
 
 /// A keyword's value.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the value of a keyword is one number, text, true or false")]
 enum Scalar {
     Logical(bool),
     Integer(i64),
@@ -95,7 +98,7 @@ pub(super) struct PairOf {
 
 /// One name, or several; each may have `*` in it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "give the name of a file, or a list of names")]
 pub(super) enum Names {
     One(String),
     Several(Vec<String>),
@@ -156,11 +159,14 @@ impl ByHand {
                 break;
             }
         }
-        let mut files: Vec<PathBuf> = all.notes.associations.iter().map(|a| night.join(a)).collect();
-        files.extend(
-            associations_beside(night)?.into_iter().filter(|f| !files.contains(f)).collect::<Vec<_>>(),
-        );
-        all.associations = files.iter().map(|f| Association::from_file(f)).collect::<Result<_>>()?;
+        let named: Vec<PathBuf> = all.notes.associations.iter().map(|a| night.join(a)).collect();
+        all.associations = named.iter().map(|f| Association::from_file(f)).collect::<Result<_>>()?;
+        for file in associations_beside(night)?.iter().filter(|f| !named.contains(f)) {
+            match Association::from_file(file) {
+                Ok(association) => all.associations.push(association),
+                Err(e) => all.unused.push(format!("{e}; it is not used")),
+            }
+        }
         Ok(all)
     }
 

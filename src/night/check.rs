@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::classify::{classify, classify_meta};
 use crate::config::Instrument;
-use crate::datamodel::{Finding, Level, Meta, What, check};
+use crate::datamodel::{Finding, Level, Meta, What, check, window_faults};
 use crate::error::Error;
 use crate::fits::{Fits, Header};
 use crate::input::{self, OpenOptions, Raw};
@@ -32,7 +32,7 @@ impl Checked {
 /// Checks the keywords of `file`.
 pub fn check_file(file: &Path, instrument: &Instrument) -> Checked {
     let unreadable = |e: &Error| Finding::error(What::Unreadable, "", without(file, e));
-    let (header, axes) = match Fits::open(file).map(|f| facts(&f)) {
+    let (header, shape) = match Fits::open(file).map(|f| facts(&f)) {
         Ok(Some(found)) => found,
         Ok(None) => {
             let none = "holds no image: it is neither a frame nor a product of IRIS";
@@ -41,12 +41,16 @@ pub fn check_file(file: &Path, instrument: &Instrument) -> Checked {
         }
         Err(e) => return Checked { file: file.to_path_buf(), level: None, findings: vec![unreadable(&e)] },
     };
-    let level = Level::of(&header, axes);
+    let level = Level::of(&header, shape.iter().filter(|n| **n > 1).count());
     let mut findings = check(&header, level);
     match level {
         Level::Product => {}
         Level::Reference => findings.extend(unknown_type(&header)),
         Level::Read | Level::Ramp | Level::Frame => {
+            let size = shape.last_chunk().map(|[ny, nx]| (*ny, *nx));
+            let detector = instrument.detectors.get(&Meta::from_header(&header).detector).map(|d| d.size);
+            let window = window_faults(&header, size, detector);
+            findings.extend(window.into_iter().map(|(k, s)| Finding::error(What::Contradictory, k, s)));
             let classified = classified(&header, &mut findings);
             if classified && level != Level::Read {
                 match input::open(file, instrument, &OpenOptions::default()) {
@@ -66,8 +70,8 @@ pub fn check_file(file: &Path, instrument: &Instrument) -> Checked {
 }
 
 /// The primary header with the science image's keywords laid under it, and the image's
-/// axes; `None` without an image (tables of references count as one).
-fn facts(fits: &Fits) -> Option<(Header, usize)> {
+/// shape; `None` without an image (tables of references count as one).
+fn facts(fits: &Fits) -> Option<(Header, Vec<usize>)> {
     let mut header = fits.primary().clone();
     let named = ["DATA", "SCI"].iter().find_map(|n| fits.hdu(n)).filter(|h| h.is_image());
     let image = named.or_else(|| fits.hdus.iter().find(|h| h.is_image()));
@@ -82,7 +86,7 @@ fn facts(fits: &Fits) -> Option<(Header, usize)> {
     if image.is_none() && !header.has("REFTYPE") && !header.has("DRSVER") {
         return None;
     }
-    Some((header, image.map_or(0, |h| h.shape.iter().filter(|n| **n > 1).count())))
+    Some((header, image.map_or(Vec::new(), |h| h.shape.clone())))
 }
 
 /// What the exposure is for. Contradictions become errors; a DETECTOR that OBSNAME tells

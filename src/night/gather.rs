@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Stamp;
 use super::scan::fits_files;
+use crate::datamodel::another_instrument;
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
 use crate::refs::crds::Crds;
@@ -90,12 +91,18 @@ impl References {
                 meta: crate::datamodel::Meta::from_header(fits.primary()),
                 origin: Origin::ByHand,
                 useafter: None,
+                version: Vec::new(),
             });
         if candidate.reftype != wanted {
+            let (file, said) = (path.display(), &candidate.reftype);
+            if canonical_reftype(said).is_some() {
+                let text = format!(
+                    "--override_{reftype}: {file} says REFTYPE = '{said}': give a {wanted} reference"
+                );
+                return Err(Error::Usage(text));
+            }
             self.warnings.push(format!(
-                "--override_{reftype}: {} says REFTYPE = '{}'; it is used as '{wanted}' all the same",
-                path.display(),
-                candidate.reftype
+                "--override_{reftype}: {file} says REFTYPE = '{said}', which is no type: it is used as '{wanted}'"
             ));
             candidate.reftype = wanted.to_owned();
         }
@@ -123,6 +130,14 @@ impl References {
     }
 
     fn insert(&mut self, candidate: Candidate, fits: &Fits) {
+        if let Some(whose) = another_instrument(fits.primary()) {
+            let (file, by_hand) = (candidate.path.display(), candidate.origin.by_hand());
+            let becomes = if by_hand { "it is used all the same" } else { "it is passed over" };
+            self.warnings.push(format!("{file}: {whose}: {becomes}"));
+            if !by_hand {
+                return;
+            }
+        }
         if candidate.reftype == "sky" && fits.primary().text("S_DARK").as_deref() == Some("SKIPPED") {
             self.dark_kept.insert(candidate.path.clone());
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Exposure;
-use crate::datamodel::Meta;
+use crate::datamodel::{Kind, Meta};
 use crate::refs::{julian_date, middle};
 
 /// Exposures of one master, in the order of time.
@@ -82,6 +82,23 @@ fn when(meta: &Meta) -> String {
         (Some(day), Some(hour), Some(minute)) => format!("{day}T{hour}:{minute}"),
         _ => String::new(),
     }
+}
+
+/// Frames that a master of a type is not made of, as warnings. Science frames are the sky
+/// of others where the telescope nods.
+pub(super) fn of_other_kinds(reftype: &str, frames: &[&Exposure]) -> Vec<String> {
+    let usual: &[Kind] = match reftype {
+        "dark" => &[Kind::Dark],
+        "flat" => &[Kind::Flat],
+        "sky" => &[Kind::Sky, Kind::Science],
+        "lenspx" => &[Kind::Spx, Kind::Arc],
+        _ => return Vec::new(),
+    };
+    let other = |e: &&&Exposure| e.obsname.as_ref().is_some_and(|o| !usual.contains(&o.kind));
+    let say = |e: &&Exposure| {
+        format!("{} goes into a {reftype}, and it is {} (OBSNAME, IMTYPE)", e.name, e.obsname())
+    };
+    frames.iter().filter(other).map(say).collect()
 }
 
 /// Days between two calibrations of a kind after which they are of two sets: the

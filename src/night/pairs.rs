@@ -8,7 +8,7 @@ use super::{Exposure, Scan, read_files};
 use crate::error::{Error, Result};
 use crate::fits::Fits;
 use crate::refs::{Candidate, Origin, REFTYPES, candidate_from_header, canonical_reftype};
-use crate::stpipe::Product;
+use crate::stpipe::{Product, Role};
 
 /// Exposures and what calibrates them.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub(super) struct Pair {
     pub(super) by: String,
     /// The exposures' names.
     pub(super) exposures: BTreeSet<String>,
+    /// Frames that calibrate the same exposures, and are calibrated so, too.
+    pub(super) also: BTreeSet<String>,
     /// Canonical reference type.
     pub(super) reftype: &'static str,
     /// What it is.
@@ -32,6 +34,8 @@ pub(super) enum With {
     File { candidate: Box<Candidate>, dark_kept: bool },
     /// Raw frames, of which a master is made.
     Frames(Vec<Exposure>),
+    /// What is not there or cannot be used, as a sentence.
+    Unusable(String),
 }
 
 impl Pair {
@@ -40,7 +44,7 @@ impl Pair {
         let reftype = known.ok_or_else(|| {
             Error::Config(format!("{by}: '{reftype}' is no reference type (types: {})", REFTYPES.join(", ")))
         })?;
-        Ok(Pair { by: by.to_owned(), exposures, reftype, with })
+        Ok(Pair { by: by.to_owned(), exposures, also: BTreeSet::new(), reftype, with })
     }
 
     /// The names of the frames that a master is made of.
@@ -68,6 +72,7 @@ pub(super) fn of_night(
             scan.exposures.iter().filter(|e| pair.files.name(&e.name)).map(|e| e.name.clone()).collect();
         let all: Vec<String> = scan.exposures.iter().map(|e| e.name.clone()).collect();
         warnings.extend(pair.files.idle(&format!("{by}, pair"), &all));
+        let from = pairs.len();
         for (reftype, names) in &pair.with {
             let with = match names.iter().collect::<Vec<_>>().as_slice() {
                 ["none"] => With::Nothing,
@@ -75,10 +80,14 @@ pub(super) fn of_night(
             };
             pairs.push(Pair::new(by, exposures.clone(), reftype, with)?);
         }
+        share(&mut pairs[from..]);
     }
     for association in &by_hand.associations {
         let by = file_name(&association.path);
         for product in &association.products {
+            for file in product.missing(|role| *role == Role::Science) {
+                warnings.push(format!("{by}, product {}: there is no file {}", product.name, file.display()));
+            }
             let science = known(scan, &product.science());
             if science.is_empty() {
                 let name = &product.name;
@@ -108,17 +117,40 @@ pub(super) fn of_product(
             warnings.push(format!("{by}, product {}: members of exptype {kind} are not used", product.name));
             continue;
         }
-        let with = match files.as_slice() {
-            [file] if is_reference(file, kind)? => file_as_reference(by, kind, file)?,
-            files => With::Frames(frames(by, files, night)?),
-        };
+        // One product's fault is not the others'.
+        let with =
+            members(by, product, kind, &files, night).unwrap_or_else(|e| With::Unusable(e.to_string()));
         pairs.push(Pair::new(by, exposures.clone(), kind, with)?);
     }
+    share(&mut pairs);
     Ok(pairs)
 }
 
+/// What calibrates the same exposures calibrates each other: the dark is the sky frames',
+/// too.
+fn share(pairs: &mut [Pair]) {
+    for i in 0..pairs.len() {
+        let others = pairs.iter().filter(|p| p.reftype != pairs[i].reftype);
+        let frames: BTreeSet<String> = others.flat_map(|p| p.frames().map(String::from)).collect();
+        let own: BTreeSet<String> = pairs[i].frames().map(String::from).collect();
+        pairs[i].also = frames.difference(&own).cloned().collect();
+    }
+}
+
+/// What an association names to calibrate with: a reference, or frames.
+fn members(by: &str, product: &Product, kind: &str, files: &[PathBuf], night: Option<&Scan>) -> Result<With> {
+    if let Some(file) = files.iter().find(|f| !f.is_file()) {
+        let (name, file) = (&product.name, file.display());
+        return Err(Error::Config(format!("{by}, product {name}: there is no file {file} (exptype {kind})")));
+    }
+    match files {
+        [file] if is_reference(file, kind)? => file_as_reference(by, kind, file),
+        files => Ok(With::Frames(frames(by, files, night)?)),
+    }
+}
+
 /// An exposure has one reference of a type, and is not its own.
-fn check(pairs: &[Pair]) -> Result<()> {
+pub(super) fn check(pairs: &[Pair]) -> Result<()> {
     for (i, pair) in pairs.iter().enumerate() {
         for other in pairs[..i].iter().filter(|o| o.reftype == pair.reftype) {
             if let Some(name) = pair.exposures.intersection(&other.exposures).next() {
@@ -189,6 +221,7 @@ fn file_as_reference(by: &str, reftype: &str, path: &Path) -> Result<With> {
         meta: crate::datamodel::Meta::from_header(fits.primary()),
         origin,
         useafter: None,
+        version: Vec::new(),
     });
     candidate.reftype = wanted.to_owned();
     let kept = fits.primary().text("S_DARK").as_deref() == Some("SKIPPED");

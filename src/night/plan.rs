@@ -122,7 +122,7 @@ pub fn plan(
     }
     let asked = read_files(&settings.earlier);
     let before = Before::of_night(&scan.exposures, &asked.exposures);
-    let mut warnings = scan.warnings.clone();
+    let mut warnings = [scan.warnings.as_slice(), &by_hand.unused].concat();
     let pairs = pairs::of_night(by_hand, night, scan, &mut warnings)?;
     let mut builder = Builder::new(references, settings, before, &scan.relabels);
     // What a person put together is in no other set.
@@ -250,14 +250,17 @@ pub fn of_associations(
         }
         builder.release();
         let own: Vec<Exposure> = exposures.iter().map(|e| (*e).clone()).collect();
-        builder.pairs(&pairs::of_product(by, product, &own, None, &mut warnings)?, |_| true);
+        let pairs = pairs::of_product(by, product, &own, None, &mut warnings)?;
+        pairs::check(&pairs)?;
+        builder.pairs(&pairs, |reftype| !MASTERS.contains(&reftype));
+        MASTERS.iter().for_each(|master| builder.pairs(&pairs, |reftype| reftype == *master));
         builder.named(Some(Named::So(name.clone())), |builder| builder.files(recipe, &exposures));
     }
     warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings })
 }
 
-/// The types of which masters are made of raw frames.
+/// The types of which masters are made of raw frames, each before those that need it.
 const MASTERS: [&str; 4] = ["dark", "flat", "lenspx", "sky"];
 
 impl Plan {

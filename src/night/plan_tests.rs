@@ -84,7 +84,7 @@ fn a_missing_reference_refuses_that_exposure_alone() {
     let plan = planned(night, &settings(night));
     assert!(task(&plan, "a.fits").job().is_some());
     match &task(&plan, "b.fits").action {
-        Action::Refused(s) => assert!(s.contains("1 candidate, none with DETECTOR = IMG2"), "{s}"),
+        Action::Refused(s) => assert!(s.contains("has not DETECTOR = IMG2"), "{s}"),
         other => panic!("{other:?}"),
     }
 }
@@ -561,11 +561,21 @@ fn associations_reach_outside_the_night_and_keep_to_their_product() {
     assert!(of("a_cal.fits").references.contains_key("sky"));
     assert!(!of("b_cal.fits").references.contains_key("sky"));
     std::fs::write(night.join("night.yaml"), "exclude: [{files: k1.fits}]").expect("night.yaml");
-    asn("k1.fits");
-    let by_hand = ByHand::of_night(&night).expect("by hand");
-    let scan = super::super::scan(&night, &[], &by_hand).expect("scan");
-    let refused = super::plan(&night, &scan, &by_hand, &references, &settings(&night)).expect_err("left out");
-    assert!(refused.to_string().contains("asn.json names k1.fits: night.yaml leaves it out"), "{refused}");
+    // What cannot be used is the fault of its product alone.
+    write(&night.join("s2.fits"), &at("IMG1-SCI", 2, "0607"));
+    for (member, why) in
+        [("k1.fits", "asn.json names k1.fits: night.yaml leaves it out"), ("no.fits", "there is no file")]
+    {
+        asn(member);
+        let plan = planned(&night, &settings(&night));
+        let Action::Refused(sentence) = &task(&plan, "s1.fits").action else { panic!("{:?}", plan.tasks) };
+        assert!(sentence.contains(why), "{sentence}");
+        assert!(task(&plan, "s2.fits").job().is_some());
+    }
+    std::fs::write(night.join("asn.json"), "[]").expect("association");
+    let plan = planned(&night, &settings(&night));
+    assert!(task(&plan, "s1.fits").job().is_some());
+    assert!(plan.warnings.iter().any(|w| w.contains("asn.json") && w.ends_with("it is not used")));
 }
 
 #[test]
@@ -586,6 +596,8 @@ fn frames_may_serve_two_types_and_a_pair_for_a_part_is_told() {
     assert!(job.reasons["sky"].contains("night.yaml") && job.reasons["flat"].contains("night.yaml"));
     let sky = plan.tasks.iter().find(|t| t.recipe == "sky").expect("sky");
     assert!(sky.warnings.iter().any(|w| w.contains("1 of its 2 exposures")), "{:?}", sky.warnings);
+    let flat = plan.tasks.iter().find(|t| t.recipe == "flat").expect("flat");
+    assert!(flat.warnings.iter().any(|w| w.starts_with("k1.fits goes into a flat, and it is IMG1-SKY")));
     std::fs::write(night.join("night.yaml"), "pair: [{files: s1.fits, with: {flat: refs/dark.fits}}]")
         .expect("night.yaml");
     let by_hand = ByHand::of_night(night).expect("by hand");

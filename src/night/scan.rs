@@ -19,7 +19,7 @@ use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
 use super::state::{Stamp, file_identity};
 use crate::datamodel::registry::names;
-use crate::datamodel::{Meta, ObsName, contradictions};
+use crate::datamodel::{Meta, ObsName, another_instrument, contradictions, unusable, window_faults};
 use crate::error::{Error, Result};
 use crate::fits::{Card, Fits, Header, Value};
 use crate::input::{ReadKey, Relabels, faults_of_reads, header_of_reads, read_group_key};
@@ -177,6 +177,8 @@ struct Opened {
     path: PathBuf,
     facts: Header,
     identity: String,
+    /// Rows and columns of its image.
+    size: Option<(usize, usize)>,
     /// Whether it is an image, so that READ_NO makes it one read of a set.
     is_read: bool,
     /// What was given by hand, as sentences.
@@ -217,6 +219,7 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, see
 struct Said {
     facts: Header,
     identity: String,
+    size: Option<(usize, usize)>,
     is_read: bool,
 }
 
@@ -250,7 +253,7 @@ impl Seen {
 
 fn open_one(root: &Path, path: &Path, relabels: &Relabels, seen: &Seen) -> Result<Opened> {
     let name = name_within(root, path);
-    let Said { mut facts, mut identity, is_read } = seen.said(path, &name)?;
+    let Said { mut facts, mut identity, size, is_read } = seen.said(path, &name)?;
     let mut relabelled = Vec::new();
     for (keyword, value) in relabels.of(path).into_iter().flatten() {
         let was = facts.text(keyword);
@@ -264,7 +267,7 @@ fn open_one(root: &Path, path: &Path, relabels: &Relabels, seen: &Seen) -> Resul
     }
     // A level-1 frame may keep the keywords of its last read.
     let is_read = is_read && facts.integer("DATALVL") != Some(1);
-    Ok(Opened { name, path: path.to_path_buf(), facts, identity, is_read, relabelled })
+    Ok(Opened { name, path: path.to_path_buf(), facts, identity, size, is_read, relabelled })
 }
 
 fn read_headers(path: &Path, name: &str) -> Result<Said> {
@@ -297,7 +300,11 @@ fn read_headers(path: &Path, name: &str) -> Result<Said> {
     }
     let image = fits.hdus.iter().find(|h| h.is_image());
     let axes = image.map_or(0, |h| h.shape.iter().filter(|&&n| n > 1).count());
-    Ok(Said { facts, identity, is_read: axes <= 2 })
+    let size = image.and_then(|h| match *h.shape.as_slice() {
+        [.., ny, nx] => Some((ny, nx)),
+        _ => None,
+    });
+    Ok(Said { facts, identity, size, is_read: axes <= 2 })
 }
 
 /// Whether the header is that of a ramp that no step has been through:
@@ -345,6 +352,11 @@ fn exposure(set: Vec<Opened>, reads: bool) -> Exposure {
     warnings.extend(no_numbers(&header));
     warnings.extend(set.first().iter().flat_map(|o| o.relabelled.clone()));
     warnings.extend(contradictions(&header).into_iter().map(|(_, sentence)| sentence));
+    warnings.extend(unusable(&header));
+    // From level 2 on an array may be spectra or a cube.
+    let size = set.first().and_then(|o| o.size).filter(|_| meta.level.unwrap_or(0) < 2);
+    warnings.extend(window_faults(&header, size, None).into_iter().map(|(_, sentence)| sentence));
+    warnings.extend(another_instrument(&header).map(|w| format!("{w}: it is reduced as a frame of IRIS")));
     let name = set.first().map(|o| o.name.clone()).unwrap_or_default();
     let identity = set.iter().map(|o| o.identity.as_str()).collect::<Vec<_>>().join("\n");
     let files = set.into_iter().map(|o| o.path).collect();

@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::datamodel::{civil, compact_date, merge};
+use crate::datamodel::{add_up, civil, compact_date, merge};
 use crate::fits::Header;
 
 /// The header of a combination: what [`merge`] leaves of its frames. The pointing and
@@ -20,6 +20,7 @@ pub fn blend(headers: &[&Header]) -> Header {
     {
         out.set("EXPDTMID", compact_date(middle - 2_400_000.5), "");
     }
+    add_up(&mut out, headers);
     let frames: i64 = headers.iter().map(|h| h.integer("NCOMBINE").filter(|n| *n > 0).unwrap_or(1)).sum();
     out.set("NCOMBINE", frames, "frames combined");
     out
@@ -67,6 +68,7 @@ mod tests {
             h.set("EXPDTMID", "20000101120000", "");
             h.set("FILTER", filter, "");
             h.set("OBJECT", "M 31", "");
+            h.set("EFFEXPTM", 20.0, "");
             h
         };
         let (a, b) = (frame(2_451_545.5, "H"), frame(2_451_545.0, "K"));
@@ -78,7 +80,8 @@ mod tests {
             (h.text("FILTER").as_deref(), h.text("OBJECT").as_deref()),
             (Some("MULTIPLE"), Some("M 31"))
         );
-        assert_eq!(h.integer("NCOMBINE"), Some(2));
+        // What is added up is, where it is the same, too.
+        assert_eq!((h.integer("NCOMBINE"), h.number("EFFEXPTM")), (Some(2), Some(40.0)));
     }
 
     #[test]

@@ -145,6 +145,9 @@ impl<'a> Calibration<'a> {
         if nonlin.is_none() {
             warnings.push("no nonlin reference: counts are taken to be linear".to_owned());
         }
+        if let Some(sentence) = nonlin.as_ref().and_then(|n| n.assumed.clone()) {
+            warnings.push(sentence);
+        }
         let averaged = ramp.nsample.iter().any(|n| *n > 1);
         let inverse = match path("nonlin").filter(|_| averaged) {
             Some(nonlin) => NonlinFile::inverse(nonlin, path("invlin"), &frame)?,

@@ -12,7 +12,7 @@ use super::product::{self, About};
 use super::provenance::{Provenance, Status};
 use super::wcs::{self, Grid};
 use super::{dq_init, ramp_rates, read_list, subarrays};
-use crate::config::{Recipe, Step};
+use crate::config::{RampFit, RateUnits, Recipe, Step};
 use crate::datamodel::{Image, Meta, Rate, dq};
 use crate::engine::{DeviceKind, Engine};
 use crate::error::{Error, Result};
@@ -165,6 +165,14 @@ pub(super) fn level1(
         Raw::Rate(f) => (f.rate.ny, f.rate.nx),
     };
     record.subarrays = subarrays::of_file(files.first(), size)?;
+    let samples = |f: &RampFit| f.units == RateUnits::OverRamp;
+    let fit = job.recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
+    if let (Raw::Level1(_) | Raw::Rate(_), Some(file)) =
+        (&opened, files.first().filter(|_| fit.is_some_and(samples)))
+    {
+        let text = "is an image, and readout samples the reads of a ramp: give the raw ramp";
+        return Err(Error::input(file, text));
+    }
     match opened {
         Raw::Ramp(ramp) => ramp::reduce(job, ramp, record, ramp_product, session, progress),
         Raw::Level1(image) => {

@@ -116,6 +116,11 @@ impl Pipeline {
             }
             _ => None,
         };
+        for (reftype, image) in [("dark", dark.as_ref()), ("sky", sky.as_ref().map(|(image, _)| image))] {
+            if let Some((image, path)) = image.zip(job.references.get(reftype)) {
+                warnings.extend(refs::doubts_of_rate(path, reftype, image)?);
+            }
+        }
         let mut types = Vec::new();
         types.extend(dark.is_some().then_some("dark"));
         let flat_sky = sky.as_ref().is_some_and(|(_, header)| is_done(header, "S_FLAT"));

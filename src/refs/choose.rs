@@ -71,7 +71,35 @@ pub fn candidate_from_header(path: &Path, header: &Header, origin: Origin) -> Op
     if meta.expdtst.is_empty() {
         meta.expdtst = after;
     }
-    Some(Candidate { path: path.to_path_buf(), reftype: canonical(&reftype), meta, origin, useafter })
+    let version = version_of(path, header);
+    Some(Candidate {
+        path: path.to_path_buf(),
+        reftype: canonical(&reftype),
+        meta,
+        origin,
+        useafter,
+        version,
+    })
+}
+
+/// The numbers of REFVER or, without one, of the version at the end of a file's name
+/// (`…_0.0.10.fits`); empty where there is none.
+fn version_of(path: &Path, header: &Header) -> Vec<u64> {
+    let numbers = |t: &str| t.split('.').map(|n| n.trim().parse().ok()).collect::<Option<Vec<u64>>>();
+    let said = header.text("REFVER").filter(|t| !t.trim().is_empty());
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let end = stem.rsplit('_').next().filter(|v| v.contains('.'));
+    said.as_deref().or(end).and_then(numbers).unwrap_or_default()
+}
+
+/// The keywords by which a type is chosen, with the exposure's values.
+fn compared(reftype: &str, exposure: &Meta) -> String {
+    let mut words: Vec<String> =
+        rules(reftype, &exposure.instmode).iter().filter_map(|r| r.said_by(exposure)).collect();
+    if reftype == "dark" {
+        words.push("READMODE, EXPTIME".into());
+    }
+    words.join(", ")
 }
 
 /// The candidate that applies to the exposure, or `None` (see [`why_none`]).
@@ -91,31 +119,51 @@ pub fn choose(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Optio
     tied.sort_by(|(a, _), (b, _)| {
         let apart = date(a) - date(b);
         let order = if apart.abs() > SECOND { apart.total_cmp(&0.0) } else { std::cmp::Ordering::Equal };
-        order.then_with(|| a.path.cmp(&b.path))
+        order.then_with(|| b.version.cmp(&a.version)).then_with(|| a.path.cmp(&b.path))
     });
     let (candidate, rank) = tied.first()?;
     let mut doubts = Vec::new();
     let mut reason = rank.reason(exposure, candidate);
     if let Some((other, _)) = tied.iter().find(|(c, _)| c.path != candidate.path) {
         let earlier = date(other) - date(candidate) > SECOND;
+        let newer = !earlier && candidate.version > other.version;
         let taken = if earlier { "the earlier" } else { "the first by name" };
         // Of two sets of this night, one before and one after, either will do.
         if candidate.origin == Origin::ThisNight && earlier {
             reason += &format!("; {} is as near: the earlier is taken", file_name(&other.path));
+        } else if newer {
+            reason += &format!("; {} is an older version (REFVER)", file_name(&other.path));
         } else {
             doubts.push(format!(
-                "{wanted}: {} and {} match equally (same keywords, as near in time): {taken} is taken; remove one, or \
+                "{wanted}: {} and {} match equally ({}, as near in time): {taken} is taken; remove one, or \
                  give --override_{wanted}=FILE",
                 candidate.path.display(),
-                other.path.display()
+                other.path.display(),
+                compared(&wanted, exposure)
             ));
         }
     }
-    if wanted == "dark" && rank.origin > 0 && (rank.other_mode || rank.exptime > OTHER_EXPTIME) {
+    let otherwise =
+        if candidate.origin.by_hand() { said_otherwise(&wanted, exposure, candidate) } else { Vec::new() };
+    if !otherwise.is_empty() {
+        let (file, what) = (candidate.path.display(), otherwise.join("; "));
+        doubts.push(format!(
+            "{wanted}: {file} is of another kind ({what}): it is taken as it was given by hand"
+        ));
+    }
+    let other_time = rank.exptime.is_finite() && rank.exptime > OTHER_EXPTIME;
+    if wanted == "dark" && rank.origin > 0 && (rank.other_mode || other_time) {
         doubts.push(format!(
             "dark: {} is not of this exposure's kind:{}; none that matches it better",
             candidate.path.display(),
             rank.unlike(exposure, candidate).replacen(',', "", 1)
+        ));
+    }
+    if let Some(days) = ahead(&wanted, exposure, candidate) {
+        doubts.push(format!(
+            "{wanted}: {} is from the future: its date (EXPDTST, EXPJDST …) is {} after the exposure's",
+            candidate.path.display(),
+            apart(days)
         ));
     }
     if wanted == "sky" && rank.origin > 0 && rank.days.is_finite() && rank.days > OLD_SKY {
@@ -154,7 +202,10 @@ pub fn why_none(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Str
             break;
         }
     }
-    let plural = if count == 1 { "candidate" } else { "candidates" };
+    if let (1, Some(only)) = (count, candidates.iter().find(|c| c.reftype == wanted)) {
+        return format!("the only candidate, {}, has not {}", only.path.display(), wishes.join(" and "));
+    }
+    let plural = "candidates";
     format!("{count} {plural}, none with {}", wishes.join(" and "))
 }
 
@@ -166,6 +217,25 @@ pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> boo
         return false;
     }
     rules(reftype, &exposure.instmode).iter().all(|rule| rule.holds(exposure, &candidate.meta))
+}
+
+/// How many days after the exposure a calibration of its nights was taken, where that is
+/// more than its own night allows. A reference with a USEAFTER says by that when it applies.
+fn ahead(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Option<f64> {
+    const NIGHT: f64 = 1.0;
+    let nightly = matches!(reftype, "dark" | "flat" | "lenspx" | "sky");
+    if !nightly || candidate.origin.by_hand() || candidate.useafter.is_some() {
+        return None;
+    }
+    let days = middle(&candidate.meta)? - middle(exposure)?;
+    (days > NIGHT).then_some(days)
+}
+
+/// The rules that the keywords of a candidate break, by what they say: those that it lacks
+/// break none.
+fn said_otherwise(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Vec<String> {
+    let broken = rules(reftype, &exposure.instmode).iter().filter(|r| !r.holds(exposure, &candidate.meta));
+    broken.filter(|r| r.is_said(&candidate.meta)).map(|r| r.broken(exposure, &candidate.meta)).collect()
 }
 
 /// What decides among candidates that fit; smaller is better.
@@ -239,8 +309,11 @@ impl Rank {
         if self.other_mode {
             text += &format!(", READMODE {} for {}", candidate.meta.readmode, exposure.readmode);
         }
-        if let (true, Some(c), Some(e)) = (self.exptime > 0.0, candidate.meta.exptime, exposure.exptime) {
-            text += &format!(", EXPTIME {c} s for {e} s");
+        if let (true, Some(e)) = (self.exptime > 0.0, exposure.exptime) {
+            text += &match candidate.meta.exptime {
+                Some(c) => format!(", EXPTIME {c} s for {e} s"),
+                None => format!(", no EXPTIME where the exposure's is {e} s"),
+            };
         }
         text
     }
@@ -299,7 +372,8 @@ mod tests {
     }
 
     fn candidate(name: &str, reftype: &str, origin: Origin, meta: Meta) -> Candidate {
-        Candidate { path: name.into(), reftype: reftype.into(), meta, origin, useafter: None }
+        let version = Vec::new();
+        Candidate { path: name.into(), reftype: reftype.into(), meta, origin, useafter: None, version }
     }
 
     #[test]
@@ -406,7 +480,7 @@ mod tests {
         assert_eq!(choose("mask", &sub("SUB1"), &all).expect("mask").path, Path::new("b"));
         assert_eq!(
             why_none("mask", &sub("SUB2"), &all[1..]),
-            "1 candidate, none with SUBARRAY = SUB2 or FULL"
+            "the only candidate, b, has not SUBARRAY = SUB2 or FULL"
         );
     }
 

@@ -28,6 +28,21 @@ fn image(r: &Reference) -> Result<Image> {
     Ok(Image { nx: r.frame.nx, ny: r.frame.ny, data, err, dq: r.dq()?, var_common })
 }
 
+/// What is doubtful about an image that was read from a rate reference: no BUNIT, no pixel
+/// with a value; as sentences.
+pub fn doubts_of_rate(path: &Path, reftype: &'static str, image: &Image) -> Result<Vec<String>> {
+    let frame = Frame { ny: image.ny, nx: image.nx, substart: (1, 1), subarray: false };
+    let r = Reference::open(path, reftype, &frame)?;
+    let mut doubts = Vec::new();
+    if r.text(r.main(&["DATA", "SCI"])?, "BUNIT").is_none() {
+        doubts.push(format!("{reftype}: {}: BUNIT is missing: it is taken as electron/s", path.display()));
+    }
+    if image.dq.iter().all(|q| q & dq::DO_NOT_USE != 0) {
+        doubts.push(format!("{reftype}: {} has no pixel with a usable value", path.display()));
+    }
+    Ok(doubts)
+}
+
 /// An image in e-/s: BUNIT decides, e-/s without one; DN/s needs `gain` (e-/DN).
 fn rate_image(path: &Path, reftype: &'static str, frame: &Frame, gain: Option<&[f32]>) -> Result<Image> {
     let r = Reference::open(path, reftype, frame)?;

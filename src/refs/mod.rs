@@ -44,7 +44,7 @@ pub use checksum::{checksum, fingerprint, keep, recall};
 pub use choose::{Choice, REFTYPES, candidate_from_header, choose, julian_date, middle, why_none};
 pub use dark_ramp::{DarkRampFile, Sampling, is_ramp};
 pub use find::{Found, find};
-pub use image::{load_dark, load_flat, load_sky};
+pub use image::{doubts_of_rate, load_dark, load_flat, load_sky};
 pub use ipc::IpcFile;
 pub use nonlin::{NonlinFile, ZeroPoint};
 pub use open::Frame;
@@ -67,6 +67,8 @@ pub struct Candidate {
     pub origin: Origin,
     /// Julian date before which it says that it does not apply (USEAFTER).
     pub useafter: Option<f64>,
+    /// The numbers of its version; of two that are alike, the greater is taken.
+    pub version: Vec<u64>,
 }
 
 /// Where a reference came from.

@@ -31,6 +31,8 @@ pub struct NonlinFile {
     irisrop: bool,
     /// What x is measured from.
     pub zero_point: ZeroPoint,
+    /// What was assumed because the file does not say, as a sentence.
+    pub assumed: Option<String>,
 }
 
 /// How COEFFS lies in its file.
@@ -70,19 +72,30 @@ impl NonlinFile {
         }
         r.fits.check(&hdu, 0, hdu.len())?;
         let flags = Flags::of(&r, r.image("DQ"))?;
-        Ok(Some(NonlinFile { reference: r, hdu, axes, flags, irisrop: false, zero_point: ZeroPoint::Bias }))
+        Ok(Some(NonlinFile {
+            reference: r,
+            hdu,
+            axes,
+            flags,
+            irisrop: false,
+            zero_point: ZeroPoint::Bias,
+            assumed: None,
+        }))
     }
 
     /// Opens COEFFS, (ncoef, ny, nx) or liger's (ny, nx, ncoef), in ascending powers;
     /// with COEFFORM = 'IRISROP' they are iris_readout's c of y = x (1 + c0 + c1 x + …).
     /// COEFFZP = BIAS (default), RAW (default of liger_iris_pipeline's own
-    /// NonlinearCorrectionModel files, which it applies to raw DN) or FIRST.
+    /// NonlinearCorrectionModel files, which it applies to raw DN) or FIRST. A stack in
+    /// PRIMARY without both keywords is iris_pipeline's: IRISROP and RAW.
     pub fn open(path: &Path, frame: &Frame) -> Result<NonlinFile> {
         let r = Reference::open(path, "nonlin", frame)?;
         let hdu = r.main(&["COEFFS", "COEFF", "DATA", "SCI"])?.clone();
         let upper = |key: &str| r.text(&hdu, key).map(|t| t.to_ascii_uppercase());
         let liger = upper("DATAMODL").as_deref() == Some("NONLINEARCORRECTIONMODEL");
+        let stack = hdu.index == 0 && !liger && upper("COEFFZP").is_none() && upper("COEFFORM").is_none();
         let zero_point = match upper("COEFFZP").as_deref() {
+            None if stack => ZeroPoint::Raw,
             None if liger => ZeroPoint::Raw,
             None | Some("BIAS") => ZeroPoint::Bias,
             Some("RAW") => ZeroPoint::Raw,
@@ -92,6 +105,7 @@ impl NonlinFile {
             }
         };
         let irisrop = match upper("COEFFORM").as_deref() {
+            None if stack => true,
             None | Some("POLY" | "POLYNOMIAL") => false,
             Some("IRISROP") => true,
             Some(other) => {
@@ -109,7 +123,14 @@ impl NonlinFile {
         }
         r.fits.check(&hdu, 0, hdu.len())?;
         let flags = Flags::of(&r, r.image("DQ"))?;
-        Ok(NonlinFile { reference: r, hdu, axes, flags, irisrop, zero_point })
+        let assumed = stack.then(|| {
+            format!(
+                "{}: coefficients in PRIMARY without COEFFORM and COEFFZP: taken as iris_pipeline's, y = x (1 + c0 + \
+                 c1 x + …) of raw DN; set COEFFORM and COEFFZP",
+                path.display()
+            )
+        });
+        Ok(NonlinFile { reference: r, hdu, axes, flags, irisrop, zero_point, assumed })
     }
 
     /// Number of coefficients, ≥ 2.

@@ -62,6 +62,17 @@ impl Key {
         }
     }
 
+    /// Whether a reference says that it is for any value.
+    fn is_any(self, reference: &Meta) -> bool {
+        let text = match self {
+            Filter => &reference.filter,
+            Grating => &reference.grating,
+            Instmode => &reference.instmode,
+            _ => return false,
+        };
+        text.trim().eq_ignore_ascii_case("ANY")
+    }
+
     /// The value in capitals; empty for "says nothing". An exposure or reference
     /// without SUBARRAY says nothing in a reference and FULL in an exposure.
     fn value(self, meta: &Meta) -> String {
@@ -97,6 +108,12 @@ impl Rule {
         }
     }
 
+    /// The rule's keyword with what the exposure says; `None` where it says nothing.
+    pub(super) fn said_by(self, exposure: &Meta) -> Option<String> {
+        let value = self.key().value(exposure);
+        (!value.is_empty()).then(|| format!("{} = {value}", self.key().keyword()))
+    }
+
     pub(super) fn holds(self, exposure: &Meta, reference: &Meta) -> bool {
         let key = self.key();
         let (mut e, r) = (key.value(exposure), key.value(reference));
@@ -104,11 +121,16 @@ impl Rule {
             e = "FULL".into();
         }
         match self {
-            Same(_) => e == r,
+            Same(_) => e == r || key.is_any(reference),
             Agree(_) => e.is_empty() || r.is_empty() || e == r,
             Within(_) if holes(exposure, reference) => false,
             Within(_) => Agree(key).holds(exposure, reference) || r == "FULL",
         }
+    }
+
+    /// Whether the reference has the rule's keyword.
+    pub(super) fn is_said(self, reference: &Meta) -> bool {
+        !self.key().value(reference).is_empty()
     }
 
     /// What the reference says where it breaks the rule, and what it should.

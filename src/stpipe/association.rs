@@ -72,8 +72,8 @@ impl Association {
     /// Reads an association.
     ///
     /// # Errors
-    /// What is not JSON of this form, products without science members, members whose
-    /// file is not there.
+    /// What is not JSON of this form. Whether members are there is not asked (see
+    /// [`Association::complete`]).
     pub fn from_file(path: &Path) -> Result<Association> {
         let fail = |what: String| Error::Config(format!("{}: {what}", path.display()));
         let raw = parse(&read_text(path)?).map_err(fail)?;
@@ -83,18 +83,40 @@ impl Association {
             let name = product.name;
             let mut members = Vec::new();
             for member in product.members {
-                let file = folder.join(&member.expname);
-                if !file.is_file() {
-                    return Err(fail(format!("product '{name}': there is no file {}", file.display())));
-                }
-                members.push(Member { path: file, role: Role::of(&member.exptype) });
-            }
-            if members.iter().all(|m| m.role != Role::Science) {
-                return Err(fail(format!("product '{name}' has no member of exptype science")));
+                let role = Role::of(&member.exptype);
+                members.push(Member { path: folder.join(&member.expname), role });
             }
             products.push(Product { name, members });
         }
         Ok(Association { path: path.to_path_buf(), products })
+    }
+
+    /// Itself, if all its members are there. Where a product has no science members, those
+    /// of an exptype that `is_own` are: darks make a dark.
+    ///
+    /// # Errors
+    /// The first that is not there, products without science members.
+    pub fn complete(mut self, is_own: impl Fn(&str) -> bool) -> Result<Association> {
+        for product in &mut self.products {
+            let (by, name) = (self.path.display(), &product.name);
+            let science = |members: &[Member]| members.iter().any(|m| m.role == Role::Science);
+            if !science(&product.members) {
+                for member in &mut product.members {
+                    if matches!(&member.role, Role::Calibration(kind) if is_own(kind)) {
+                        member.role = Role::Science;
+                    }
+                }
+            }
+            if !science(&product.members) {
+                let text = format!("{by}: product '{name}' has no member of exptype science");
+                return Err(Error::Config(text));
+            }
+            if let Some(file) = product.missing(|_| true).next() {
+                let text = format!("{by}: product '{name}': there is no file {}", file.display());
+                return Err(Error::Config(text));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -119,6 +141,11 @@ impl Product {
     /// The files that are reduced.
     pub fn science(&self) -> Vec<PathBuf> {
         self.members.iter().filter(|m| m.role == Role::Science).map(|m| m.path.clone()).collect()
+    }
+
+    /// The members of a role whose files are not there.
+    pub fn missing(&self, of: impl Fn(&Role) -> bool) -> impl Iterator<Item = &Path> {
+        self.members.iter().filter(move |m| of(&m.role) && !m.path.is_file()).map(|m| m.path.as_path())
     }
 
     /// The files that calibrate them, by what they are, each kind once.
@@ -148,7 +175,7 @@ mod tests {
         let at = |text: &str| {
             let path = dir.path().join("asn.json");
             std::fs::write(&path, text).expect("write");
-            Association::from_file(&path)
+            Association::from_file(&path)?.complete(|kind| kind == "flat")
         };
         let member = |name: &str, kind: &str| format!(r#"{{"expname": "{name}", "exptype": "{kind}"}}"#);
         let asn = at(&format!(
@@ -164,6 +191,9 @@ mod tests {
             product.calibrations(),
             [("sky", vec![dir.path().join("b.fits"), dir.path().join("c.fits")])]
         );
+        let own =
+            at(&format!(r#"{{"products": [{{"name": "p", "members": [{}]}}]}}"#, member("b.fits", "flat")));
+        assert_eq!(own.expect("flats make a flat").products[0].science(), [dir.path().join("b.fits")]);
         for (text, what) in [
             ("[]", "is no association"),
             (r#"{"products": []}"#, "has no products"),

@@ -120,6 +120,11 @@ pub fn reference_parameter(step: &str, name: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether some step has a parameter of this name that gives a reference.
+pub fn gives_reference(name: &str) -> bool {
+    Step::NAMES.iter().any(|step| reference_parameter(step, name).is_some())
+}
+
 /// Parameters that every stpipe step has and that decide nothing here.
 pub fn is_idle(name: &str) -> bool {
     matches!(

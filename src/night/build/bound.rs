@@ -32,11 +32,12 @@ impl Builder<'_> {
                     }
                     Ok(Some((**candidate).clone()))
                 }
+                With::Unusable(sentence) => Err(sentence.clone()),
                 With::Frames(frames) => self.paired_master(pair, frames).map(Some),
             };
             self.bound.push(Bound {
                 by: pair.by.clone(),
-                exposures: pair.exposures.clone(),
+                exposures: pair.exposures.union(&pair.also).cloned().collect(),
                 reftype: pair.reftype,
                 reference,
             });

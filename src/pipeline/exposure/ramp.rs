@@ -126,6 +126,13 @@ pub(super) fn reduce(
         rate = ramp_weights::combined(&ramp, &stream, &ramps, step, engine)?;
         ramps.truncate(if job.save_ramps { ramps.len() } else { 0 });
     }
+    let half = ramp.reads / 2;
+    if let Some(f) = fit.filter(|f| f.algorithm == Algorithm::Mcds && f.num_coadd as usize > half) {
+        record.warnings.push(format!(
+            "ramp_fit.num_coadd = {}: more than half of the {} reads; {half} are averaged at each end",
+            f.num_coadd, ramp.reads
+        ));
+    }
     let span = fit.and_then(|f| counts_over(f, &ramp, &mut header));
     Ok(Made::Rate(Box::new(Level1 {
         meta: ramp.meta.clone(),
