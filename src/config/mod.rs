@@ -33,5 +33,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     if bytes > LONGEST {
         return Err(cannot(format!("it has {bytes} bytes, which is too long for a text of this kind")));
     }
-    std::fs::read_to_string(path).map_err(|e| cannot(e.to_string()))
+    let text = std::fs::read_to_string(path).map_err(|e| cannot(e.to_string()))?;
+    // Some editors mark text as UTF-8.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

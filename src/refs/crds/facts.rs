@@ -61,7 +61,7 @@ pub fn facts(header: &Header, meta: &Meta) -> Facts {
 }
 
 /// The facts of a JSON object, `{"META.INSTRUMENT.NAME": "IRIS", ...}`; what is wrong
-/// with it, else.
+/// with it, else. FITS keywords stand for their paths, and their times for META.DATE.
 pub fn facts_of_json(text: &str) -> Result<Facts, String> {
     let json: serde_json::Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let serde_json::Value::Object(object) = json else {
@@ -83,5 +83,21 @@ pub fn facts_of_json(text: &str) -> Result<Facts, String> {
             facts.entry(path.clone()).or_insert_with(|| value.clone());
         }
     }
+    if let Some(date) = date_of(&facts).filter(|_| !facts.contains_key("META.DATE")) {
+        facts.insert("META.DATE".into(), date);
+    }
     Ok(facts)
+}
+
+/// META.DATE of FITS keywords, as [`facts`] has it.
+fn date_of(said: &Facts) -> Option<String> {
+    let mut header = Header::new();
+    for (key, value) in said.iter().filter(|(key, _)| key.len() <= 8 && !key.contains('.')) {
+        match (value.parse::<i64>(), value.parse::<f64>()) {
+            (Ok(whole), _) => header.set(key, whole, ""),
+            (_, Ok(number)) => header.set(key, number, ""),
+            _ => header.set(key, value.as_str(), ""),
+        }
+    }
+    facts(&header, &Meta::from_header(&header)).remove("META.DATE")
 }

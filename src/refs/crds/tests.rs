@@ -129,6 +129,8 @@ fn doubles_and_wrong_checksums_are_warned_of() {
     let warnings = crds.warnings().join("\n");
     assert!(warnings.contains("line 6, column 37: this key stands here a second time"), "{warnings}");
     assert!(warnings.contains("the sha1sum of x.rmap is not that of its text"), "{warnings}");
+    let dated = facts_of_json(r#"{"EXPJDMID": 2451545.0}"#).expect("facts");
+    assert_eq!(dated.get("META.DATE").map(String::as_str), Some("2000-01-01 12:00:00"));
     let facts = facts_of_json(r#"{"DETECTOR": "img1"}"#).expect("facts");
     assert_eq!(crds.best("FLAT", &facts).answer.file(), Some("b.fits"));
 }
