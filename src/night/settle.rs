@@ -32,11 +32,8 @@ pub fn settle_claimed(plan: &Plan, outcomes: &[Outcome]) -> (usize, Vec<Error>) 
         if marked(task.outputs(), &plans).is_empty() {
             continue;
         }
-        let claim = open_claim(&plan.output, product).map(|file| {
-            // Some network file systems have no locks; working beats refusing.
-            let _ = file.lock();
-            file
-        });
+        // Some network file systems have no locks; working beats refusing.
+        let claim = open_claim(&plan.output, product).inspect(|file| drop(file.lock()));
         // Whoever had the claim may have taken the mark.
         let (more, errors_of_it) = unmark(&marked(task.outputs(), &plans));
         n += more;
