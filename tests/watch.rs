@@ -248,7 +248,7 @@ fn the_page_follows_the_night_and_ds9_the_newest_product() {
     let (page, run) = (folder.join("night/reduced/report.html"), folder.join("night/reduced/last-run.json"));
     // What waits is on the page, which loads itself again; then the newest is.
     let text = says(&page, "dark_sub needs a dark");
-    assert!(text.contains("http-equiv=\"refresh\"") && text.contains(">waiting<"), "{text}");
+    assert!(text.contains("http-equiv=\"refresh\"") && text.contains("<td>waiting</td>"), "{text}");
     frames[..4].iter().for_each(|f| put(folder, f));
     let text = says(&page, "id=\"newest\"");
     assert!(text.contains("_SCI_LVL2_") && text.contains("http-equiv=\"refresh\""), "{text}");
@@ -301,7 +301,7 @@ fn what_breaks_fails_alone_with_a_sentence_and_is_mended() {
     assert!(why.contains(taken.file_name().expect("name").to_string_lossy().as_ref()), "{why}");
     // The page has the sentence.
     let page = says(&products.join("report.html"), "What was not done, and why");
-    assert!(page.contains(">failed<"), "{page}");
+    assert!(page.contains("<td>failed</td>"), "{page}");
     // A frame that is cut after it was taken: planned again as it is then.
     let raw = folder.join("night").join(frames[6].file_name().expect("name"));
     put(folder, &frames[6]);
