@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::scan::fits_files;
+use super::walk::fits_files;
 use super::{Outcome, Plan, Status};
 use crate::error::Error;
 use crate::fits::{Fits, amend};
