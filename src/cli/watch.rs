@@ -214,7 +214,7 @@ impl Watcher<'_> {
                 self.references = options::references(&folders, masters, self.families, context)?;
             }
             let files = self.arrivals.files().cloned().collect();
-            self.plan = self.planned(night::Found { files, closed: found.closed }, true)?;
+            self.plan = self.planned(night::Found { files, ..found }, true)?;
             self.queue.keep_only(&self.plan);
             let here: BTreeSet<&Path> = self.listing.iter().map(|(p, _)| p.as_path()).collect();
             self.seen.keep_only(&here);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Stamp;
-use super::scan::fits_files;
+use super::walk::fits_files;
 use crate::datamodel::another_instrument;
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};

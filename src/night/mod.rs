@@ -28,6 +28,7 @@ mod settle;
 mod state;
 #[cfg(test)]
 mod testing;
+mod walk;
 
 pub use arrivals::{Arrivals, News, Whole, whole};
 pub use assign::{Assigned, Picked, assign, steps_that_need};
@@ -44,10 +45,11 @@ pub use plan::{Action, Plan, Task, of_associations, of_files, plan};
 pub use plan_file::{Line, from_lines, from_text, lines, read_lines, to_text};
 pub use queue::{Queue, is_science};
 pub use run::{Outcome, Status, Watch, run};
-pub use scan::{Exposure, Found, Problem, Scan, Seen, list, read_files, scan, scan_of};
+pub use scan::{Exposure, Problem, Scan, Seen, list, read_files, scan, scan_of};
 pub use settings::{Recipes, Settings};
 pub use settle::{settle, settle_claimed};
 pub use state::{Stamp, file_identity, is_up_to_date, plan_hash};
+pub use walk::Found;
 
 use crate::error::Result;
 use crate::pipeline::{Done, Job};

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
 use super::state::{Stamp, file_identity};
+use super::walk::{Found, PACKED, fits_files};
 use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, ObsName, another_instrument, contradictions, unusable, window_faults};
 use crate::error::{Error, Result};
@@ -105,10 +106,15 @@ pub fn list(night: &Path, skip: &[PathBuf]) -> Result<Found> {
 /// Scans these files of a night. Headers in `seen` of files that have not changed since
 /// are not read again.
 pub fn scan_of(night: &Path, found: Found, by_hand: &ByHand, seen: &Seen) -> Result<Scan> {
-    let Found { files, closed } = found;
+    let Found { files, closed, passed } = found;
     let named: Vec<(String, PathBuf)> =
         files.into_iter().map(|path| (name_within(night, &path), path)).collect();
     let mut warnings = Vec::new();
+    for refs in passed.iter().filter(|p| p.ends_with("refs")) {
+        let (name, path) = (name_within(night, refs), refs.display());
+        warnings
+            .push(format!("{name}: references of a folder below are not taken unasked: give --refs={path}"));
+    }
     let relabels = by_hand.relabels(&named, &mut warnings)?;
     let mut ignored = Vec::new();
     let mut files = Vec::new();
@@ -378,79 +384,6 @@ fn ramp_seconds(fits: &Fits, facts: &Header) -> Option<f64> {
 fn name_within(root: &Path, path: &Path) -> String {
     let within = path.strip_prefix(root).unwrap_or(path);
     within.to_string_lossy().replace('\\', "/")
-}
-
-/// What a walk finds.
-#[derive(Debug)]
-pub struct Found {
-    /// FITS files, sorted.
-    pub files: Vec<PathBuf>,
-    /// Folders that cannot be listed, and why.
-    pub closed: Vec<(PathBuf, Error)>,
-}
-
-/// The FITS files under `root`, sorted, each once, and the folders below it that
-/// cannot be listed. Folders called one of `not_called` (below `root`) and those in
-/// `skip` are left out.
-pub(super) fn fits_files(root: &Path, not_called: &[&str], skip: &[PathBuf]) -> Result<Found> {
-    let mut walk = Walk { not_called, ..Walk::default() };
-    walk.seen = skip.iter().filter_map(|p| p.canonicalize().ok()).collect();
-    if let Ok(root) = root.canonicalize() {
-        walk.seen.remove(&root);
-    }
-    walk.folder(root)?;
-    walk.files.sort();
-    Ok(Found { files: walk.files, closed: walk.closed })
-}
-
-#[derive(Default)]
-struct Walk<'a> {
-    not_called: &'a [&'a str],
-    /// Real paths of folders and files met so far: links may loop and repeat.
-    seen: BTreeSet<PathBuf>,
-    files: Vec<PathBuf>,
-    closed: Vec<(PathBuf, Error)>,
-}
-
-impl Walk<'_> {
-    fn folder(&mut self, folder: &Path) -> Result<()> {
-        let real = folder.canonicalize().map_err(Error::io("open the folder", folder))?;
-        if !self.seen.insert(real) {
-            return Ok(());
-        }
-        let mut entries = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-            entries.push(entry.map_err(Error::io("list", folder))?.path());
-        }
-        entries.sort();
-        for path in entries {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-            if name.starts_with('.') {
-                continue;
-            }
-            if path.is_dir() {
-                if !self.not_called.contains(&name.as_str())
-                    && let Err(e) = self.folder(&path)
-                {
-                    self.closed.push((path, e));
-                }
-            } else if is_fits(&name) && path.canonicalize().map_or(true, |real| self.seen.insert(real)) {
-                self.files.push(path);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How files are called that are compressed as a whole, and what unpacks them.
-const PACKED: [(&str, &str); 5] =
-    [("gz", "gunzip"), ("z", "uncompress"), ("bz2", "bunzip2"), ("xz", "unxz"), ("zst", "unzstd")];
-
-/// By its name in small letters.
-fn is_fits(name: &str) -> bool {
-    let packed = PACKED.iter().find_map(|(end, _)| name.strip_suffix(end)?.strip_suffix('.'));
-    let name = packed.or_else(|| name.strip_suffix(".fz")).unwrap_or(name);
-    [".fits", ".fit", ".fts"].iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]

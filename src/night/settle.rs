@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::claim::open_claim;
-use super::scan::fits_files;
+use super::walk::fits_files;
 use super::{Outcome, Plan, Status, Task};
 use crate::error::Error;
 use crate::fits::{Fits, amend};
