@@ -160,6 +160,44 @@ fn a_plan_that_no_longer_holds_is_refused() {
 }
 
 #[test]
+fn what_failed_is_in_the_report_until_it_is_done() {
+    let dir = nights();
+    let root = dir.path();
+    done(root, &["plan", "many", "--save", "plan.jsonl"]);
+    let text = std::fs::read_to_string(root.join("plan.jsonl")).expect("plan");
+    let line: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    let (id, output) = (line["id"].as_str().expect("id"), line["outputs"][0].as_str().expect("output"));
+    // A folder stands where the product shall be.
+    std::fs::create_dir_all(output).expect("folder");
+    let args = ["reduce", "--plan", "plan.jsonl", "--device", "cpu", "--only", "1"];
+    let (code, said) = irisgpu(root, &args);
+    assert!(code == 1 && said.contains(id), "{said}");
+    assert_eq!(states(root)[0], ("dark".to_owned(), "failed".to_owned()));
+    // What waits for it was not begun, and did not fail.
+    let (code, said) = irisgpu(root, &["reduce", "--plan", "plan.jsonl", "--device", "cpu", "--only", "2"]);
+    assert!(code == 1 && said.contains("needs task 1"), "{said}");
+    assert_eq!(states(root)[1].1, "waiting");
+    let page = || {
+        done(root, &["report", "many"]);
+        std::fs::read_to_string(root.join("many/reduced/report.html")).expect("page")
+    };
+    let text = page();
+    let again = format!("reduce --plan {} --only {id}", root.join("plan.jsonl").display());
+    assert!(text.contains("<td>failed</td>") && text.contains(&again), "{again} in {text}");
+    std::fs::remove_dir(output).expect("remove");
+    done(root, &args);
+    assert_eq!(states(root)[0].1, "done");
+    let text = page();
+    assert!(!text.contains("<td>failed</td>") && text.contains(id), "{text}");
+    let told: Value = serde_json::from_str(
+        &std::fs::read_to_string(root.join("many/reduced/report.json")).expect("report"),
+    )
+    .expect("JSON");
+    let mut rows = told["rows"].as_array().expect("rows").iter();
+    assert!(rows.any(|r| r["seconds"].as_f64().is_some_and(|s| s > 0.0)), "{told:#}");
+}
+
+#[test]
 fn schedulers_get_every_task() {
     let dir = nights();
     let root = dir.path();

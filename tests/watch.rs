@@ -199,6 +199,158 @@ fn a_night_that_comes_frame_by_frame_ends_as_reduce_would_have_it() {
     }
 }
 
+/// A watch that does not end by itself, with a PATH of its own.
+#[cfg(unix)]
+fn endless(folder: &Path, more: &[&str], path: &std::ffi::OsStr) -> Child {
+    let args =
+        ["watch", "night", "--device", "cpu", "--settle", "0.3", "--poll", "0.1", "--quiet-time", "0.5"];
+    let args: Vec<&str> = args.into_iter().chain(more.iter().copied()).collect();
+    command(folder, &args).env("PATH", path).spawn().expect("irisgpu")
+}
+
+/// Stops a watch as Ctrl-C does; exit code and everything said.
+#[cfg(unix)]
+fn stopped(child: Child) -> (i32, String) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    ended(child)
+}
+
+/// Waits until a file says so.
+#[cfg(unix)]
+fn says(path: &Path, what: &str) -> String {
+    let start = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if text.contains(what) {
+            return text;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "'{what}' in {}:\n{text}", path.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_page_follows_the_night_and_ds9_the_newest_product() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    // A DS9 that writes down what it is told.
+    let bin = folder.join("bin");
+    std::fs::create_dir(&bin).expect("bin");
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\n", folder.join("told").display());
+    std::fs::write(bin.join("xpaset"), script).expect("xpaset");
+    std::fs::set_permissions(bin.join("xpaset"), std::fs::Permissions::from_mode(0o755)).expect("mode");
+    put(folder, &frames[4]);
+    let child = endless(folder, &["--ds9"], bin.as_os_str());
+    let (page, run) = (folder.join("night/reduced/report.html"), folder.join("night/reduced/last-run.json"));
+    // What waits is on the page, which loads itself again; then the newest is.
+    let text = says(&page, "dark_sub needs a dark");
+    assert!(text.contains("http-equiv=\"refresh\"") && text.contains("<td>waiting</td>"), "{text}");
+    frames[..4].iter().for_each(|f| put(folder, f));
+    let text = says(&page, "id=\"newest\"");
+    assert!(text.contains("_SCI_LVL2_") && text.contains("http-equiv=\"refresh\""), "{text}");
+    let said: Value = serde_json::from_str(&says(&run, "_SCI_LVL2_")).expect("JSON");
+    let tasks = said["tasks"].as_array().expect("tasks");
+    let science = tasks.iter().find(|t| t["obsname"] == "IMG1-SCI").expect("science");
+    assert!(science["seconds"].as_f64().is_some_and(|s| s > 0.0), "{said:#}");
+    let told = says(&folder.join("told"), "scale mode zscale");
+    assert!(told.starts_with("-p ds9 fits {") && told.contains("_SCI_LVL2_"), "{told}");
+    let before = said["tasks"].clone();
+    let (code, said) = stopped(child);
+    assert_eq!(code, 130, "{said}");
+    let text = std::fs::read_to_string(&page).expect("page");
+    assert!(!text.contains("http-equiv=\"refresh\"") && !text.contains("id=\"newest\""), "{text}");
+    // What a task that was left alone took is still known.
+    let after: Value = serde_json::from_str(&std::fs::read_to_string(&run).expect("run")).expect("JSON");
+    let seconds = |tasks: &Value| -> Vec<Option<f64>> {
+        tasks.as_array().into_iter().flatten().map(|t| t["seconds"].as_f64()).collect()
+    };
+    assert!(seconds(&before).iter().all(|s| seconds(&after["tasks"]).contains(s)), "{before:#} {after:#}");
+    // Without xpaset: a warning, and the night goes on.
+    let child = endless(folder, &["--ds9"], folder.join("no").as_os_str());
+    until(folder, "watching", |s| s["state"] == "watching");
+    let (_, said) = stopped(child);
+    assert!(said.contains("xpaset is not in PATH") && said.contains("products are not shown"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_breaks_fails_alone_with_a_sentence_and_is_mended() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let child = endless(folder, &[], &path);
+    frames[..4].iter().for_each(|f| put(folder, f));
+    until(folder, "masters", |s| count(s, "done") == 2);
+    // A folder stands where the product shall be; the other exposure goes on.
+    let products = folder.join("night/reduced");
+    let product = |frame: &Path| {
+        let name = frame.file_name().expect("name").to_string_lossy().replace("_LVL0_", "_LVL2_");
+        products.join(name)
+    };
+    let taken = product(&frames[4]);
+    std::fs::create_dir(&taken).expect("folder");
+    frames[4..6].iter().for_each(|f| put(folder, f));
+    let status = until(folder, "one of two", |s| count(s, "failed") == 1 && count(s, "preliminary") == 1);
+    let rows = status["exposures"].as_array().expect("rows");
+    let why = rows.iter().find(|r| r["state"] == "failed").expect("failed")["why"].as_str().expect("why");
+    assert!(why.contains(taken.file_name().expect("name").to_string_lossy().as_ref()), "{why}");
+    // The page has the sentence.
+    let page = says(&products.join("report.html"), "What was not done, and why");
+    assert!(page.contains("<td>failed</td>"), "{page}");
+    // A frame that is cut after it was taken: planned again as it is then.
+    let raw = folder.join("night").join(frames[6].file_name().expect("name"));
+    put(folder, &frames[6]);
+    until(folder, "sky", |s| s["exposures"].as_array().is_some_and(|r| r.len() == 5));
+    std::fs::remove_file(&raw).expect("remove");
+    until(folder, "gone", |s| s["exposures"].as_array().is_some_and(|r| r.len() == 4));
+    let (code, said) = stopped(child);
+    assert_eq!(code, 130, "{said}");
+    // The next run mends it.
+    std::fs::remove_dir(&taken).expect("remove");
+    let (code, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu"]);
+    assert!(code == 0 && said.contains("0 failed"), "{said}");
+    assert!(taken.is_file());
+    let page = std::fs::read_to_string(products.join("last-run.json")).expect("run");
+    assert!(!page.contains("\"failed\""), "{page}");
+}
+
+/// No file may be longer than so many bytes: what a full disk is like, at no cost.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_fails_its_exposure_and_the_next_run_mends_it() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    frames[..6].iter().for_each(|f| put(folder, f));
+    let args = ["watch", "night", "--device", "cpu", "--settle", "0", "--poll", "0.1", "--quiet-time", "0"];
+    let full = |size: &str| {
+        let mut run = Command::new("sh");
+        // The signal that the limit sends is not what a disk does: it is left alone.
+        run.args(["-c", &format!("trap '' XFSZ; ulimit -f {size}; exec \"$@\"")]);
+        run.arg("sh").arg(env!("CARGO_BIN_EXE_irisgpu")).args(args).args(["--until-idle", "0.5"]);
+        run.current_dir(folder).env_remove("CRDS_PATH").env_remove("CRDS_CONTEXT");
+        ended(run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh"))
+    };
+    let (code, said) = full("16");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("File too large") && said.contains("4 failed"), "{said}");
+    for part in ["needs 'dark", "cannot write"] {
+        assert!(said.contains(part), "'{part}' in {said}");
+    }
+    // Nothing half-written has its final name, and nothing is left over.
+    let left = fits(&folder.join("night/reduced"));
+    assert!(left.is_empty(), "{left:?}");
+    let (code, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu"]);
+    assert!(code == 0 && said.contains("4 done, 0 failed"), "{said}");
+    let mut left = std::fs::read_dir(folder.join("night/reduced")).expect("list").flatten();
+    assert!(!left.any(|e| e.path().to_string_lossy().ends_with(".part")));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_watch_that_is_stopped_is_taken_up_again() {
@@ -216,6 +368,16 @@ fn a_watch_that_is_stopped_is_taken_up_again() {
     let (code, said) = ended(child);
     assert_eq!(code, 130, "{said}");
     assert_eq!(status(folder)["state"], "stopped");
+    // As planned, and so final: also for who does a line of a plan, and no other.
+    let science: Vec<PathBuf> = fits(&folder.join("night/reduced"));
+    assert!(science.iter().any(|p| is_marked(p)));
+    let (code, said) = irisgpu(folder, &["plan", "night", "--save", "plan.jsonl"]);
+    assert_eq!(code, 0, "{said}");
+    for (only, marked) in [("1", true), ("3", false)] {
+        let (code, said) = irisgpu(folder, &["reduce", "--plan", "plan.jsonl", "--only", only]);
+        assert!(code == 0 && said.contains("1 up to date"), "{said}");
+        assert_eq!(science.iter().any(|p| is_marked(p)), marked, "{only}");
+    }
     frames[5..].iter().for_each(|f| put(folder, f));
     let child = watch(folder, &["--quick"]);
     let (code, said) = ended(child);

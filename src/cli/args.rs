@@ -237,6 +237,9 @@ pub(super) struct Watch {
     /// Reduce science again with better calibrations, and make masters that nothing waits for, when no frame has come for so long
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub(super) quiet_time: f64,
+    /// Show the newest product in DS9, which must run (needs `xpaset`)
+    #[arg(long)]
+    pub(super) ds9: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }

@@ -54,7 +54,10 @@ pub(super) fn quicklook(args: &Quicklook) -> Result<Exit> {
         print::out(&format!("picture: {}\n", output.display()))?;
     }
     if args.ds9 {
-        looks.iter().try_for_each(|l| ds9::show(&l.path))?;
+        // Whatever else was asked for is done.
+        if let Err(e) = looks.iter().try_for_each(|l| ds9::show(&l.path)) {
+            print::note(&format!("warning: {e}"));
+        }
     }
     Ok(Exit::Done)
 }

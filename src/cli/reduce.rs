@@ -9,7 +9,7 @@ use super::families::Families;
 use super::log::{Log, Logged};
 use super::{engine, interrupt, options, print, progress, summary, watch};
 use crate::error::{Error, Result};
-use crate::night::{self, Lock, Outcome, Plan};
+use crate::night::{self, Executor, Lock, Outcome, Plan, Status, Task, Watch};
 use crate::profile;
 use crate::refs;
 use crate::report::night as report;
@@ -38,8 +38,7 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
         refs::keep(&output.join(CHECKSUMS));
     }
     let log = Log::open(&args.common.log, Some(output.as_path()).filter(|o| o.is_dir()));
-    let work = if idle { Work::Nothing } else { Work::Own };
-    let (exit, summary) = carry_out(&plan, &args.common, work, &log)?;
+    let (exit, summary) = carry_out(&plan, &args.common, Work::Own, &log)?;
     if output.is_dir() && exit != Exit::Nothing {
         told(&output, &summary, args);
     }
@@ -80,8 +79,41 @@ fn of_plan(args: &Reduce, families: &Families) -> Result<Exit> {
     let idle = is_idle(&plan);
     let _lock = if idle { None } else { Some(Lock::share(&plan.output)?) };
     let log = Log::open(&args.common.log, Some(plan.output.as_path()).filter(|o| o.is_dir()));
-    let work = if idle { Work::Nothing } else { Work::Shared };
-    carry_out(&plan, &args.common, work, &log).map(|(exit, _)| exit)
+    carry_out(&plan, &args.common, Work::Shared(file), &log).map(|(exit, _)| exit)
+}
+
+/// Leaves what became of each task of a plan's file for `status` and the report, as it
+/// ends: the process may be killed before the next one does.
+struct Noted<'a, W> {
+    shown: W,
+    output: &'a Path,
+    /// What does a task of this plan, but for its name.
+    command: &'a str,
+}
+
+impl<W: Watch> Watch for Noted<'_, W> {
+    fn begins(&self, index: usize, task: &Task) {
+        self.shown.begins(index, task);
+    }
+
+    fn progress(&self, fraction: f64) {
+        self.shown.progress(fraction);
+    }
+
+    fn ends(&self, index: usize, task: &Task, outcome: &Outcome) {
+        self.shown.ends(index, task, outcome);
+        // What waits for another task was not begun.
+        let told = matches!(outcome.status, Status::Done(_) | Status::Failed(_));
+        if task.waits || !told || !self.output.is_dir() {
+            return;
+        }
+        let id = task.product().and_then(Path::file_stem).map(|s| s.to_string_lossy().into_owned());
+        let again =
+            format!("{} --only {}", self.command, super::report::quoted(id.as_ref().unwrap_or(&task.name)));
+        if let Err(e) = report::note(self.output, &summary::row(task, outcome, ""), &again) {
+            print::note(&format!("{}: what became of it was not kept: {e}", task.name));
+        }
+    }
 }
 
 /// Where the products of a night go.
@@ -134,22 +166,21 @@ pub(super) fn is_idle(plan: &Plan) -> bool {
     plan.tasks.iter().all(|t| !t.asked || t.up_to_date || t.job().is_none())
 }
 
-/// What there is to do, and who does it.
+/// Who does a plan's tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
-    /// Nothing that needs a device.
-    Nothing,
+pub(super) enum Work<'a> {
     /// This process alone.
     Own,
-    /// Perhaps others at the same time: each task is claimed, and its failure noted.
-    Shared,
+    /// Perhaps others at the same time, from this plan's file: each task is claimed, and
+    /// what became of it is kept beside the products.
+    Shared(&'a Path),
 }
 
 /// Runs a plan and prints what became of it; also gives it as JSON.
 pub(super) fn carry_out(
     plan: &Plan,
     common: &Common,
-    work: Work,
+    work: Work<'_>,
     log: &Log,
 ) -> Result<(Exit, serde_json::Value)> {
     let (start, before) = (Instant::now(), profile::totals());
@@ -159,8 +190,11 @@ pub(super) fn carry_out(
     log.plan(plan);
     let (name, outcomes) = outcomes(plan, common, work, log)?;
     // What a watched night left as preliminary.
-    let watched = work != Work::Shared && watch::was_in(&plan.output);
-    let unsettled = if watched { night::settle(plan, &outcomes).1 } else { Vec::new() };
+    let unsettled = match work {
+        _ if !watch::was_in(&plan.output) => Vec::new(),
+        Work::Shared(_) => night::settle_claimed(plan, &outcomes).1,
+        Work::Own => night::settle(plan, &outcomes).1,
+    };
     unsettled.iter().for_each(|e| print::note(&format!("{e}; it stays marked as preliminary")));
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;
@@ -179,23 +213,29 @@ pub(super) fn carry_out(
 pub(super) fn outcomes(
     plan: &Plan,
     common: &Common,
-    work: Work,
+    work: Work<'_>,
     log: &Log,
 ) -> Result<(String, Vec<Outcome>)> {
     let stop = interrupt::stop();
     let options = options::engine(&common.engine)?;
-    let mut executor = if work == Work::Nothing { None } else { Some(engine::executor(&options)?) };
+    let mut executor = if is_idle(plan) { None } else { Some(engine::executor(&options)?) };
     let shown = progress::Progress::new(plan, common.talk.quiet);
     let watch = Logged { shown: &shown, log };
-    let ended = match &mut executor {
-        Some(e) if work == Work::Shared => {
-            let outcomes = night::run(plan, &mut night::Claiming(e.as_mut()), &watch, stop);
-            night::note(plan, &outcomes)?;
-            (e.name(), outcomes)
-        }
-        Some(e) => (e.name(), night::run(plan, e.as_mut(), &watch, stop)),
-        None => (String::new(), night::run(plan, &mut summary::Nobody, &watch, stop)),
+    let mut nobody = summary::Nobody;
+    let does: &mut dyn Executor = match &mut executor {
+        Some(executor) => executor.as_mut(),
+        None => &mut nobody,
     };
+    let outcomes = match work {
+        Work::Own => night::run(plan, does, &watch, stop),
+        Work::Shared(file) => {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+            let command = format!("irisgpu reduce --plan {}", super::report::quoted(&file.to_string_lossy()));
+            let watch = Noted { shown: watch, output: &plan.output, command: &command };
+            night::run(plan, &mut night::Claiming(does), &watch, stop)
+        }
+    };
+    let ended = (does.name(), outcomes);
     shown.finish();
     Ok(ended)
 }

@@ -14,7 +14,7 @@ pub(super) fn report(args: &Report) -> Result<Exit> {
     // The night's folder, or that of the products itself.
     let within = args.night.join("reduced");
     let output = args.from.clone().unwrap_or(if within.is_dir() { within } else { args.night.clone() });
-    let wanted = night::Options { refresh: None, folder: args.output.clone() };
+    let wanted = night::Options { folder: args.output.clone(), ..night::Options::default() };
     let written = night::write(&output, &instrument, &wanted)?;
     if args.json {
         print::json(&json!({
@@ -29,10 +29,12 @@ pub(super) fn report(args: &Report) -> Result<Exit> {
 
 /// The command that was typed, quoted for a shell.
 pub(super) fn command() -> String {
-    let quoted = |word: String| {
-        let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
-        if plain { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    };
-    let words = std::env::args_os().skip(1).map(|w| quoted(w.to_string_lossy().into_owned()));
+    let words = std::env::args_os().skip(1).map(|w| quoted(&w.to_string_lossy()));
     ["irisgpu".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./=:,+@%".contains(c));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

@@ -77,8 +77,7 @@ pub(super) fn run(args: &Run, families: &Families) -> Result<Exit> {
     };
     let idle = plan.tasks.iter().all(|t| t.job().is_none());
     let _lock = if idle { None } else { Some(night::Lock::take(&settings.output)?) };
-    let work = if idle { reduce::Work::Nothing } else { reduce::Work::Own };
-    reduce::carry_out(&plan, common, work, &Log::open(&common.log, None)).map(|(exit, _)| exit)
+    reduce::carry_out(&plan, common, reduce::Work::Own, &Log::open(&common.log, None)).map(|(exit, _)| exit)
 }
 
 fn is_json(path: &Path) -> bool {

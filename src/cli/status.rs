@@ -1,4 +1,7 @@
-//! `status`: how far the tasks of a plan are, from their products alone.
+//! `status`: how far the tasks of a plan are, from their products; why one has none, from
+//! what its last run said.
+
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
@@ -9,13 +12,23 @@ use super::summary::about;
 use crate::error::Result;
 use crate::night::{self, Line};
 use crate::report::Table;
+use crate::report::night::LastRun;
 
 /// Runs `status`.
 pub(super) fn status(args: &Status) -> Result<Exit> {
     let lines = night::read_lines(&args.plan)?;
+    let output = lines.iter().find_map(|l| Some(&l.job.as_ref()?.output));
+    let said = output.map(|o| LastRun::read(o)).unwrap_or_default();
+    let failed: BTreeMap<&str, &str> = said
+        .tasks
+        .iter()
+        .filter(|t| t.status == "failed")
+        .map(|t| (t.name.as_str(), t.error.as_str()))
+        .collect();
     let mut rows: Vec<(&Line, &'static str, Option<String>)> = Vec::with_capacity(lines.len());
     for line in &lines {
-        let (state, why) = state(line, |n| rows.get(n - 1).is_some_and(|(_, state, _)| *state == "done"));
+        let (state, why) =
+            state(line, &failed, |n| rows.get(n - 1).is_some_and(|(_, state, _)| *state == "done"));
         rows.push((line, state, why));
     }
     let count = |word: &str| rows.iter().filter(|(_, state, _)| *state == word).count();
@@ -59,7 +72,11 @@ pub(super) fn status(args: &Status) -> Result<Exit> {
 }
 
 /// A task's state in a word, and what stands in its way.
-fn state(line: &Line, done: impl Fn(usize) -> bool) -> (&'static str, Option<String>) {
+fn state(
+    line: &Line,
+    failed: &BTreeMap<&str, &str>,
+    done: impl Fn(usize) -> bool,
+) -> (&'static str, Option<String>) {
     let Some((job, product)) = line.job.as_ref().and_then(|j| Some((j, j.product.as_ref()?))) else {
         return ("cannot be done", line.why.clone());
     };
@@ -67,8 +84,8 @@ fn state(line: &Line, done: impl Fn(usize) -> bool) -> (&'static str, Option<Str
         ("done", None)
     } else if night::is_claimed(&job.output, product) {
         ("running", None)
-    } else if let Some(why) = night::failure(&job.output, product) {
-        ("failed", Some(why))
+    } else if let Some(why) = failed.get(line.name.as_str()) {
+        ("failed", Some((*why).to_owned()))
     } else if line.needs.iter().all(|n| done(*n)) {
         ("ready", None)
     } else {

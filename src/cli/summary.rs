@@ -130,7 +130,8 @@ impl<'a> Summary<'a> {
 
     /// The machine's copy.
     pub(super) fn json(&self) -> Value {
-        let tasks: Vec<Value> = self.rows.iter().map(|(task, outcome)| self.row(task, outcome)).collect();
+        let tasks: Vec<Value> =
+            self.rows.iter().map(|(task, outcome)| row(task, outcome, self.engine)).collect();
         let counts: serde_json::Map<String, Value> =
             self.counts().iter().map(|(word, n)| (word.replace(' ', "_"), (*n).into())).collect();
         let warnings: Vec<_> = self
@@ -145,28 +146,29 @@ impl<'a> Summary<'a> {
             .collect();
         json!({"output": self.output, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds, "time": times})
     }
+}
 
-    fn row(&self, task: &Task, outcome: &Outcome) -> Value {
-        let computed = matches!(outcome.status, Status::Done(_));
-        let mut row = json!({
-            "name": task.name,
-            "obsname": task.obsname,
-            "recipe": task.recipe,
-            "files": task.files,
-            "engine": if computed { self.engine } else { "" },
-            "seconds": outcome.seconds,
-            "status": word(&outcome.status),
-            "product": task.product(),
-            "warnings": outcome.warnings,
-        });
-        match &outcome.status {
-            Status::Failed(why) => row["error"] = why.as_str().into(),
-            Status::NoRecipe(why) => row["why"] = (*why).into(),
-            Status::Done(products) => row["products"] = json!(products),
-            _ => {}
-        }
-        row
+/// A task in the machine's copy.
+pub(super) fn row(task: &Task, outcome: &Outcome, engine: &str) -> Value {
+    let computed = matches!(outcome.status, Status::Done(_));
+    let mut row = json!({
+        "name": task.name,
+        "obsname": task.obsname,
+        "recipe": task.recipe,
+        "files": task.files,
+        "engine": if computed { engine } else { "" },
+        "seconds": outcome.seconds,
+        "status": word(&outcome.status),
+        "product": task.product(),
+        "warnings": outcome.warnings,
+    });
+    match &outcome.status {
+        Status::Failed(why) => row["error"] = why.as_str().into(),
+        Status::NoRecipe(why) => row["why"] = (*why).into(),
+        Status::Done(products) => row["products"] = json!(products),
+        _ => {}
     }
+    row
 }
 
 impl fmt::Display for Summary<'_> {

@@ -4,26 +4,32 @@
 //! that matters most, look again. The planner, the tasks and what makes a product up to
 //! date are those of `reduce`; at the end one pass does what `reduce` would.
 
+mod account;
 mod checks;
+mod finish;
 mod latency;
+mod screen;
 mod status;
+mod tell;
+mod voice;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use self::account::Account;
 use self::latency::Latencies;
-use self::status::Board;
+use self::screen::Screen;
+use self::status::{Board, Pulse};
+use self::voice::Voice;
 use super::args::{self, Level, Select};
 use super::exit::Exit;
 use super::families::Families;
-use super::log::{Log, Logged, utc};
-use super::summary::{Nobody, Summary, about};
-use super::{engine, interrupt, options, print, progress, reduce};
+use super::log::{Log, utc};
+use super::{engine, interrupt, options, reduce};
 use crate::error::{Error, Result};
 use crate::night::{
     self, Action, Arrivals, ByHand, Executor, Lock, Outcome, Plan, Queue, References, Seen, Settings, Stamp,
@@ -37,92 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Products and warnings kept in the status file.
 const LAST: usize = 20;
 
-/// Says things to whoever sits there, and to the log.
-struct Voice {
-    log: Log,
-    quiet: bool,
-    verbose: bool,
-    /// The last warnings and errors, for the status file: each once, with the first that
-    /// it is about.
-    grave: RefCell<VecDeque<Grave>>,
-}
-
-/// A warning or an error.
-struct Grave {
-    time: String,
-    exposure: String,
-    message: String,
-    times: usize,
-}
-
-impl Voice {
-    fn say(&self, level: Level, exposure: &str, message: &str) {
-        self.log.event(level, exposure, message);
-        self.show(level, exposure, message);
-    }
-
-    /// Not to the log, which has it already. A warning that many exposures give is shown
-    /// once.
-    fn show(&self, level: Level, exposure: &str, message: &str) {
-        let time = utc(SystemTime::now());
-        let again = matches!(level, Level::Warn | Level::Error) && self.again(&time, exposure, message);
-        let shown = match level {
-            Level::Error => true,
-            Level::Warn => !self.quiet && !again,
-            Level::Debug => self.verbose,
-            _ => !self.quiet,
-        };
-        if shown {
-            let sentence = if exposure.is_empty() { message.to_owned() } else { about(exposure, message) };
-            let word = if level == Level::Warn { "warning: " } else { "" };
-            print::note(&format!("{}  {word}{sentence}", time.get(11..19).unwrap_or_default()));
-        }
-    }
-
-    /// Notes a warning or an error; whether it was said lately.
-    fn again(&self, time: &str, exposure: &str, message: &str) -> bool {
-        let mut grave = self.grave.borrow_mut();
-        if let Some(said) = grave.iter_mut().find(|g| g.message == message) {
-            said.times += 1;
-            return true;
-        }
-        let (time, exposure, message) = (time.to_owned(), exposure.to_owned(), message.to_owned());
-        grave.push_back(Grave { time, exposure, message, times: 1 });
-        while grave.len() > LAST {
-            grave.pop_front();
-        }
-        false
-    }
-
-    fn warnings(&self) -> Value {
-        let row = |g: &Grave| json!({"time": g.time, "exposure": g.exposure, "message": g.message, "times": g.times});
-        self.grave.borrow().iter().map(row).collect()
-    }
-}
-
-/// Keeps the heartbeat while a task runs.
-struct Pulse<'a>(&'a Board);
-
-impl night::Watch for Pulse<'_> {
-    fn begins(&self, _: usize, task: &Task) {
-        let begun = utc(SystemTime::now());
-        self.0.set(
-            "current",
-            json!({"name": task.name, "recipe": task.recipe, "begun": begun, "fraction": 0.0}),
-        );
-        self.0.write(true);
-    }
-
-    fn progress(&self, fraction: f64) {
-        self.0.with("current", |current| current["fraction"] = fraction.into());
-        self.0.write(false);
-    }
-
-    fn ends(&self, _: usize, _: &Task, _: &Outcome) {
-        self.0.set("current", Value::Null);
-    }
-}
-
 /// Runs `watch`.
 pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
     let common = &args.common;
@@ -133,12 +53,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
     }
     let found = night::list(&args.night, std::slice::from_ref(&output))?;
     let _lock = Lock::take(&output)?;
-    let voice = Voice {
-        log: Log::open(&common.log, Some(&output)),
-        quiet: common.talk.quiet,
-        verbose: common.talk.verbose,
-        grave: RefCell::default(),
-    };
+    let voice = Voice::new(Log::open(&common.log, Some(&output)), &common.talk);
     let (night, files) = (args.night.display(), found.files.len());
     let (version, mode) = (env!("CARGO_PKG_VERSION"), if args.quick { "quick" } else { "full" });
     voice.say(
@@ -156,9 +71,12 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
     }
     let board = Board::new(&output, &args.night, mode);
     board.set("device", executor.name().into());
+    let screen = if args.ds9 { Screen::open(&voice) } else { None };
     let mut watcher = Watcher {
         args,
         families,
+        account: Account::new(&output, &settings.instrument),
+        screen,
         settings,
         executor,
         voice,
@@ -178,6 +96,9 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         complaint: None,
     };
     let ended = watcher.run(interrupt::stop());
+    if ended.is_err() {
+        watcher.account.close(None, true, &watcher.voice);
+    }
     watcher.board.set("state", "stopped".into());
     watcher.board.write(true);
     if let Some(path) = &common.trace {
@@ -193,6 +114,8 @@ struct Watcher<'a> {
     executor: Box<dyn Executor>,
     voice: Voice,
     board: Board,
+    account: Account,
+    screen: Option<Screen>,
     arrivals: Arrivals,
     seen: Seen,
     /// What of the files beside the frames the references and the plan were made.
@@ -225,6 +148,7 @@ impl Watcher<'_> {
                 Ok(()) => self.complain(None),
                 Err(e) => self.complain(Some(e.to_string())),
             }
+            self.report(false);
             let (now, quiet) = (Instant::now(), self.stirred.elapsed().as_secs_f64() >= self.args.quiet_time);
             let arrivals = &self.arrivals;
             let when = |t: &Task| t.job()?.inputs.iter().filter_map(|i| arrivals.changed(i)).max();
@@ -232,6 +156,7 @@ impl Watcher<'_> {
             match next.filter(|_| self.complaint.is_none()) {
                 Some(i) => self.reduce(i, stop),
                 None => {
+                    self.report(true);
                     let idle = self.stirred.max(self.busy).elapsed().as_secs_f64();
                     // Longer than a file may be whole before it is taken.
                     let least = self.args.settle + 2.0 * self.args.poll;
@@ -302,6 +227,7 @@ impl Watcher<'_> {
                 }
             }
             self.beside = Some(beside);
+            self.account.stale();
             self.post("watching", true);
         }
         Ok(())
@@ -353,6 +279,7 @@ impl Watcher<'_> {
         self.queue.ended(task, &outcome.status, Instant::now());
         task.up_to_date = matches!(outcome.status, Status::Done(_));
         let task = self.plan.tasks[i].clone();
+        self.account.ended(&task, &outcome);
         let latency = self.latency(&task, &outcome);
         self.voice.log.ended(&task, &outcome, latency.map_or(Value::Null, |s| json!({"latency": s})));
         match &outcome.status {
@@ -374,6 +301,11 @@ impl Watcher<'_> {
                 while self.products.len() > LAST {
                     self.products.pop_front();
                 }
+                let product = task.product().filter(|_| night::is_science(&task));
+                if let (Some(screen), Some(product)) = (&self.screen, product) {
+                    screen.show(product);
+                    screen.listen(&self.voice);
+                }
             }
             Status::Failed(why) => self.voice.show(Level::Error, &task.name, why),
             _ => {}
@@ -390,111 +322,6 @@ impl Watcher<'_> {
         let completed = inputs.iter().filter_map(|i| self.arrivals.completed(i)).max()?;
         let waited = self.waited.contains(&task.name);
         self.latencies.note(&task.name, completed, SystemTime::now(), waited)
-    }
-
-    /// Brings the status file up to date.
-    fn post(&self, state: &str, now: bool) {
-        let (rows, counts) = self.rows();
-        self.board.set("state", state.into());
-        if let Some(why) = &self.complaint {
-            self.board.set("why", why.as_str().into());
-        } else {
-            self.board.set("why", Value::Null);
-        }
-        self.board.set("counts", json!(counts));
-        self.board.set("exposures", rows.into());
-        self.board.set("last", json!(self.products));
-        self.board.set("latency", self.latencies.json());
-        self.board.set("warnings", self.voice.warnings());
-        self.board.write(now);
-    }
-
-    /// A row a task and a file on its way, and how many are in each state.
-    fn rows(&self) -> (Vec<Value>, BTreeMap<&'static str, usize>) {
-        let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-        let mut rows = Vec::new();
-        for (path, lacks) in self.arrivals.arriving() {
-            *counts.entry("arriving").or_default() += 1;
-            rows.push(json!({"name": self.name(path), "state": "arriving", "missing_bytes": lacks}));
-        }
-        for task in &self.plan.tasks {
-            let trouble = if task.up_to_date { None } else { self.queue.trouble(&self.plan, task) };
-            let (state, why) = match (&task.action, trouble) {
-                (Action::Refused(why), _) if task.waits => ("waiting", Some(why.clone())),
-                (Action::Refused(why), _) => ("failed", Some(why.clone())),
-                (Action::NoRecipe(why), _) => ("no recipe", Some((*why).to_owned())),
-                (Action::Run(_), Some(why)) => ("failed", Some(why)),
-                (Action::Run(job), _) if task.up_to_date && job.preliminary => ("preliminary", None),
-                (Action::Run(_), _) if task.up_to_date => ("done", None),
-                (Action::Run(_), _) => ("queued", None),
-            };
-            *counts.entry(state).or_default() += 1;
-            rows.push(json!({
-                "name": task.name,
-                "obsname": task.obsname,
-                "recipe": task.recipe,
-                "state": state,
-                "why": why,
-                "product": task.product(),
-                "latency": self.latencies.of(&task.name),
-            }));
-        }
-        (rows, counts)
-    }
-
-    /// The end: everything that `reduce` would do, and nothing is preliminary any more.
-    fn settle(&mut self, stop: &AtomicBool) -> Result<Exit> {
-        let (start, interrupted) = (Instant::now(), stop.load(Ordering::Relaxed));
-        if !interrupted {
-            self.voice.say(Level::Info, "", "nothing comes any more: one last pass over the night");
-            self.post("settling", true);
-            let found = night::list(&self.args.night, &self.skip(&self.folders()))?;
-            self.plan = self.planned(found, false).map_err(|e| match e {
-                Error::NothingToReduce(why) => {
-                    Error::NothingToReduce(format!("{}: {why}", self.args.night.display()))
-                }
-                other => other,
-            })?;
-        }
-        let name = self.executor.name();
-        let outcomes = if interrupted {
-            night::run(&self.plan, &mut Nobody, &Pulse(&self.board), stop)
-        } else {
-            let shown = progress::Progress::new(&self.plan, true);
-            let watch = Logged { shown: &shown, log: &self.voice.log };
-            night::run(&self.plan, self.executor.as_mut(), &watch, stop)
-        };
-        if !self.args.quick && !interrupted {
-            let (_, unsettled) = night::settle(&self.plan, &outcomes);
-            for e in unsettled {
-                self.voice.say(Level::Warn, "", &format!("{e}; it stays marked as preliminary"));
-            }
-        }
-        for (task, outcome) in self.plan.tasks.iter_mut().zip(&outcomes) {
-            task.up_to_date |= matches!(outcome.status, Status::Done(_));
-            self.queue.ended(task, &outcome.status, Instant::now());
-        }
-        self.post("stopped", true);
-        let summary = Summary::new(&self.plan, &outcomes, &name, start.elapsed().as_secs_f64());
-        if self.args.common.json {
-            let mut json = summary.json();
-            json["latency"] = self.latencies.json();
-            print::json(&json)?;
-        } else {
-            print::out(&summary.to_string())?;
-            if let Some(sentence) = self.latencies.sentence() {
-                print::out(&format!("{sentence}\n"))?;
-            }
-        }
-        if let Some(sentence) = self.latencies.sentence() {
-            self.voice.log.event_with(
-                Level::Info,
-                "",
-                &sentence,
-                &json!({"latencies": self.latencies.json()}),
-            );
-        }
-        Ok(if stop.load(Ordering::Relaxed) { Exit::Interrupted } else { summary.exit() })
     }
 }
 

@@ -1,15 +1,13 @@
 //! One process at a time does a task, where many do the tasks of one plan.
 
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Executor, Outcome, Plan, Status, is_up_to_date};
+use super::{Executor, is_up_to_date};
 use crate::error::{Error, Result};
 use crate::pipeline::{Done, Job};
 
-/// In the folder of products: a file a task that was begun, and the sentence of each that
-/// failed.
+/// In the folder of products: a file a task that was begun.
 const FOLDER: &str = ".irisgpu-tasks";
 
 /// An executor that waits while another process does the same task, and then has nothing
@@ -36,8 +34,8 @@ impl Executor for Claiming<'_> {
 }
 
 /// The file whose lock is the claim to a product's task.
-fn open_claim(output: &Path, product: &Path) -> Result<File> {
-    let (folder, path) = (output.join(FOLDER), marker(output, product, "lock"));
+pub(super) fn open_claim(output: &Path, product: &Path) -> Result<File> {
+    let (folder, path) = (output.join(FOLDER), lock(output, product));
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     OpenOptions::new()
         .create(true)
@@ -49,35 +47,51 @@ fn open_claim(output: &Path, product: &Path) -> Result<File> {
 
 /// Whether a process is at the task of this product now.
 pub fn is_claimed(output: &Path, product: &Path) -> bool {
-    let Ok(file) = File::open(marker(output, product, "lock")) else { return false };
+    let Ok(file) = File::open(lock(output, product)) else { return false };
     matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
 }
 
-/// Notes for `status` which tasks failed and why, and of those done that they did not.
-pub fn note(plan: &Plan, outcomes: &[Outcome]) -> Result<()> {
-    for (task, outcome) in plan.tasks.iter().zip(outcomes) {
-        let Some(product) = task.product() else { continue };
-        let path = marker(&plan.output, product, "failed");
-        let noted = match &outcome.status {
-            Status::Failed(why) => std::fs::write(&path, why),
-            Status::Done(_) => std::fs::remove_file(&path),
-            _ => Ok(()),
-        };
-        if let Err(e) = noted
-            && e.kind() != ErrorKind::NotFound
-        {
-            return Err(Error::io("write", &path)(e));
-        }
-    }
-    Ok(())
-}
-
-/// The sentence of the last failure of the task of this product.
-pub fn failure(output: &Path, product: &Path) -> Option<String> {
-    std::fs::read_to_string(marker(output, product, "failed")).ok()
-}
-
-fn marker(output: &Path, product: &Path, kind: &str) -> PathBuf {
+/// The file of a claim.
+fn lock(output: &Path, product: &Path) -> PathBuf {
     let stem = product.file_stem().unwrap_or_default().to_string_lossy();
-    output.join(FOLDER).join(format!("{stem}.{kind}"))
+    output.join(FOLDER).join(format!("{stem}.lock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::super::testing::{Mock, frame, planned, settings, write};
+    use super::super::{Outcome, Plan, Status, Task, Watch, run};
+    use super::*;
+
+    struct Nobody;
+    impl Watch for Nobody {
+        fn begins(&self, _: usize, _: &Task) {}
+        fn progress(&self, _: f64) {}
+        fn ends(&self, _: usize, _: &Task, _: &Outcome) {}
+    }
+
+    #[test]
+    fn a_claim_ends_with_its_task_however_that_ends() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        write(&dir.path().join("d1.fits"), &frame("IMG1-DRK", 1));
+        let plan: Plan = planned(dir.path(), &settings(dir.path()));
+        let product = plan.tasks[0].product().expect("a product").to_path_buf();
+        for mishap in ["panic", "is bad", "interrupt"] {
+            let mut mock = Mock::default();
+            mock.mishaps.insert("d1".into(), mishap);
+            let outcome = run(&plan, &mut Claiming(&mut mock), &Nobody, &AtomicBool::new(false)).remove(0);
+            assert!(!matches!(outcome.status, Status::Done(_)), "{mishap}");
+            assert!(!is_claimed(&plan.output, &product), "{mishap}");
+        }
+        let claim = open_claim(&plan.output, &product).expect("claim");
+        claim.lock().expect("lock");
+        assert!(is_claimed(&plan.output, &product));
+        drop(claim);
+        let outcome =
+            run(&plan, &mut Claiming(&mut Mock::default()), &Nobody, &AtomicBool::new(false)).remove(0);
+        assert!(matches!(outcome.status, Status::Done(_)));
+        assert!(!is_claimed(&plan.output, &product));
+    }
 }

@@ -37,7 +37,7 @@ pub use by_hand::ByHand;
 #[cfg(any(test, fuzzing))]
 pub(crate) use by_hand::parse as parse_notes;
 pub use check::{Checked, check_file};
-pub use claim::{Claiming, failure, is_claimed, note};
+pub use claim::{Claiming, is_claimed};
 pub use classify::{Class, LEGAL, classify, classify_meta};
 pub use gather::References;
 pub use lock::Lock;
@@ -47,7 +47,7 @@ pub use queue::{Queue, is_science};
 pub use run::{Outcome, Status, Watch, run};
 pub use scan::{Exposure, Problem, Scan, Seen, list, read_files, scan, scan_of};
 pub use settings::{Recipes, Settings};
-pub use settle::settle;
+pub use settle::{settle, settle_claimed};
 pub use state::{Stamp, file_identity, is_up_to_date, plan_hash};
 pub use walk::Found;
 

@@ -278,6 +278,7 @@ fn task(line: &Line, lines: &[Line], asked: impl Fn(&Line) -> bool, force: bool)
     let Some(job) = line.job.as_ref().filter(|_| task.asked) else { return task };
     task.up_to_date = !force && line.is_done();
     let absent = line.needs.iter().map(|n| &lines[n - 1]).find(|l| !asked(l) && !l.is_done());
+    task.waits = absent.is_some() && !task.up_to_date;
     task.action = match absent {
         _ if task.up_to_date => Action::Run(Box::new(job.clone())),
         Some(need) => {

@@ -14,15 +14,23 @@ pub fn show(path: &Path) -> Result<()> {
     send(&["scale".into(), "mode".into(), "zscale".into()])
 }
 
+/// Fails where `xpaset` is not in PATH.
+pub fn available() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let name = format!("xpaset{}", std::env::consts::EXE_SUFFIX);
+    let found = std::env::split_paths(&path).any(|folder| folder.join(&name).is_file());
+    if found { Ok(()) } else { Err(Error::Usage(ABSENT.into())) }
+}
+
+const ABSENT: &str =
+    "--ds9: xpaset is not in PATH: install the XPA tools (package xpa-tools), which DS9 listens to";
+
 fn send(what: &[String]) -> Result<()> {
     let mut command = Command::new("xpaset");
     command.args(["-p", "ds9"]).args(what).stdin(Stdio::null());
     let answer = command.output().map_err(|e| {
         Error::Usage(match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                "--ds9: xpaset is not in PATH: install the XPA tools (package xpa-tools), which DS9 listens to"
-                    .into()
-            }
+            std::io::ErrorKind::NotFound => ABSENT.into(),
             _ => format!("--ds9: cannot run xpaset: {e}"),
         })
     })?;

@@ -37,7 +37,7 @@ impl Measured {
         let found = stars::find(&field, 10.0, 60);
         let widths: Vec<f64> = found.iter().map(|s| s.fwhm).collect();
         let ratios: Vec<f64> = optics
-            .map_or_else(Vec::new, |o| found.iter().take(20).filter_map(|s| o.strehl(&field, s)).collect());
+            .map_or_else(Vec::new, |o| found.iter().take(8).filter_map(|s| o.strehl(&field, s)).collect());
         let fwhm = quantile(&widths, 0.5);
         // FWHM of an Airy pattern: 1.029 λ/D.
         let depth_fwhm = fwhm.or_else(|| optics.map(|o| 1.029 * o.lambda_over_d()));

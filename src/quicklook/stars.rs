@@ -253,6 +253,9 @@ pub fn depth(sigma: f64, fwhm: f64, threshold: f64) -> f64 {
     threshold * sigma * (4.0 * std::f64::consts::PI).sqrt() * fwhm / FWHM
 }
 
+/// Arcsec from a star to where its light ends: the halo of the seeing is as wide.
+const HALO: f64 = 1.5;
+
 /// A telescope seen at one wavelength by pixels of one size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Optics {
@@ -307,42 +310,64 @@ impl Optics {
             .sum()
     }
 
-    /// The Strehl ratio of a star: its brightest pixel over its light within 10 λ/D, as a
-    /// share of the same of the telescope without aberrations. The background is the
-    /// median of the ring of 12 to 15 λ/D. `None` where the circle leaves the picture,
-    /// has pixels without a value near the core, or the answer is above 1.1: no star
-    /// of this telescope at this wavelength.
+    /// The Strehl ratio of a star: its brightest pixel over its light, as a share of the
+    /// same of the telescope without aberrations. Its light: pixels within 10 λ/D, further
+    /// out the medians of rings, which neighbours do not move, as far as 4/5 of [`HALO`] or
+    /// of the way to the picture's edge; the background: the median beyond. `None` where
+    /// that is not 15 λ/D, where pixels near the core have no value, where the noise of all
+    /// that light is above a tenth of it, or the answer above 1.1: no star of this telescope
+    /// at this wavelength.
     pub fn strehl(&self, field: &Field<'_>, star: &Star) -> Option<f64> {
+        use std::f64::consts::{FRAC_PI_2, PI};
         let unit = self.lambda_over_d();
-        let radius = 10.0 * unit;
-        let outer = 15.0 * unit;
         let (nx, ny) = (field.nx as f64, field.ny() as f64);
-        let inside = star.x > outer && star.y > outer && star.x < nx - outer && star.y < ny - outer;
-        if !inside || !(1.0..400.0).contains(&outer) {
+        let edge = star.x.min(star.y).min(nx - 1.0 - star.x).min(ny - 1.0 - star.y);
+        let outer = (HALO / self.scale).max(15.0 * unit).min(edge);
+        if !(15.0 * unit <= outer && (1.0..400.0).contains(&outer)) {
             return None;
         }
-        let ring: Vec<f32> = field
-            .within(star.x, star.y, outer)
-            .iter()
-            .filter(|p| (p[0] - star.x).hypot(p[1] - star.y) > 12.0 * unit)
-            .map(|p| p[2] as f32)
-            .collect();
-        let level = clipped_median(ring)?.median;
-        let pixels = field.within(star.x, star.y, radius);
+        let (near, far) = (10.0 * unit, 0.8 * outer);
+        let mut rings = vec![Vec::new(); ((far - near) / unit).ceil() as usize];
+        let (mut beyond, mut flux, mut pixels) = (Vec::new(), 0.0, 0.0);
+        for [x, y, value] in field.within(star.x, star.y, outer) {
+            let r = (x - star.x).hypot(y - star.y);
+            if r <= near {
+                flux += value;
+                pixels += 1.0;
+            } else if r > far {
+                beyond.push(value as f32);
+            } else if let Some(ring) = rings.get_mut(((r - near) / unit) as usize) {
+                ring.push(value as f32);
+            }
+        }
+        let sky = clipped_median(beyond)?;
+        flux -= pixels * sky.median;
         let core = field.within(star.x, star.y, star.fwhm);
-        let square = std::f64::consts::PI * radius * radius;
-        if (core.len() as f64) < 0.9 * std::f64::consts::PI * star.fwhm.powi(2)
-            || (pixels.len() as f64) < 0.97 * square
-        {
+        let whole = places(star.x, star.y, star.fwhm);
+        if core.len() * 10 < whole * 9 || pixels < 0.97 * PI * near * near {
             return None;
         }
-        let flux: f64 = pixels.iter().map(|p| p[2] - level).sum();
+        for (k, mut ring) in rings.into_iter().enumerate().filter(|(_, ring)| !ring.is_empty()) {
+            let (a, b) = (near + k as f64 * unit, (near + (k + 1) as f64 * unit).min(far));
+            let middle = ring.len() / 2;
+            let median = f64::from(*ring.select_nth_unstable_by(middle, f32::total_cmp).1);
+            flux += (median - sky.median) * PI * (b * b - a * a);
+        }
+        // A median has π/2 of the variance of a mean.
+        let (all, inner) = (PI * far * far, PI * near * near);
+        let variance = inner + FRAC_PI_2 * (all - inner + all * all / sky.n.max(1) as f64);
         let top = core.iter().max_by(|a, b| a[2].total_cmp(&b[2]))?;
-        let measured = (top[2] - level) / flux;
-        let ideal = self.in_pixel(top[0] - star.x, top[1] - star.y) / self.within(radius);
-        let strehl = measured / ideal;
-        (flux > 0.0 && (0.0..1.1).contains(&strehl)).then_some(strehl)
+        let ideal = self.in_pixel(top[0] - star.x, top[1] - star.y) / self.within(far);
+        let strehl = (top[2] - sky.median) / flux / ideal;
+        (flux > 10.0 * sky.sigma * variance.sqrt() && (0.0..1.1).contains(&strehl)).then_some(strehl)
     }
+}
+
+/// Pixels within `radius` of (x, y), with a value or without.
+fn places(x: f64, y: f64, radius: f64) -> usize {
+    let span = |c: f64| (c - radius).ceil() as i64..=(c + radius).floor() as i64;
+    let inside = |j: i64| span(x).filter(|i| (*i as f64 - x).hypot(j as f64 - y) <= radius).count();
+    span(y).map(inside).sum()
 }
 
 /// J₁ by the trapezoid rule on Bessel's integral, which is exact to rounding once there

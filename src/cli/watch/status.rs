@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::super::log::utc;
+use crate::night::{Outcome, Task, Watch};
 
 /// Its name in the folder of products.
 pub(super) const NAME: &str = "irisgpu-status.json";
@@ -74,5 +75,28 @@ impl Board {
             let _ = std::fs::remove_file(&part);
         }
         self.took.set(start.elapsed());
+    }
+}
+
+/// Keeps the heartbeat while a task runs.
+pub(super) struct Pulse<'a>(pub(super) &'a Board);
+
+impl Watch for Pulse<'_> {
+    fn begins(&self, _: usize, task: &Task) {
+        let begun = utc(SystemTime::now());
+        self.0.set(
+            "current",
+            json!({"name": task.name, "recipe": task.recipe, "begun": begun, "fraction": 0.0}),
+        );
+        self.0.write(true);
+    }
+
+    fn progress(&self, fraction: f64) {
+        self.0.with("current", |current| current["fraction"] = fraction.into());
+        self.0.write(false);
+    }
+
+    fn ends(&self, _: usize, _: &Task, _: &Outcome) {
+        self.0.set("current", Value::Null);
     }
 }

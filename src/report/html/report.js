@@ -27,7 +27,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
   const input = document.getElementById("filter");
   input.hidden = false;
-  input.addEventListener("input", () => {
+  const filter = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of body.rows) {
@@ -36,7 +36,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
       if (!row.hidden) shown += 1;
     }
     document.getElementById("shown").textContent = words.length ? `${shown} of ${body.rows.length}` : "";
-  });
+  };
+  input.addEventListener("input", filter);
+  // A page that loads itself again is as it was left.
+  if (document.querySelector("meta[http-equiv=refresh]")) {
+    try {
+      input.value = sessionStorage.getItem("filter") || "";
+      window.scrollTo(0, Number(sessionStorage.getItem("scroll")) || 0);
+      window.addEventListener("pagehide", () => {
+        sessionStorage.setItem("filter", input.value);
+        sessionStorage.setItem("scroll", window.scrollY);
+      });
+    } catch { /* a browser that keeps nothing */ }
+    if (input.value) filter();
+  }
 }
 // Cubes: the spectrum under the pointer.
 for (const article of document.querySelectorAll(".cube")) {

@@ -234,9 +234,25 @@ fn median(values: &mut [f32]) -> Option<f64> {
     (n > 0).then(|| f64::from(*values.select_nth_unstable_by(n / 2, f32::total_cmp).1))
 }
 
+/// A product's picture, a cube's white light, `side` pixels long at most, as a `data:`
+/// address; empty where it cannot be drawn.
+pub(super) fn picture(path: &Path, instrument: &Instrument, side: usize) -> String {
+    let Ok(shown) = Shown::open(path, None, instrument) else { return String::new() };
+    match &shown.content {
+        Content::Image(plane) => drawn(plane, side),
+        Content::Cube(cube) => {
+            drawn(&show::collapsed(cube, show::Collapse::Mean, 0..=cube.nw.saturating_sub(1)), side)
+        }
+    }
+}
+
 /// A small picture as a `data:` address; empty where it cannot be drawn.
 pub(super) fn thumbnail(plane: &Plane) -> String {
-    let panel = Panel::new(plane.nx, plane.values.clone()).fitted(THUMBNAIL);
+    drawn(plane, THUMBNAIL)
+}
+
+fn drawn(plane: &Plane, side: usize) -> String {
+    let panel = Panel::new(plane.nx, plane.values.clone()).fitted(side);
     picture::png(&[panel]).map_or_else(|_| String::new(), |b| format!("data:image/png;base64,{}", base64(&b)))
 }
 

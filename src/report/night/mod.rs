@@ -9,17 +9,19 @@ mod cube;
 mod graph;
 mod last_run;
 mod look;
+mod newest;
 mod page;
 mod timeline;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-pub use last_run::LastRun;
+pub use last_run::{LastRun, note};
 pub use look::Row;
+pub use newest::Newest;
 
 use crate::config::Instrument;
 use crate::error::{Error, Result};
@@ -32,8 +34,12 @@ const SEEN_VERSION: u32 = 1;
 /// How a report is written.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Seconds after which a browser loads the page again; none for a finished night.
+    /// Seconds after which a browser loads the page again, its newest product first; none
+    /// for a finished night.
     pub refresh: Option<u32>,
+    /// When this much time has gone into looking at files, the others are left for the next
+    /// time; at least one is looked at.
+    pub patience: Option<Duration>,
     /// Where the page and its copy go; the products' folder without.
     pub folder: Option<PathBuf>,
 }
@@ -49,6 +55,8 @@ pub struct Written {
     pub products: usize,
     /// Products that were looked at; the others were known from before.
     pub looked_at: usize,
+    /// Products that are left for the next time.
+    pub left: usize,
 }
 
 /// A whole night, as reported.
@@ -66,6 +74,9 @@ pub struct Night {
     pub unreadable: Vec<(String, String)>,
     /// The last run's own account.
     pub last_run: LastRun,
+    /// The newest product, of a night that is not over.
+    #[serde(skip)]
+    pub newest: Option<Newest>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,64 +96,127 @@ struct Seen {
 
 /// Reports on the products in `output`.
 pub fn write(output: &Path, instrument: &Instrument, options: &Options) -> Result<Written> {
-    if !output.is_dir() {
-        let message = format!("{}: there is no such folder; reduce the night first", output.display());
-        return Err(Error::NothingToReduce(message));
-    }
-    let (night, looked_at) = collect(output, instrument)?;
-    let folder = options.folder.as_deref().unwrap_or(output);
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let (page, json) = (folder.join("report.html"), folder.join("report.json"));
-    let text = serde_json::to_string_pretty(&night).unwrap_or_default();
-    atomically(&json, text.as_bytes())?;
-    atomically(&page, page::html(&night, options.refresh).as_bytes())?;
-    Ok(Written { page, json, products: night.rows.len(), looked_at })
+    Reporter::new(output, instrument).write(options)
 }
 
-fn collect(output: &Path, instrument: &Instrument) -> Result<(Night, usize)> {
-    let seen_path = output.join(SEEN);
-    let known: Option<Known> =
-        std::fs::read(&seen_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let known = known.filter(|k| k.version == SEEN_VERSION).map(|k| k.files).unwrap_or_default();
-    let names = products(output)?;
-    // Of an exposure's rate and image, the image is shown; the rate has the fit's numbers.
-    let mut highest: BTreeMap<String, u8> = BTreeMap::new();
-    for name in &names {
-        let (key, level) = exposure_key(name);
-        let top = highest.entry(key).or_default();
-        *top = level.max(*top);
+/// Writes reports on one folder of products, and looks at no product twice.
+pub struct Reporter {
+    output: PathBuf,
+    instrument: Instrument,
+    /// What was seen so far; none before the first report.
+    known: Option<BTreeMap<String, Seen>>,
+    newest: Option<Newest>,
+}
+
+/// A product that is to be looked at.
+struct Fresh {
+    name: String,
+    size: u64,
+    changed: u128,
+    lesser: bool,
+}
+
+impl Reporter {
+    /// Looks at nothing yet.
+    pub fn new(output: &Path, instrument: &Instrument) -> Reporter {
+        let (output, instrument) = (output.to_path_buf(), instrument.clone());
+        Reporter { output, instrument, known: None, newest: None }
     }
-    let mut files = BTreeMap::new();
-    let mut unreadable = Vec::new();
-    let mut looked_at = 0;
-    for name in names {
-        let path = output.join(&name);
-        let Ok(facts) = std::fs::metadata(&path) else { continue };
-        let changed = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-        let changed = changed.map_or(0, |t| t.as_nanos());
-        let (key, level) = exposure_key(&name);
-        let lesser = highest.get(&key).is_some_and(|top| *top > level);
-        let old = known.get(&name);
-        let old = old.filter(|s| s.size == facts.len() && s.changed == changed && s.lesser == lesser);
-        let row = match old {
-            Some(seen) => seen.row.clone(),
-            None => {
-                looked_at += 1;
-                match look::look(&path, &name, lesser, instrument) {
-                    Ok(Some(row)) => row,
-                    Ok(None) => continue,
-                    Err(e) => {
-                        unreadable.push((name, e.to_string()));
-                        continue;
-                    }
+
+    /// Writes the page and its copy for machines as the products are now.
+    pub fn write(&mut self, options: &Options) -> Result<Written> {
+        let output = self.output.clone();
+        if !output.is_dir() {
+            let message = format!("{}: there is no such folder; reduce the night first", output.display());
+            return Err(Error::NothingToReduce(message));
+        }
+        let (mut night, looked_at, left) = self.collect(options.patience)?;
+        if options.refresh.is_some() {
+            self.newest = newest::of(&night.rows, self.newest.take(), &output, &self.instrument);
+            night.newest.clone_from(&self.newest);
+        }
+        let folder = options.folder.as_deref().unwrap_or(&output);
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let (page, json) = (folder.join("report.html"), folder.join("report.json"));
+        let text = serde_json::to_string_pretty(&night).unwrap_or_default();
+        atomically(&json, text.as_bytes())?;
+        atomically(&page, page::html(&night, options.refresh).as_bytes())?;
+        Ok(Written { page, json, products: night.rows.len(), looked_at, left })
+    }
+
+    /// What earlier reports saw.
+    fn seen_before(&self) -> BTreeMap<String, Seen> {
+        let bytes = std::fs::read(self.output.join(SEEN)).ok();
+        let known: Option<Known> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        known.filter(|k| k.version == SEEN_VERSION).map(|k| k.files).unwrap_or_default()
+    }
+
+    /// The night; how many files were looked at, and how many are left.
+    fn collect(&mut self, patience: Option<Duration>) -> Result<(Night, usize, usize)> {
+        let start = Instant::now();
+        let mut known = self.known.take().unwrap_or_else(|| self.seen_before());
+        let names = products(&self.output)?;
+        // Of an exposure's rate and image, the image is shown; the rate has the fit's numbers.
+        let mut highest: BTreeMap<String, u8> = BTreeMap::new();
+        for name in &names {
+            let (key, level) = exposure_key(name);
+            let top = highest.entry(key).or_default();
+            *top = level.max(*top);
+        }
+        let (mut files, mut fresh) = (BTreeMap::new(), Vec::new());
+        for name in names {
+            let Ok(facts) = std::fs::metadata(self.output.join(&name)) else { continue };
+            let changed = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+            let (size, changed) = (facts.len(), changed.map_or(0, |t| t.as_nanos()));
+            let (key, level) = exposure_key(&name);
+            let lesser = highest.get(&key).is_some_and(|top| *top > level);
+            match known.remove(&name) {
+                Some(seen) if seen.size == size && seen.changed == changed && seen.lesser == lesser => {
+                    files.insert(name, seen);
                 }
+                _ => fresh.push(Fresh { name, size, changed, lesser }),
             }
-        };
-        files.insert(name, Seen { size: facts.len(), changed, lesser, row });
+        }
+        fresh.sort_by_key(|f| std::cmp::Reverse(f.changed));
+        let (mut unreadable, mut looked_at, all) = (Vec::new(), 0, fresh.len());
+        for f in fresh {
+            if looked_at > 0 && patience.is_some_and(|p| start.elapsed() >= p) {
+                break;
+            }
+            looked_at += 1;
+            let looked = look::look(&self.output.join(&f.name), &f.name, f.lesser, &self.instrument);
+            match looked {
+                Ok(Some(row)) => {
+                    let Fresh { name, size, changed, lesser } = f;
+                    files.insert(name, Seen { size, changed, lesser, row });
+                }
+                Ok(None) => {}
+                Err(e) => unreadable.push((f.name, e.to_string())),
+            }
+        }
+        unreadable.sort();
+        let mut rows = exposures(&files);
+        let last_run = LastRun::read(&self.output);
+        last_run.tell(&mut rows);
+        if looked_at > 0 {
+            let known = Known { version: SEEN_VERSION, files };
+            let text = serde_json::to_vec(&known).unwrap_or_default();
+            // Only a help for the next report: a folder that cannot be written in is no error.
+            let _ = atomically(&self.output.join(SEEN), &text);
+            files = known.files;
+        }
+        self.known = Some(files);
+        let (written, output) = (crate::pipeline::now_text(), self.output.clone());
+        let night = Night { format: 1, output, written, rows, unreadable, last_run, newest: None };
+        Ok((night, looked_at, all - looked_at))
     }
+}
+
+/// A row an exposure and a master, in the order in which they were taken.
+fn exposures(files: &BTreeMap<String, Seen>) -> Vec<Row> {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     // In order of names LVL1 comes before LVL2: what the lower one knows goes with it.
-    for (name, seen) in &files {
+    for (name, seen) in files {
         let row = seen.row.clone();
         match rows.entry(exposure_key(name).0) {
             std::collections::btree_map::Entry::Occupied(mut before) => {
@@ -161,15 +235,7 @@ fn collect(output: &Path, instrument: &Instrument) -> Result<(Night, usize)> {
     let mut rows: Vec<Row> = rows.into_values().collect();
     let start = |r: &Row| r.begin.unwrap_or(f64::MAX);
     rows.sort_by(|a, b| start(a).total_cmp(&start(b)).then_with(|| a.file.cmp(&b.file)));
-    let last_run = LastRun::read(output);
-    last_run.tell(&mut rows);
-    let text = serde_json::to_vec(&Known { version: SEEN_VERSION, files }).unwrap_or_default();
-    if looked_at > 0 {
-        // Only a help for the next report: a folder that cannot be written in is no error.
-        let _ = atomically(&seen_path, &text);
-    }
-    let written = crate::pipeline::now_text();
-    Ok((Night { format: 1, output: output.into(), written, rows, unreadable, last_run }, looked_at))
+    rows
 }
 
 /// FITS files in the folder and its `masters`, by their names within it; lists of jumps and
@@ -206,8 +272,12 @@ pub(super) fn atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    std::fs::write(&part, bytes).map_err(Error::io("write", &part))?;
-    std::fs::rename(&part, path).map_err(Error::io("write", path))
+    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
+    written.map_err(|e| {
+        // Of a disk that is full, nothing stays.
+        let _ = std::fs::remove_file(&part);
+        Error::io("write", path)(e)
+    })
 }
 
 #[cfg(test)]

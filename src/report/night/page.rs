@@ -1,6 +1,6 @@
 //! The page: one file, nothing from outside it.
 
-use super::{Night, Row, graph, timeline};
+use super::{Night, Row, graph, newest, timeline};
 use crate::quicklook::picture::number;
 
 const TEMPLATE: &str = include_str!("../html/report.html");
@@ -9,6 +9,7 @@ const SCRIPT: &str = include_str!("../html/report.js");
 
 /// The whole page.
 pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
+    let live = refresh.is_some();
     let refresh =
         refresh.map_or(String::new(), |s| format!("<meta http-equiv=\"refresh\" content=\"{}\">", s.max(1)));
     let parts = [
@@ -16,10 +17,12 @@ pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
         ("style", STYLE.to_owned()),
         ("script", SCRIPT.to_owned()),
         ("title", escape(&title(night))),
-        ("summary", summary(night)),
+        ("summary", summary(night, live)),
+        ("newest", newest::section(night.newest.as_ref(), &night.rows)),
         ("troubles", troubles(night)),
         ("warnings", warnings(night)),
-        ("timeline", section("When exposures were taken", "timeline", &timeline::svg(&night.rows))),
+        ("timeline", section("When exposures were taken", "timeline", &timeline::taken(&night.rows))),
+        ("made", section("When products were made", "made", &timeline::made(&night.rows))),
         ("cubes", cubes(night)),
         ("rows", night.rows.iter().map(row).collect()),
         ("graph", section("What was calibrated with what", "calibrations", &graph::svg(&night.rows))),
@@ -58,7 +61,8 @@ fn section(title: &str, id: &str, body: &str) -> String {
     }
 }
 
-fn summary(night: &Night) -> String {
+/// `live`: the run goes on.
+fn summary(night: &Night, live: bool) -> String {
     let count = |what: fn(&Row) -> bool| night.rows.iter().filter(|r| what(r)).count();
     let run = &night.last_run;
     let failed = run.troubles().filter(|t| t.status == "failed").count();
@@ -71,8 +75,13 @@ fn summary(night: &Night) -> String {
     ];
     let busy: f64 = night.rows.iter().filter_map(|r| r.seconds).sum();
     let timed = night.rows.iter().filter(|r| r.seconds.is_some()).count();
-    if timed > 0 {
+    if busy > 0.0 {
         tiles.push((format!("{} s", number(busy / timed as f64)), "a product, on average"));
+        tiles.push((format!("{:.0}", 3600.0 * timed as f64 / busy), "products an hour of work"));
+    }
+    let waiting = run.troubles().filter(|t| t.status == "waiting").count();
+    if waiting > 0 {
+        tiles.push((waiting.to_string(), "waiting"));
     }
     let mut out = String::from("<dl class=\"tiles\">");
     for (value, name) in tiles {
@@ -82,9 +91,12 @@ fn summary(night: &Night) -> String {
     out += "</dl>";
     if !run.command.is_empty() {
         out += &format!(
-            "<p class=\"again\">Run it again: <code>{}</code><br><span>last ended {} UTC after {} s{}</span></p>",
+            "<p class=\"again\">{}: <code>{}</code><br><span>{} {} UTC{} {} s{}</span></p>",
+            if live { "Running" } else { "Run it again" },
             escape(&run.command),
+            if live { "as of" } else { "last ended" },
             escape(&run.ended.replace('T', " ")),
+            if live { ", for" } else { " after" },
             number(run.seconds),
             if run.engine.is_empty() { String::new() } else { format!(", on {}", escape(&run.engine)) }
         );
@@ -96,8 +108,10 @@ fn troubles(night: &Night) -> String {
     let mut rows = String::new();
     for t in night.last_run.troubles() {
         let class = if t.status == "failed" { "bad" } else { "" };
+        let again =
+            if t.again.is_empty() { String::new() } else { format!("<br><code>{}</code>", escape(&t.again)) };
         rows += &format!(
-            "<tr class=\"{class}\"><td>{}</td><td>{}</td><td>{}</td><td class=\"sentence\">{}</td></tr>",
+            "<tr class=\"{class}\"><td>{}</td><td>{}</td><td>{}</td><td class=\"sentence\">{}{again}</td></tr>",
             escape(&t.name),
             escape(&t.obsname),
             escape(&t.status),
@@ -182,7 +196,7 @@ fn row(r: &Row) -> String {
         cell(n.depth, number),
         cell(n.wavelength_rms, |v| format!("{v:.3}")),
         cell(n.flexure, |v| format!("{v:+.3}")),
-        cell(r.seconds, number),
+        cell(r.seconds, |s| format!("{s:.2}")),
     ];
     let references: Vec<String> =
         r.references.iter().map(|(k, f)| format!("{}: {f}", k.to_lowercase())).collect();
@@ -309,8 +323,12 @@ mod tests {
             name: evil.into(),
             status: "failed".into(),
             error: evil.into(),
+            again: evil.into(),
             ..TaskSaid::default()
         });
+        let picture = evil.into();
+        night.newest =
+            Some(super::super::Newest { file: night.rows[0].file.clone(), made: evil.into(), picture });
         let page = html(&night, None);
         assert!(!page.contains("<script>alert") && page.contains("&lt;script&gt;alert"));
         assert!(

@@ -7,20 +7,54 @@ const WIDE: f64 = 1200.0;
 const LEFT: f64 = 64.0;
 const LINE: f64 = 26.0;
 
-/// The drawing; empty where no exposure says when it was taken.
-pub(super) fn svg(rows: &[Row]) -> String {
-    let taken: Vec<(&Row, f64, f64)> = rows
-        .iter()
-        .filter(|r| r.reftype.is_empty())
-        .filter_map(|r| Some((r, r.begin?, r.end.or(r.begin)?)))
-        .filter(|(_, a, b)| a.is_finite() && b >= a)
-        .collect();
-    let first = taken.iter().map(|t| t.1).fold(f64::MAX, f64::min);
-    let last = taken.iter().map(|t| t.2).fold(f64::MIN, f64::max);
+/// A bar: of which line, from when to when (MJD), of what.
+struct Bar<'a> {
+    line: &'a str,
+    row: &'a Row,
+    from: f64,
+    to: f64,
+}
+
+/// When exposures were taken; empty where none says.
+pub(super) fn taken<'a>(rows: &'a [Row]) -> String {
+    let exposures = rows.iter().filter(|r| r.reftype.is_empty());
+    let bar =
+        |row: &'a Row| Some(Bar { line: &row.detector, row, from: row.begin?, to: row.end.or(row.begin)? });
+    svg(exposures.filter_map(bar).collect(), "When exposures were taken")
+}
+
+/// When products were computed; empty where none says.
+pub(super) fn made<'a>(rows: &'a [Row]) -> String {
+    let bar = |row: &'a Row| {
+        let (to, seconds) = (mjd(&row.made)?, row.seconds?);
+        Some(Bar { line: "", row, from: to - seconds / 86_400.0, to })
+    };
+    svg(rows.iter().filter_map(bar).collect(), "When products were made")
+}
+
+/// MJD of `YYYY-MM-DDTHH:MM:SS…`.
+fn mjd(text: &str) -> Option<f64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u16>().ok().map(i64::from);
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let seconds = 3600 * number(11, 13)? + 60 * number(14, 16)? + number(17, 19)?;
+    // Fliegel & Van Flandern 1968, CACM 11, 657.
+    let a = (month - 14) / 12;
+    let days = 1461 * (year + 4800 + a) / 4 + 367 * (month - 2 - 12 * a) / 12
+        - 3 * ((year + 4900 + a) / 100) / 4
+        + day
+        - 32_075;
+    Some((days - 2_400_001) as f64 + seconds as f64 / 86_400.0)
+}
+
+/// The drawing: a line a detector.
+fn svg(mut taken: Vec<Bar<'_>>, label: &str) -> String {
+    taken.retain(|b| b.from.is_finite() && b.to >= b.from);
+    let first = taken.iter().map(|b| b.from).fold(f64::MAX, f64::min);
+    let last = taken.iter().map(|b| b.to).fold(f64::MIN, f64::max);
     if !(last > first) {
         return String::new();
     }
-    let mut detectors: Vec<&str> = taken.iter().map(|t| t.0.detector.as_str()).collect();
+    let mut detectors: Vec<&str> = taken.iter().map(|b| b.line).collect();
     detectors.sort_unstable();
     detectors.dedup();
     let at = |t: f64| LEFT + (t - first) / (last - first) * (WIDE - LEFT - 8.0);
@@ -28,7 +62,7 @@ pub(super) fn svg(rows: &[Row]) -> String {
     let bottom = detectors.len() as f64 * LINE + 6.0;
     // Ticks at round minutes, about ten of them.
     let minutes = (last - first) * 1440.0;
-    let step = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 720.0, 1440.0, 14400.0]
+    let step = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 720.0, 1440.0, 14400.0]
         .into_iter()
         .find(|s| minutes / s <= 12.0)
         .unwrap_or(144_000.0)
@@ -42,13 +76,13 @@ pub(super) fn svg(rows: &[Row]) -> String {
         out += &format!(
             "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             bottom + 15.0,
-            clock(t)
+            if step < 0.9 / 1440.0 { seconds(t) } else { clock(t) }
         );
     }
     for (row, name) in detectors.iter().enumerate() {
         let y = row as f64 * LINE;
         out += &format!("<text x=\"0\" y=\"{}\" class=\"t\">{}</text>", y + 19.0, escape(name));
-        for (r, a, b) in taken.iter().filter(|t| t.0.detector == *name) {
+        for Bar { row: r, from: a, to: b, .. } in taken.iter().filter(|b| b.line == *name) {
             let kind = r.obsname.rsplit('-').next().unwrap_or_default().to_lowercase();
             let kind = if ["sci", "sky", "drk", "nff", "spx", "tel"].contains(&kind.as_str()) {
                 kind
@@ -67,9 +101,15 @@ pub(super) fn svg(rows: &[Row]) -> String {
         }
     }
     format!(
-        "<svg class=\"timeline\" viewBox=\"0 0 {WIDE} {}\" role=\"img\" aria-label=\"When exposures were taken\">{out}</svg>",
+        "<svg class=\"timeline\" viewBox=\"0 0 {WIDE} {}\" role=\"img\" aria-label=\"{label}\">{out}</svg>",
         bottom + 22.0
     )
+}
+
+/// `HH:MM:SS` of a Modified Julian Date.
+fn seconds(mjd: f64) -> String {
+    let all = (mjd.rem_euclid(1.0) * 86_400.0).round() as u32 % 86_400;
+    format!("{:02}:{:02}:{:02}", all / 3600, all / 60 % 60, all % 60)
 }
 
 #[cfg(test)]
@@ -85,10 +125,21 @@ mod tests {
             end: Some(begin + 0.001),
             ..Row::default()
         };
-        let text = svg(&[at(60000.1), at(60000.2), Row::default()]);
+        let text = taken(&[at(60000.1), at(60000.2), Row::default()]);
         assert_eq!(text.matches("class=\"bar sci\"").count(), 2);
-        assert!(svg(&[Row::default()]).is_empty());
+        assert!(taken(&[Row::default()]).is_empty());
         // A clock that went mad makes no endless drawing.
-        assert!(svg(&[at(0.0), at(1e9)]).len() < 100_000);
+        assert!(taken(&[at(0.0), at(1e9)]).len() < 100_000);
+    }
+
+    #[test]
+    fn when_it_was_made_is_read_and_drawn() {
+        assert_eq!(mjd("2000-01-01T12:00:00.000"), Some(51_544.5));
+        assert_eq!(mjd("2026-03-15T03:00:36"), Some(61_114.0 + 10_836.0 / 86_400.0));
+        assert_eq!((mjd("yesterday"), mjd(""), mjd("2026-é")), (None, None, None));
+        assert_eq!(seconds(51_544.5), "12:00:00");
+        let row = Row { made: "2026-03-15T03:00:36".into(), seconds: Some(2.0), ..Row::default() };
+        assert_eq!(made(&[row]).matches("<rect").count(), 1);
+        assert!(made(&[Row::default()]).is_empty());
     }
 }
