@@ -117,12 +117,22 @@ fn asked(args: &Run, families: &Families) -> Result<Asked> {
             asked.recipe
         )));
     }
-    // Those pipelines subtract the sky as it is.
-    if asked.as_stpipe && matches!(asked.recipe.as_str(), "imager" | "background") {
-        let background = asked.families.steps.entry("background".into()).or_default();
-        background.entry("scaling".into()).or_insert_with(|| "fixed".into());
+    if asked.as_stpipe {
+        as_theirs(&mut asked);
     }
     Ok(asked)
+}
+
+/// Those pipelines' own ways where nothing else is asked for: they subtract the sky as it
+/// is, and average two reads at each end.
+fn as_theirs(asked: &mut Asked) {
+    let (step, parameter, value) = match asked.recipe.as_str() {
+        "imager" | "background" => ("background", "scaling", "fixed"),
+        "readout" => ("ramp_fit", "num_coadd", "2"),
+        _ => return,
+    };
+    let parameters = asked.families.steps.entry(step.into()).or_default();
+    parameters.entry(parameter.into()).or_insert_with(|| value.into());
 }
 
 /// Takes over what a `.cfg` file says.
