@@ -312,7 +312,7 @@ impl Optics {
 
     /// The Strehl ratio of a star: its brightest pixel over its light, as a share of the
     /// same of the telescope without aberrations. Its light: pixels within 10 λ/D, further
-    /// out the medians of rings, which neighbours do not move, as far as 4/5 of [`HALO`] or
+    /// out the medians of rings, which neighbours do not move, as far as 4/5 of `HALO` or
     /// of the way to the picture's edge; the background: the median beyond. `None` where
     /// that is not 15 λ/D, where pixels near the core have no value, where the noise of all
     /// that light is above a tenth of it, or the answer above 1.1: no star of this telescope

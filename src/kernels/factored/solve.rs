@@ -344,7 +344,7 @@ fn readmit<T: Real>(data: &[T], variance: &[T], options: &Options, fit: &mut Fit
 }
 
 /// Rejects pixels further than the threshold from the model; of several within two
-/// pixels of one another the worst. How many.
+/// pixels of one another the one without which χ² falls most. How many.
 fn reject<T: Real>(s: &System<T>, data: &[T], options: &Options, fit: &mut Fit<T>) -> u64 {
     let size = s.ny * SEG;
     let far: Vec<Vec<(usize, f64)>> = (0..s.segments())
@@ -365,9 +365,10 @@ fn reject<T: Real>(s: &System<T>, data: &[T], options: &Options, fit: &mut Fit<T
                     continue;
                 }
                 let free = (1.0 - leverage(s, fit, seg, i / SEG, i % SEG, w)).max(LEAST_FREE);
-                let z2 = z2 / free;
-                if z2 > options.threshold.powi(2) {
-                    found.push((i, z2));
+                if z2 / free > options.threshold.powi(2) {
+                    // What χ² falls by without the pixel. The model's error has no part in
+                    // it: the hit has bent the model, and most of all where it is.
+                    found.push((i, (d - m).powi(2) * w / free));
                 }
             }
             found
@@ -375,11 +376,11 @@ fn reject<T: Real>(s: &System<T>, data: &[T], options: &Options, fit: &mut Fit<T
         .collect();
     let mut count = 0;
     for (seg, found) in far.iter().enumerate() {
-        for (i, z2) in found {
+        for (i, fall) in found {
             let (y, x) = ((i / SEG) as i64, (i % SEG) as i64);
             let worse = found.iter().any(|(k, other)| {
                 let (v, u) = ((k / SEG) as i64, (k % SEG) as i64);
-                (v - y).abs() <= 2 && (u - x).abs() <= 2 && (*other, *k) > (*z2, *i)
+                (v - y).abs() <= 2 && (u - x).abs() <= 2 && (*other, *k) > (*fall, *i)
             });
             if !worse {
                 fit.weight[seg * size + i] = -T::ONE;

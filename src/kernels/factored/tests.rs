@@ -184,7 +184,6 @@ fn threads_and_precision_make_little_difference() {
 }
 
 #[test]
-#[ignore = "known defect: of a hit of hundreds of sigma other pixels are rejected"]
 fn a_hit_is_rejected() {
     let s = system(140, 9, 2.0);
     let mut seed = 5;
