@@ -171,6 +171,9 @@ pub(super) struct Engine {
     /// Memory for frames, as 2GiB or 500MB
     #[arg(long, value_name = "BYTES")]
     pub(super) memory: Option<String>,
+    /// Tasks at a time (`watch`: in its last pass); each takes memory of its own [default: 2]
+    #[arg(long, value_name = "N")]
+    pub(super) at_once: Option<usize>,
 }
 
 /// How much is said on stderr.
