@@ -1,5 +1,6 @@
 //! The engine that the command line asked for.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::engine;
@@ -31,15 +32,16 @@ impl Crew {
             // A pool that exists already (a second run in one process) is kept.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
         }
-        let n = options.at_once.unwrap_or(AT_ONCE).min(tasks).max(1);
+        let devices = engine::each(options.device.as_deref());
+        let n = options.at_once.unwrap_or(AT_ONCE * devices.len()).min(tasks).max(1);
         let memory = options.memory.map(|bytes| (bytes / n as u64).max(1));
-        let options = EngineOptions { memory, ..options.clone() };
-        let member = |_| -> Result<Box<dyn Executor>> {
+        let member = |device: &Option<String>| -> Result<Box<dyn Executor>> {
+            let options = EngineOptions { device: device.clone(), memory, ..options.clone() };
             let pipeline = open(&options)?;
             let name = pipeline.device().name.clone();
-            Ok(Box::new(Local { options: options.clone(), pipeline: Some(pipeline), name, fallen: 0 }))
+            Ok(Box::new(Local { options, pipeline: Some(pipeline), name, fallen: 0 }))
         };
-        (0..n).map(member).collect::<Result<_>>().map(Crew)
+        devices.iter().cycle().take(n).map(member).collect::<Result<_>>().map(Crew)
     }
 
     /// For a plan in which nothing is to be computed.
@@ -62,9 +64,10 @@ impl Crew {
         self.0.len()
     }
 
-    /// Engine and device.
+    /// Engines and devices.
     pub(super) fn name(&self) -> String {
-        self.0.first().map(|member| member.name()).unwrap_or_default()
+        let names: BTreeSet<String> = self.0.iter().map(|member| member.name()).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
     }
 
     /// Whether what computes does so as it should.
@@ -90,7 +93,7 @@ fn open(options: &EngineOptions) -> Result<Pipeline> {
     Ok(Pipeline::new(engine::select(options.device.as_deref(), options.memory)?))
 }
 
-/// Tasks at a time: while one reads or writes, the other computes.
+/// Tasks at a time, a device: while one reads or writes, the other computes.
 const AT_ONCE: usize = 2;
 
 /// Exposures in a row that fell back to the CPU, after which a device is left alone.

@@ -3,8 +3,8 @@
 //!
 //! An earlier exposure is judged by the last raw read of each of its ramps against
 //! the saturation level: nothing of its own reduction is needed, so exposures can be
-//! reduced in any order. Each is looked at once, whatever number of later exposures
-//! ask for it.
+//! reduced in any order. Each is looked at once by a pipeline, whatever number of later
+//! exposures ask for it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
