@@ -89,6 +89,15 @@ impl Error {
         move |reason| Error::Io { doing, path, reason }
     }
 
+    /// Whether a disk or a network failed, not what lies on it: asked again, it may be
+    /// otherwise.
+    pub fn is_of_the_disk(&self) -> bool {
+        use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+        let Error::Io { reason, .. } = self else { return false };
+        let of_the_file = [NotFound, PermissionDenied, IsADirectory, NotADirectory];
+        reason.raw_os_error().is_some() && !of_the_file.contains(&reason.kind())
+    }
+
     /// A FITS error in `hdu` of `path` (`""` for the whole file).
     pub fn fits(path: &Path, hdu: impl Into<String>, message: impl Into<String>) -> Error {
         Error::Fits { path: path.to_path_buf(), hdu: hdu.into(), message: message.into() }
@@ -102,5 +111,20 @@ impl Error {
     /// An unusable or missing reference.
     pub fn reference(reftype: impl Into<String>, message: impl Into<String>) -> Error {
         Error::Reference { reftype: reftype.into(), message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_no_fault_of_the_file() {
+        let of = |code| Error::io("read", Path::new("gain.fits"))(std::io::Error::from_raw_os_error(code));
+        // EIO, ESTALE; ENOENT, EACCES.
+        assert!(of(5).is_of_the_disk() && of(116).is_of_the_disk());
+        assert!(!of(2).is_of_the_disk() && !of(13).is_of_the_disk());
+        let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "cut");
+        assert!(!Error::io("read", Path::new("gain.fits"))(cut).is_of_the_disk());
     }
 }

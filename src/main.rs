@@ -1,9 +1,16 @@
 //! The program: see [`irisgpu::cli`].
 
+#[cfg(target_os = "linux")]
+mod huge_pages;
+
 use std::io::Write;
 use std::process::ExitCode;
 
 use irisgpu::cli::{self, Exit};
+
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static MEMORY: huge_pages::HugePages = huge_pages::HugePages;
 
 fn main() -> ExitCode {
     give_mesa_a_runtime_folder();

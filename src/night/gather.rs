@@ -29,7 +29,8 @@ pub struct References {
 impl References {
     /// Gathers the references given by hand (type and file), those in `folders`, and the
     /// masters in `nights` (folders of masters, or whole nights).
-    /// A file given by hand must be readable; one in a folder need not be.
+    /// A file given by hand must be readable; one in a folder need not be, unless it is the
+    /// disk that fails.
     pub fn gather(
         by_hand: &[(String, PathBuf)],
         folders: &[PathBuf],
@@ -52,6 +53,8 @@ impl References {
                 match all.add_found(&path, &origin) {
                     Ok(Some(reftype)) => drop(unused.insert(reftype)),
                     Ok(None) => {}
+                    // A night reduced without it would look well and be worse.
+                    Err(e) if e.is_of_the_disk() => return Err(e),
                     Err(e) => all.warnings.push(e.to_string()),
                 }
             }

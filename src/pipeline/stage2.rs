@@ -141,7 +141,7 @@ fn sky_scale(
     };
     let object = |i: usize| science.data[i] - dark.map_or(0.0, |d| d.data[i]);
     // Levels are a start, and a unit: what is left over is measured on all pixels.
-    let some: Vec<usize> = (0..science.len()).step_by(science.len() / MANY | 1).filter(usable).collect();
+    let some: Vec<usize> = (0..science.len()).step_by((science.len() / MANY) | 1).filter(usable).collect();
     let level = |of: &dyn Fn(usize) -> f32| clipped_median(&some.iter().map(|i| of(*i)).collect::<Vec<_>>());
     let unknown = || {
         let text = "the sky frame's level is not significantly above zero, so its scale cannot be measured: the \
