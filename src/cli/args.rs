@@ -162,7 +162,7 @@ pub(super) enum Level {
 /// What computes.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Engine {
-    /// `cpu`, `gpu` (hardware, else exit code 3), a part of a device's name, or `pci:BUS-ID`
+    /// `cpu`, `gpu` (hardware, else exit code 3), `all` (every such GPU, each with tasks of its own), a part of a device's name, or `pci:BUS-ID`
     #[arg(long, value_name = "NAME")]
     pub(super) device: Option<String>,
     /// Threads [default: one a core]
@@ -171,6 +171,9 @@ pub(super) struct Engine {
     /// Memory for frames, as 2GiB or 500MB
     #[arg(long, value_name = "BYTES")]
     pub(super) memory: Option<String>,
+    /// Tasks at a time (`watch`: in its last pass); each takes memory of its own [default: 2 a device]
+    #[arg(long, value_name = "N")]
+    pub(super) at_once: Option<usize>,
 }
 
 /// How much is said on stderr.

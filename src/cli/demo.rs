@@ -12,6 +12,7 @@ use super::args::{Common, Demo, Select};
 use super::exit::Exit;
 use super::families::Families;
 use super::log::Log;
+use super::reduce::Ran;
 use super::scores::Report;
 use super::{interrupt, options, print, reduce, simulate};
 use crate::error::Result;
@@ -41,10 +42,10 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
     let (plan, output) = reduce::planned(&night, &common, &select, &Families::default())?;
     let _lock = Lock::take(&output)?;
     let log = Log::open(&common.log, Some(&output));
-    let (engine, outcomes) = reduce::outcomes(&plan, &common, reduce::Work::Own, &log)?;
+    let Ran { device, outcomes, .. } = reduce::outcomes(&plan, &common, reduce::Work::Own, &log)?;
     let reduced = start.elapsed().as_secs_f64() - simulated;
     let truth = Truth::new(args.dir.join("truth"));
-    let mut report = Report::new(engine);
+    let mut report = Report::new(device);
     for (task, outcome) in plan.tasks.iter().zip(&outcomes) {
         report.add(&truth, task, outcome);
     }

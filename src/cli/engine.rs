@@ -1,5 +1,6 @@
 //! The engine that the command line asked for.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::engine;
@@ -14,24 +15,86 @@ pub struct EngineOptions {
     pub device: Option<String>,
     /// `--threads`.
     pub threads: Option<usize>,
-    /// `--memory`, bytes.
+    /// `--memory`, bytes, of all tasks together.
     pub memory: Option<u64>,
+    /// `--at-once`.
+    pub at_once: Option<usize>,
 }
 
-/// Opens the engine; fails with `NoDevice` where none fits.
-pub(super) fn executor(options: &EngineOptions) -> Result<Box<dyn Executor>> {
-    if let Some(n) = options.threads {
-        // A pool that exists already (a second run in one process) is kept.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
+/// Who does tasks: as many at a time as it has members, each on an engine of its own.
+pub(super) struct Crew(Vec<Box<dyn Executor>>);
+
+impl Crew {
+    /// For as many of `tasks` tasks at a time as was asked for; fails with `NoDevice` where
+    /// no device fits.
+    pub(super) fn new(options: &EngineOptions, tasks: usize) -> Result<Crew> {
+        if let Some(n) = options.threads {
+            // A pool that exists already (a second run in one process) is kept.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(n).build_global();
+        }
+        let devices = engine::each(options.device.as_deref());
+        let n = options.at_once.unwrap_or(AT_ONCE * devices.len()).min(tasks).max(1);
+        let memory = options.memory.map(|bytes| (bytes / n as u64).max(1));
+        let member = |device: &Option<String>| -> Result<Box<dyn Executor>> {
+            let options = EngineOptions { device: device.clone(), memory, ..options.clone() };
+            let pipeline = open(&options)?;
+            let name = pipeline.device().name.clone();
+            Ok(Box::new(Local { options, pipeline: Some(pipeline), name, fallen: 0 }))
+        };
+        devices.iter().cycle().take(n).map(member).collect::<Result<_>>().map(Crew)
     }
-    let pipeline = open(options)?;
-    let name = pipeline.device().name.clone();
-    Ok(Box::new(Local { options: options.clone(), pipeline: Some(pipeline), name, fallen: 0 }))
+
+    /// For a plan in which nothing is to be computed.
+    pub(super) fn nobody() -> Crew {
+        Crew(vec![Box::new(Nobody)])
+    }
+
+    /// All of it.
+    pub(super) fn all(&mut self) -> Vec<&mut dyn Executor> {
+        self.0.iter_mut().map(|member| &mut **member as &mut dyn Executor).collect()
+    }
+
+    /// One of it.
+    pub(super) fn one(&mut self) -> Vec<&mut dyn Executor> {
+        self.0.iter_mut().take(1).map(|member| &mut **member as &mut dyn Executor).collect()
+    }
+
+    /// Tasks at a time.
+    pub(super) fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Engines and devices.
+    pub(super) fn name(&self) -> String {
+        let names: BTreeSet<String> = self.0.iter().map(|member| member.name()).collect();
+        names.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether what computes does so as it should.
+    pub(super) fn self_test(&mut self) -> Result<()> {
+        self.0.iter_mut().try_for_each(|member| member.self_test())
+    }
+}
+
+/// Does nothing.
+struct Nobody;
+
+impl Executor for Nobody {
+    fn execute(&mut self, _: &Job, _: &dyn Fn(f64)) -> Result<Done> {
+        Err(Error::NoDevice("no engine was opened".into()))
+    }
+
+    fn name(&self) -> String {
+        String::new()
+    }
 }
 
 fn open(options: &EngineOptions) -> Result<Pipeline> {
     Ok(Pipeline::new(engine::select(options.device.as_deref(), options.memory)?))
 }
+
+/// Tasks at a time, a device: while one reads or writes, the other computes.
+const AT_ONCE: usize = 2;
 
 /// Exposures in a row that fell back to the CPU, after which a device is left alone.
 const ENOUGH: u32 = 3;

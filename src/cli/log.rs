@@ -2,10 +2,10 @@
 //! by every run. A line is one write, so that two programs may log at once; a log that
 //! cannot be written (a full disk) is no reason to stop.
 
-use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ const NAME: &str = "irisgpu.log";
 
 /// Where events are written down.
 pub(super) struct Log {
-    file: RefCell<Option<File>>,
+    file: Mutex<Option<File>>,
     level: Level,
     json: bool,
 }
@@ -34,7 +34,7 @@ impl Log {
             let opened = OpenOptions::new().append(true).create(true).open(&path);
             opened.map_err(|e| note(&format!("no log is written: cannot open {}: {e}", path.display()))).ok()
         });
-        Log { file: RefCell::new(file), level, json: asked.format == "json" }
+        Log { file: Mutex::new(file), level, json: asked.format == "json" }
     }
 
     /// Writes an event of an exposure (or of none, `""`) down.
@@ -48,7 +48,9 @@ impl Log {
             return;
         }
         let line = line(SystemTime::now(), level, exposure, message, facts, self.json);
-        if let Some(file) = self.file.borrow_mut().as_mut() {
+        if let Ok(mut file) = self.file.lock()
+            && let Some(file) = file.as_mut()
+        {
             let _ = file.write_all(line.as_bytes());
         }
     }
@@ -129,8 +131,8 @@ impl<W: Watch> Watch for Logged<'_, W> {
         self.shown.begins(index, task);
     }
 
-    fn progress(&self, fraction: f64) {
-        self.shown.progress(fraction);
+    fn progress(&self, index: usize, fraction: f64) {
+        self.shown.progress(index, fraction);
     }
 
     fn ends(&self, index: usize, task: &Task, outcome: &Outcome) {

@@ -84,8 +84,12 @@ pub(super) fn engine(engine: &Engine) -> Result<EngineOptions> {
     if engine.device.as_deref().is_some_and(|d| d.trim().is_empty()) {
         return Err(Error::Usage("--device: give cpu, gpu, a part of a device's name, or pci:BUS-ID".into()));
     }
+    if engine.at_once == Some(0) {
+        return Err(Error::Usage("--at-once 0: give at least 1".into()));
+    }
     let memory = engine.memory.as_deref().map(bytes).transpose()?;
-    Ok(EngineOptions { device: engine.device.clone(), threads: engine.threads, memory })
+    let Engine { device, threads, at_once, .. } = engine.clone();
+    Ok(EngineOptions { device, threads, memory, at_once })
 }
 
 /// `2GiB`, `500MB`, `1.5G` or a number of bytes.

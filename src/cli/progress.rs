@@ -1,8 +1,9 @@
 //! What is seen on stderr while a plan runs: bars on a terminal, else a line for
 //! each task when it ends, and one every half minute while it lasts.
 
-use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -18,81 +19,97 @@ pub(super) struct Progress {
     quiet: bool,
     bars: Option<Bars>,
     total: usize,
-    ended: Cell<usize>,
-    current: RefCell<String>,
-    spoke: Cell<Instant>,
+    state: Mutex<State>,
 }
 
+#[derive(Default)]
+struct State {
+    ended: usize,
+    /// What runs, by the task's number.
+    running: BTreeMap<usize, Running>,
+}
+
+struct Running {
+    name: String,
+    bar: Option<ProgressBar>,
+    spoke: Instant,
+}
+
+/// A bar of the whole, and above it one of each task that runs.
 struct Bars {
+    multi: MultiProgress,
     all: ProgressBar,
-    task: ProgressBar,
 }
 
 impl Progress {
     pub(super) fn new(plan: &Plan, quiet: bool) -> Progress {
         let total = plan.tasks.iter().filter(|t| t.asked).count();
         let bars = (!quiet && std::io::stderr().is_terminal()).then(|| Bars::new(total));
-        Progress {
-            quiet,
-            bars,
-            total,
-            ended: Cell::new(0),
-            current: RefCell::default(),
-            spoke: Cell::new(Instant::now()),
-        }
+        Progress { quiet, bars, total, state: Mutex::default() }
     }
 
     /// Takes the bars away.
     pub(super) fn finish(&self) {
         if let Some(bars) = &self.bars {
-            bars.task.finish_and_clear();
             bars.all.finish_and_clear();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Bars {
     fn new(total: usize) -> Bars {
         let multi = MultiProgress::new();
-        let style = |template: &str| {
-            // The templates are constants; a default bar stands in for a wrong one.
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-        };
-        let task = multi.add(ProgressBar::new(1000));
-        task.set_style(style("  {bar:30} {percent:>3} %  {wide_msg}"));
         let all = multi.add(ProgressBar::new(total as u64));
         all.set_style(style("  {bar:30} {pos}/{len}  {elapsed_precise}, {eta} to go"));
-        Bars { all, task }
+        Bars { multi, all }
+    }
+
+    fn of_task(&self, name: &str) -> ProgressBar {
+        let bar = self.multi.insert_before(&self.all, ProgressBar::new(1000));
+        bar.set_style(style("  {bar:30} {percent:>3} %  {wide_msg}"));
+        bar.set_message(name.to_owned());
+        bar
     }
 }
 
+fn style(template: &str) -> ProgressStyle {
+    // The templates are constants; a default bar stands in for a wrong one.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 impl Watch for Progress {
-    fn begins(&self, _: usize, task: &Task) {
+    fn begins(&self, index: usize, task: &Task) {
         let name = format!("{}  {}", task.recipe, task.name);
-        if let Some(bars) = &self.bars {
-            bars.task.set_position(0);
-            bars.task.set_message(name.clone());
-        }
-        self.current.replace(name);
-        self.spoke.set(Instant::now());
+        let bar = self.bars.as_ref().map(|bars| bars.of_task(&name));
+        self.lock().running.insert(index, Running { name, bar, spoke: Instant::now() });
     }
 
-    fn progress(&self, fraction: f64) {
-        if let Some(bars) = &self.bars {
-            bars.task.set_position((fraction.clamp(0.0, 1.0) * 1000.0) as u64);
-        } else if !self.quiet && self.spoke.get().elapsed() >= HEARTBEAT {
-            self.spoke.set(Instant::now());
-            note(&format!("        {}  {:.0} %", self.current.borrow(), fraction * 100.0));
+    fn progress(&self, index: usize, fraction: f64) {
+        let mut state = self.lock();
+        let Some(task) = state.running.get_mut(&index) else { return };
+        if let Some(bar) = &task.bar {
+            bar.set_position((fraction.clamp(0.0, 1.0) * 1000.0) as u64);
+        } else if !self.quiet && task.spoke.elapsed() >= HEARTBEAT {
+            task.spoke = Instant::now();
+            note(&format!("        {}  {:.0} %", task.name, fraction * 100.0));
         }
     }
 
-    fn ends(&self, _: usize, task: &Task, outcome: &Outcome) {
+    fn ends(&self, index: usize, task: &Task, outcome: &Outcome) {
+        let mut state = self.lock();
+        if let Some(Running { bar: Some(bar), .. }) = state.running.remove(&index) {
+            bar.finish_and_clear();
+        }
         if outcome.status == Status::NotAsked {
             return;
         }
-        self.ended.set(self.ended.get() + 1);
+        state.ended += 1;
         if let Some(bars) = &self.bars {
-            bars.all.set_position(self.ended.get() as u64);
+            bars.all.set_position(state.ended as u64);
         }
         let line = match &outcome.status {
             Status::Failed(sentence) => about(&task.name, sentence),
@@ -100,9 +117,9 @@ impl Watch for Progress {
             Status::Done(_) => format!("{}  {}  {:.2} s", task.recipe, task.name, outcome.seconds),
             other => format!("{}  {}  {}", task.recipe, task.name, word(other)),
         };
-        let line = format!("{:>3}/{}  {}", self.ended.get(), self.total, line.trim_start());
+        let line = format!("{:>3}/{}  {}", state.ended, self.total, line.trim_start());
         match &self.bars {
-            Some(bars) => bars.all.suspend(|| note(&line)),
+            Some(bars) => bars.multi.suspend(|| note(&line)),
             None => note(&line),
         }
     }

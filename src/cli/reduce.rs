@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::args::{Common, Reduce, Select};
+use super::engine::Crew;
 use super::exit::Exit;
 use super::families::Families;
 use super::log::{Log, Logged};
-use super::{engine, interrupt, options, print, progress, summary, watch};
+use super::{interrupt, options, print, progress, summary, watch};
 use crate::error::{Error, Result};
 use crate::night::{self, Executor, Lock, Outcome, Plan, Status, Task, Watch};
 use crate::profile;
@@ -96,8 +97,8 @@ impl<W: Watch> Watch for Noted<'_, W> {
         self.shown.begins(index, task);
     }
 
-    fn progress(&self, fraction: f64) {
-        self.shown.progress(fraction);
+    fn progress(&self, index: usize, fraction: f64) {
+        self.shown.progress(index, fraction);
     }
 
     fn ends(&self, index: usize, task: &Task, outcome: &Outcome) {
@@ -188,7 +189,7 @@ pub(super) fn carry_out(
         profile::trace(path)?;
     }
     log.plan(plan);
-    let (name, outcomes) = outcomes(plan, common, work, log)?;
+    let Ran { device, at_once, outcomes } = outcomes(plan, common, work, log)?;
     // What a watched night left as preliminary.
     let unsettled = match work {
         _ if !watch::was_in(&plan.output) => Vec::new(),
@@ -199,8 +200,8 @@ pub(super) fn carry_out(
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;
     }
-    let summary = summary::Summary::new(plan, &outcomes, &name, start.elapsed().as_secs_f64())
-        .with_times(&profile::since(&before));
+    let summary = summary::Summary::new(plan, &outcomes, &device, start.elapsed().as_secs_f64())
+        .with_times(&profile::since(&before), at_once);
     if common.json {
         print::json(&summary.json())?;
     } else {
@@ -209,33 +210,35 @@ pub(super) fn carry_out(
     Ok((summary.exit(), summary.json()))
 }
 
-/// Runs a plan, showing its progress; the engine's name and what became of each task.
-pub(super) fn outcomes(
-    plan: &Plan,
-    common: &Common,
-    work: Work<'_>,
-    log: &Log,
-) -> Result<(String, Vec<Outcome>)> {
+/// A plan that ran.
+pub(super) struct Ran {
+    /// Engine and device.
+    pub(super) device: String,
+    /// Tasks at a time.
+    at_once: usize,
+    /// What became of each task.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+/// Runs a plan, showing its progress.
+pub(super) fn outcomes(plan: &Plan, common: &Common, work: Work<'_>, log: &Log) -> Result<Ran> {
     let stop = interrupt::stop();
     let options = options::engine(&common.engine)?;
-    let mut executor = if is_idle(plan) { None } else { Some(engine::executor(&options)?) };
+    let to_do = plan.tasks.iter().filter(|t| t.asked && !t.up_to_date && t.job().is_some()).count();
+    let mut crew = if to_do == 0 { Crew::nobody() } else { Crew::new(&options, to_do)? };
     let shown = progress::Progress::new(plan, common.talk.quiet);
     let watch = Logged { shown: &shown, log };
-    let mut nobody = summary::Nobody;
-    let does: &mut dyn Executor = match &mut executor {
-        Some(executor) => executor.as_mut(),
-        None => &mut nobody,
-    };
     let outcomes = match work {
-        Work::Own => night::run(plan, does, &watch, stop),
+        Work::Own => night::run(plan, &mut crew.all(), &watch, stop),
         Work::Shared(file) => {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
             let command = format!("irisgpu reduce --plan {}", super::report::quoted(&file.to_string_lossy()));
             let watch = Noted { shown: watch, output: &plan.output, command: &command };
-            night::run(plan, &mut night::Claiming(does), &watch, stop)
+            let mut claiming: Vec<_> = crew.all().into_iter().map(night::Claiming).collect();
+            let mut crew: Vec<_> = claiming.iter_mut().map(|c| c as &mut dyn Executor).collect();
+            night::run(plan, &mut crew, &watch, stop)
         }
     };
-    let ended = (does.name(), outcomes);
     shown.finish();
-    Ok(ended)
+    Ok(Ran { device: crew.name(), at_once: crew.size(), outcomes })
 }

@@ -7,24 +7,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use crate::error::{Error, Result};
-use crate::night::{Executor, Outcome, Plan, Status, Task};
-use crate::pipeline::{Done, Job};
+use crate::night::{Outcome, Plan, Status, Task};
 use crate::profile::Total;
 use crate::report::Table;
-
-/// Runs nothing: for plans in which nothing is to be computed.
-pub(super) struct Nobody;
-
-impl Executor for Nobody {
-    fn execute(&mut self, _: &Job, _: &dyn Fn(f64)) -> Result<Done> {
-        Err(Error::NoDevice("no engine was opened".into()))
-    }
-
-    fn name(&self) -> String {
-        String::new()
-    }
-}
 
 /// A status in a word.
 pub(super) fn word(status: &Status) -> &'static str {
@@ -56,7 +41,9 @@ fn trouble(status: &Status) -> Option<&str> {
 }
 
 /// Shares of `seconds` by kind, with the rate of what moved bytes; `None` of nothing.
-fn where_time_went(totals: &[Total], seconds: f64) -> Option<String> {
+/// `at_once` tasks share the seconds.
+fn where_time_went(totals: &[Total], seconds: f64, at_once: usize) -> Option<String> {
+    let seconds = seconds * at_once as f64;
     let busy: Vec<&Total> = totals.iter().filter(|t| t.seconds > 0.005 * seconds).collect();
     let parts = busy.iter().map(|t| {
         let (share, rate) = (100.0 * t.seconds / seconds, t.bytes as f64 / t.seconds * 1e-9);
@@ -65,7 +52,8 @@ fn where_time_went(totals: &[Total], seconds: f64) -> Option<String> {
     });
     let idle = 1.0 - totals.iter().map(|t| t.seconds).sum::<f64>() / seconds;
     let parts = parts.chain((idle > 0.005).then(|| format!("between tasks {:.0} %", 100.0 * idle)));
-    (!busy.is_empty()).then(|| format!("Time: {}", parts.collect::<Vec<_>>().join(", ")))
+    let whose = if at_once > 1 { format!(" of {at_once} tasks at a time") } else { String::new() };
+    (!busy.is_empty()).then(|| format!("Time{whose}: {}", parts.collect::<Vec<_>>().join(", ")))
 }
 
 /// A finished run.
@@ -75,6 +63,7 @@ pub(super) struct Summary<'a> {
     output: &'a Path,
     seconds: f64,
     times: Vec<Total>,
+    at_once: usize,
     /// Each warning once, with the first task that gave it and how many others did.
     warnings: Vec<(String, String, usize)>,
 }
@@ -95,12 +84,12 @@ impl<'a> Summary<'a> {
                 warnings[at].2 += 1;
             }
         }
-        Summary { rows, engine, output: &plan.output, seconds, times: Vec::new(), warnings }
+        Summary { rows, engine, output: &plan.output, seconds, times: Vec::new(), at_once: 1, warnings }
     }
 
-    /// With what the time went for.
-    pub(super) fn with_times(self, times: &[Total]) -> Summary<'a> {
-        Summary { times: times.to_vec(), ..self }
+    /// With what the time of `at_once` tasks at a time went for.
+    pub(super) fn with_times(self, times: &[Total], at_once: usize) -> Summary<'a> {
+        Summary { times: times.to_vec(), at_once, ..self }
     }
 
     fn count(&self, what: impl Fn(&Status) -> bool) -> usize {
@@ -144,7 +133,7 @@ impl<'a> Summary<'a> {
             .iter()
             .map(|t| (t.kind.word().to_owned(), json!({"seconds": t.seconds, "bytes": t.bytes})))
             .collect();
-        json!({"output": self.output, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds, "time": times})
+        json!({"output": self.output, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds, "at_once": self.at_once, "time": times})
     }
 }
 
@@ -215,7 +204,7 @@ impl fmt::Display for Summary<'_> {
         let plural = if warnings == 1 { "warning" } else { "warnings" };
         let (counts, output) = (counts.join(", "), self.output.display());
         writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)?;
-        if let Some(times) = where_time_went(&self.times, self.seconds) {
+        if let Some(times) = where_time_went(&self.times, self.seconds, self.at_once) {
             writeln!(f, "{times}")?;
         }
         if self.exit() == Exit::Interrupted {

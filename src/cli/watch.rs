@@ -26,14 +26,15 @@ use self::screen::Screen;
 use self::status::{Board, Pulse};
 use self::voice::Voice;
 use super::args::{self, Level, Select};
+use super::engine::Crew;
 use super::exit::Exit;
 use super::families::Families;
 use super::log::{Log, utc};
-use super::{engine, interrupt, options, reduce};
+use super::{interrupt, options, reduce};
 use crate::error::{Error, Result};
 use crate::night::{
-    self, Action, Arrivals, ByHand, Executor, Lock, Outcome, Plan, Queue, References, Seen, Settings, Stamp,
-    Status, Task,
+    self, Action, Arrivals, ByHand, Lock, Outcome, Plan, Queue, References, Seen, Settings, Stamp, Status,
+    Task,
 };
 use crate::profile;
 use crate::refs;
@@ -62,15 +63,15 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         &format!("irisgpu {version} watches {night} ({mode}): {files} FITS files in it"),
     );
     checks::output(&output, &voice)?;
-    let mut executor = engine::executor(&options::engine(&common.engine)?)?;
-    checks::device(executor.as_mut(), &voice)?;
+    let mut crew = Crew::new(&options::engine(&common.engine)?, usize::MAX)?;
+    checks::device(&mut crew, &voice)?;
     refs::recall(&output.join(reduce::CHECKSUMS));
     refs::keep(&output.join(reduce::CHECKSUMS));
     if let Some(path) = &common.trace {
         profile::trace(path)?;
     }
     let board = Board::new(&output, &args.night, mode);
-    board.set("device", executor.name().into());
+    board.set("device", crew.name().into());
     let screen = if args.ds9 { Screen::open(&voice) } else { None };
     let mut watcher = Watcher {
         args,
@@ -78,7 +79,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         account: Account::new(&output, &settings.instrument),
         screen,
         settings,
-        executor,
+        crew,
         voice,
         board,
         arrivals: Arrivals::new(Duration::from_secs_f64(args.settle), PATIENCE),
@@ -111,7 +112,7 @@ struct Watcher<'a> {
     args: &'a args::Watch,
     families: &'a Families,
     settings: Settings,
-    executor: Box<dyn Executor>,
+    crew: Crew,
     voice: Voice,
     board: Board,
     account: Account,
@@ -271,7 +272,7 @@ impl Watcher<'_> {
         let one = self.plan.only(i);
         let (mut outcomes, name) = {
             let watch = Pulse(&self.board);
-            (night::run(&one, self.executor.as_mut(), &watch, stop), self.executor.name())
+            (night::run(&one, &mut self.crew.one(), &watch, stop), self.crew.name())
         };
         self.board.set("device", name.into());
         self.busy = Instant::now();

@@ -102,8 +102,9 @@ fn listed(found: &[(wgpu::Adapter, DeviceKind)]) -> Vec<Listed> {
 }
 
 /// Which device of `list` (see [`devices`]) a request means: `None` the GPU that a batch
-/// system gave this process, else the best hardware GPU, else the CPU engine; `cpu` the CPU engine; `gpu` a hardware GPU; `pci:…` the
-/// device at that address; any other text the first device whose name contains it (in
+/// system gave this process, else the best hardware GPU, else the CPU engine; `cpu` the
+/// CPU engine; `gpu` a hardware GPU, `all` the first of those ([`each`] names them); `pci:…`
+/// the device at that address; any other text the first device whose name contains it (in
 /// any case).
 pub fn choose(list: &[Listed], request: Option<&str>) -> Result<usize> {
     let given = allotted(|name| std::env::var(name).ok(), Path::new("/proc/driver/nvidia/gpus"));
@@ -127,7 +128,7 @@ fn among(list: &[Listed], request: Option<&str>, given: &Allotted) -> Result<usi
     }
     let wanted = request.map(str::to_ascii_lowercase);
     let fits = |l: &Listed| match wanted.as_deref() {
-        None | Some("gpu") => l.info.kind == DeviceKind::Gpu,
+        None | Some("gpu" | "all") => l.info.kind == DeviceKind::Gpu,
         Some("cpu") => l.info.kind == DeviceKind::Cpu,
         Some(text) => match text.strip_prefix("pci:") {
             Some(address) => l.pci.eq_ignore_ascii_case(address),
@@ -138,8 +139,11 @@ fn among(list: &[Listed], request: Option<&str>, given: &Allotted) -> Result<usi
     let found = list.iter().position(fits).or_else(|| if wanted.is_none() { cpu() } else { None });
     found.ok_or_else(|| {
         let wanted = wanted.unwrap_or_default();
-        let what =
-            if wanted == "gpu" { "no hardware GPU".to_owned() } else { format!("no device '{wanted}'") };
+        let what = if ["gpu", "all"].contains(&wanted.as_str()) {
+            "no hardware GPU".to_owned()
+        } else {
+            format!("no device '{wanted}'")
+        };
         let gpus = list.iter().filter(|l| l.info.kind != DeviceKind::Cpu);
         let names: Vec<&str> = gpus.map(|l| l.info.name.as_str()).collect();
         Error::NoDevice(format!(
@@ -147,6 +151,35 @@ fn among(list: &[Listed], request: Option<&str>, given: &Allotted) -> Result<usi
             if names.is_empty() { "only the CPU engine, 'cpu'".into() } else { names.join(", ") + ", cpu" }
         ))
     })
+}
+
+/// The requests that `request` stands for: itself, or for `all` one for each hardware GPU
+/// that is of the best one's sort and has an address.
+pub fn each(request: Option<&str>) -> Vec<Option<String>> {
+    let itself = || vec![request.map(str::to_owned)];
+    if !request.is_some_and(|r| r.eq_ignore_ascii_case("all")) {
+        return itself();
+    }
+    let found = adapters();
+    let sort = |a: &wgpu::Adapter| a.get_info().device_type;
+    let best = found.first().map(|(a, _)| sort(a));
+    let alike: Vec<(wgpu::Adapter, DeviceKind)> =
+        found.into_iter().filter(|(a, _)| Some(sort(a)) == best).collect();
+    match addresses(&listed(&alike)) {
+        none if none.is_empty() => itself(),
+        addresses => addresses.into_iter().map(|pci| Some(format!("pci:{pci}"))).collect(),
+    }
+}
+
+/// Of hardware GPUs, each once.
+fn addresses(list: &[Listed]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for l in list.iter().filter(|l| l.info.kind == DeviceKind::Gpu && !l.pci.is_empty()) {
+        if !out.contains(&l.pci) {
+            out.push(l.pci.clone());
+        }
+    }
+    out
 }
 
 /// Fails where no device answers to `request`; opens none.
@@ -199,6 +232,12 @@ mod tests {
         assert_eq!(chosen(Some("LLVMpipe")), Some(1));
         assert_eq!(chosen(Some("pci:0000:41:00.0")), Some(0));
         assert_eq!(chosen(Some("threads")), None);
+        assert_eq!(chosen(Some("all")), Some(0));
+        // A GPU that two drivers show is one.
+        let twins =
+            [hall[0].clone(), device("NVIDIA H200", DeviceKind::Gpu, "0000:c1:00.0"), hall[0].clone()];
+        assert_eq!(addresses(&twins), ["0000:41:00.0", "0000:c1:00.0"]);
+        assert!(addresses(&hall[1..]).is_empty());
         // Without hardware the CPU engine is taken, but not for a GPU.
         assert_eq!(choose(&hall[1..], None).ok(), Some(1));
         let sentence = choose(&hall[1..], Some("gpu")).expect_err("no GPU").to_string();

@@ -61,16 +61,9 @@ fn lock(output: &Path, product: &Path) -> PathBuf {
 mod tests {
     use std::sync::atomic::AtomicBool;
 
-    use super::super::testing::{Mock, frame, planned, settings, write};
-    use super::super::{Outcome, Plan, Status, Task, Watch, run};
+    use super::super::testing::{Mock, Nobody, frame, planned, settings, write};
+    use super::super::{Plan, Status, run};
     use super::*;
-
-    struct Nobody;
-    impl Watch for Nobody {
-        fn begins(&self, _: usize, _: &Task) {}
-        fn progress(&self, _: f64) {}
-        fn ends(&self, _: usize, _: &Task, _: &Outcome) {}
-    }
 
     #[test]
     fn a_claim_ends_with_its_task_however_that_ends() {
@@ -81,7 +74,8 @@ mod tests {
         for mishap in ["panic", "is bad", "interrupt"] {
             let mut mock = Mock::default();
             mock.mishaps.insert("d1".into(), mishap);
-            let outcome = run(&plan, &mut Claiming(&mut mock), &Nobody, &AtomicBool::new(false)).remove(0);
+            let outcome =
+                run(&plan, &mut [&mut Claiming(&mut mock)], &Nobody, &AtomicBool::new(false)).remove(0);
             assert!(!matches!(outcome.status, Status::Done(_)), "{mishap}");
             assert!(!is_claimed(&plan.output, &product), "{mishap}");
         }
@@ -90,7 +84,8 @@ mod tests {
         assert!(is_claimed(&plan.output, &product));
         drop(claim);
         let outcome =
-            run(&plan, &mut Claiming(&mut Mock::default()), &Nobody, &AtomicBool::new(false)).remove(0);
+            run(&plan, &mut [&mut Claiming(&mut Mock::default())], &Nobody, &AtomicBool::new(false))
+                .remove(0);
         assert!(matches!(outcome.status, Status::Done(_)));
         assert!(!is_claimed(&plan.output, &product));
     }

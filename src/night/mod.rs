@@ -55,7 +55,7 @@ use crate::error::Result;
 use crate::pipeline::{Done, Job};
 
 /// Who carries jobs out: the pipeline on an engine, or a mock in tests.
-pub trait Executor {
+pub trait Executor: Send {
     /// Does the job, telling `progress` the fraction done (0 to 1) now and then.
     fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done>;
 

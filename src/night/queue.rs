@@ -120,17 +120,10 @@ impl Queue {
 mod tests {
     use std::path::Path;
 
-    use super::super::testing::{Mock, frame, planned, settings, write};
-    use super::super::{Outcome, Watch, run};
+    use super::super::run;
+    use super::super::testing::{Mock, Nobody, frame, planned, settings, write};
     use super::*;
     use std::sync::atomic::AtomicBool;
-
-    struct Nobody;
-    impl Watch for Nobody {
-        fn begins(&self, _: usize, _: &Task) {}
-        fn progress(&self, _: f64) {}
-        fn ends(&self, _: usize, _: &Task, _: &Outcome) {}
-    }
 
     fn night(dir: &Path, names: &[(&str, &str, i64)]) -> Plan {
         names.iter().for_each(|(name, o, n)| write(&dir.join(format!("{name}.fits")), &frame(o, *n)));
@@ -148,7 +141,7 @@ mod tests {
         let mut done = Vec::new();
         while let Some(i) = queue.next(plan, now, quiet, when) {
             let one = plan.only(i);
-            let outcome = run(&one, mock, &Nobody, &AtomicBool::new(false)).remove(0);
+            let outcome = run(&one, &mut [mock], &Nobody, &AtomicBool::new(false)).remove(0);
             queue.ended(&plan.tasks[i], &outcome.status, now);
             plan.tasks[i].up_to_date = matches!(outcome.status, Status::Done(_));
             done.push(plan.tasks[i].name.clone());

@@ -1,12 +1,16 @@
-//! Runs a plan: one task after the other, each failure its own.
+//! Runs a plan: each task when what it needs is there, each failure its own.
 //!
 //! A failure, or a panic, is the failure of its task and of those that need its
 //! product, which are named; the rest of the night goes on. When `stop` turns
-//! true, the task in hand is finished and the others are left for the next run.
+//! true, the tasks in hand are finished and the others are left for the next run.
+//!
+//! Several at a time keep the cores, the disk and the device busy at once: while one is
+//! written another is read. What a task makes does not depend on what is done beside it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::{Action, Executor, Plan, Task};
@@ -43,55 +47,121 @@ pub struct Outcome {
 }
 
 /// Who watches a run: bars, lines, or nobody.
-pub trait Watch {
+pub trait Watch: Sync {
     /// Task number `index` begins.
     fn begins(&self, index: usize, task: &Task);
     /// It is done to this fraction.
-    fn progress(&self, fraction: f64);
-    /// It ended.
+    fn progress(&self, index: usize, fraction: f64);
+    /// It ended, or was never begun.
     fn ends(&self, index: usize, task: &Task, outcome: &Outcome);
 }
 
-/// Runs the tasks; the outcomes are as many, in the same order.
-pub fn run(plan: &Plan, executor: &mut dyn Executor, watch: &dyn Watch, stop: &AtomicBool) -> Vec<Outcome> {
-    let mut outcomes: Vec<Outcome> = Vec::with_capacity(plan.tasks.len());
-    for (index, task) in plan.tasks.iter().enumerate() {
+/// Runs the tasks, as many at a time as `crew` has members: each takes the first task,
+/// in the plan's order, whose needs have ended. One member does them in that order. The
+/// outcomes are as many as the tasks, in the plan's order.
+pub fn run(
+    plan: &Plan,
+    crew: &mut [&mut dyn Executor],
+    watch: &dyn Watch,
+    stop: &AtomicBool,
+) -> Vec<Outcome> {
+    let state = State { begun: vec![false; plan.tasks.len()], outcomes: vec![None; plan.tasks.len()] };
+    let desk = Desk { plan, watch, stop, state: Mutex::new(state), ended: Condvar::new() };
+    if let Some((first, others)) = crew.split_first_mut() {
+        std::thread::scope(|scope| {
+            others.iter_mut().for_each(|member| drop(scope.spawn(|| desk.work(&mut **member))));
+            desk.work(&mut **first);
+        });
+    }
+    let not_run = |t: &Task| Outcome { status: Status::NotRun, seconds: 0.0, warnings: t.warnings.clone() };
+    let outcomes = desk.state.into_inner().unwrap_or_else(PoisonError::into_inner).outcomes;
+    plan.tasks.iter().zip(outcomes).map(|(t, o)| o.unwrap_or_else(|| not_run(t))).collect()
+}
+
+/// Where the members of a crew find their tasks.
+struct Desk<'a> {
+    plan: &'a Plan,
+    watch: &'a dyn Watch,
+    stop: &'a AtomicBool,
+    state: Mutex<State>,
+    /// A task has ended; others may be ready.
+    ended: Condvar,
+}
+
+/// By task.
+struct State {
+    begun: Vec<bool>,
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl Desk<'_> {
+    /// One task after the other, until none is left.
+    fn work(&self, executor: &mut dyn Executor) {
+        while let Some((index, unmet)) = self.next() {
+            let task = &self.plan.tasks[index];
+            let outcome = self.one(index, task, unmet, executor);
+            self.watch.ends(index, task, &outcome);
+            self.lock().outcomes[index] = Some(outcome);
+            self.ended.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next task, and how it ends where its needs were not met. Waits while all that
+    /// are left need one that somebody is at.
+    fn next(&self) -> Option<(usize, Option<Status>)> {
+        let mut state = self.lock();
+        loop {
+            // A plan of one task of many may name needs that it does not hold.
+            let over = |n: &usize| state.outcomes.get(*n).is_none_or(Option::is_some);
+            let ready = |i: &usize| !state.begun[*i] && self.plan.tasks[*i].needs.iter().all(over);
+            if let Some(index) = (0..state.begun.len()).find(ready) {
+                let unmet = unmet(self.plan, &self.plan.tasks[index], &state.outcomes);
+                state.begun[index] = true;
+                return Some((index, unmet));
+            }
+            if state.begun.iter().all(|b| *b) {
+                return None;
+            }
+            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn one(&self, index: usize, task: &Task, unmet: Option<Status>, executor: &mut dyn Executor) -> Outcome {
         let start = Instant::now();
         let mut warnings = task.warnings.clone();
-        let status = match &task.action {
+        let status = match (&task.action, unmet) {
             _ if !task.asked => Status::NotAsked,
-            Action::NoRecipe(why) => Status::NoRecipe(why),
-            Action::Refused(sentence) => Status::Failed(sentence.clone()),
-            Action::Run(job) if task.up_to_date => {
+            (Action::NoRecipe(why), _) => Status::NoRecipe(why),
+            (Action::Refused(sentence), _) => Status::Failed(sentence.clone()),
+            (Action::Run(job), _) if task.up_to_date => {
                 Status::UpToDate(job.product.clone().unwrap_or_else(|| job.output.clone()))
             }
-            _ if stop.load(Ordering::Relaxed) => Status::NotRun,
-            Action::Run(job) => match unmet(plan, task, &outcomes) {
-                Some(status) => status,
-                None => {
-                    watch.begins(index, task);
-                    let span = profile::span(Work::Task, task.name.clone());
-                    let (status, more) = execute(job, executor, watch);
-                    drop(span);
-                    warnings.extend(more);
-                    if status == Status::NotRun {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    status
+            _ if self.stop.load(Ordering::Relaxed) => Status::NotRun,
+            (_, Some(status)) => status,
+            (Action::Run(job), None) => {
+                self.watch.begins(index, task);
+                let span = profile::span(Work::Task, task.name.clone());
+                let (status, more) = execute(job, executor, &|f| self.watch.progress(index, f));
+                drop(span);
+                warnings.extend(more);
+                if status == Status::NotRun {
+                    self.stop.store(true, Ordering::Relaxed);
                 }
-            },
+                status
+            }
         };
-        let outcome = Outcome { status, seconds: start.elapsed().as_secs_f64(), warnings };
-        watch.ends(index, task, &outcome);
-        outcomes.push(outcome);
+        Outcome { status, seconds: start.elapsed().as_secs_f64(), warnings }
     }
-    outcomes
 }
 
 /// How a task ends whose needs were not met.
-fn unmet(plan: &Plan, task: &Task, outcomes: &[Outcome]) -> Option<Status> {
+fn unmet(plan: &Plan, task: &Task, outcomes: &[Option<Outcome>]) -> Option<Status> {
     for &need in &task.needs {
-        match &outcomes.get(need)?.status {
+        match &outcomes.get(need)?.as_ref()?.status {
             Status::Done(_) | Status::UpToDate(_) => {}
             Status::NotRun => return Some(Status::NotRun),
             _ => {
@@ -103,10 +173,10 @@ fn unmet(plan: &Plan, task: &Task, outcomes: &[Outcome]) -> Option<Status> {
     None
 }
 
-fn execute(job: &Job, executor: &mut dyn Executor, watch: &dyn Watch) -> (Status, Vec<String>) {
+fn execute(job: &Job, executor: &mut dyn Executor, progress: &dyn Fn(f64)) -> (Status, Vec<String>) {
     // An engine that panicked is used again: its buffers are made anew for each
     // exposure, and a night is worth more than the doubt.
-    let result = catch_unwind(AssertUnwindSafe(|| executor.execute(job, &|f| watch.progress(f))));
+    let result = catch_unwind(AssertUnwindSafe(|| executor.execute(job, progress)));
     let done = match result {
         Ok(Ok(done)) => done,
         Ok(Err(Error::Interrupted)) => return (Status::NotRun, Vec::new()),
@@ -130,15 +200,8 @@ fn execute(job: &Job, executor: &mut dyn Executor, watch: &dyn Watch) -> (Status
 mod tests {
     use std::path::Path;
 
-    use super::super::testing::{Mock, frame, planned, reference, settings, write};
+    use super::super::testing::{Mock, Nobody, frame, planned, reference, settings, write};
     use super::*;
-
-    struct Nobody;
-    impl Watch for Nobody {
-        fn begins(&self, _: usize, _: &Task) {}
-        fn progress(&self, _: f64) {}
-        fn ends(&self, _: usize, _: &Task, _: &Outcome) {}
-    }
 
     fn night(dir: &Path) {
         for (name, obsname, n) in [
@@ -156,7 +219,7 @@ mod tests {
 
     fn go(dir: &Path, mock: &mut Mock) -> (Plan, Vec<Outcome>) {
         let plan = planned(dir, &settings(dir));
-        let outcomes = run(&plan, mock, &Nobody, &AtomicBool::new(false));
+        let outcomes = run(&plan, &mut [mock], &Nobody, &AtomicBool::new(false));
         (plan, outcomes)
     }
 
@@ -192,6 +255,36 @@ mod tests {
         go(dir.path(), &mut again);
         let recipes: Vec<_> = again.jobs.iter().map(|j| j.recipe.name.as_str()).collect();
         assert_eq!(recipes, ["flat", "sky", "imager", "imager"]);
+    }
+
+    #[test]
+    fn a_crew_does_each_task_once_and_after_what_it_needs() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        night(dir.path());
+        for i in 8..40 {
+            write(&dir.path().join(format!("s{i}.fits")), &frame("IMG1-SCI", i));
+        }
+        let plan = planned(dir.path(), &settings(dir.path()));
+        let mut mocks: Vec<Mock> = (0..4).map(|_| Mock::default()).collect();
+        let mut crew: Vec<&mut dyn Executor> = mocks.iter_mut().map(|m| m as &mut dyn Executor).collect();
+        let outcomes = run(&plan, &mut crew, &Nobody, &AtomicBool::new(false));
+        let mut done: Vec<_> = mocks.iter().flat_map(|m| &m.jobs).map(|j| j.product.clone()).collect();
+        done.sort();
+        done.dedup();
+        assert_eq!(done.len(), mocks.iter().map(|m| m.jobs.len()).sum::<usize>());
+        assert_eq!(stems(&outcomes, |s| matches!(s, Status::Done(_))), plan.tasks.len() - 1);
+        assert_eq!(stems(&outcomes, |s| matches!(s, Status::NoRecipe(_))), 1);
+        // What fails takes with it what needs it, whoever is at it.
+        std::fs::remove_dir_all(dir.path().join("reduced")).expect("remove");
+        let mut mocks: Vec<Mock> = (0..4).map(|_| Mock::default()).collect();
+        for mock in &mut mocks {
+            mock.mishaps.insert("f1".into(), "panic");
+        }
+        let mut crew: Vec<&mut dyn Executor> = mocks.iter_mut().map(|m| m as &mut dyn Executor).collect();
+        let plan = planned(dir.path(), &settings(dir.path()));
+        let outcomes = run(&plan, &mut crew, &Nobody, &AtomicBool::new(false));
+        assert_eq!(stems(&outcomes, |s| matches!(s, Status::Done(_))), 1);
+        assert_eq!(stems(&outcomes, failed), plan.tasks.len() - 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{ByHand, Executor, Plan, Recipes, References, Settings, plan, scan};
+use super::{ByHand, Executor, Outcome, Plan, Recipes, References, Settings, Task, Watch, plan, scan};
 use crate::config::{Instrument, Overrides};
 use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels};
@@ -83,6 +83,15 @@ pub(super) fn planned(night: &Path, settings: &Settings) -> Plan {
     plan(night, &scan, &by_hand, &references, settings).expect("plan")
 }
 
+/// Watches nothing.
+pub(super) struct Nobody;
+
+impl Watch for Nobody {
+    fn begins(&self, _: usize, _: &Task) {}
+    fn progress(&self, _: usize, _: f64) {}
+    fn ends(&self, _: usize, _: &Task, _: &Outcome) {}
+}
+
 /// Writes each product as a header; does as told by the name of an input.
 #[derive(Default)]
 pub(super) struct Mock {
@@ -95,6 +104,10 @@ impl Executor for Mock {
     fn execute(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
         self.jobs.push(job.clone());
         progress(0.5);
+        let made = |path: &&PathBuf| path.starts_with(&job.masters) && !path.exists();
+        if let Some(missing) = job.references.values().find(made) {
+            return Err(Error::input(missing, "is read before it is there"));
+        }
         for input in &job.inputs {
             let stem = input.file_stem().unwrap_or_default().to_string_lossy();
             match self.mishaps.get(stem.as_ref()) {

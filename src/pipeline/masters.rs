@@ -1,5 +1,7 @@
 //! Masters made of a night's own frames: dark, flat, sky.
 
+use rayon::prelude::*;
+
 use super::frames::{self, Calibration, Frame, same_size};
 use super::robust::{Clipped, clipped_median};
 use crate::config::{Combine, CombineFrames, Normalize};
@@ -191,7 +193,7 @@ fn levels(rates: &[Rate], dark: Option<Frame<'_>>) -> Vec<Option<Clipped>> {
 fn level(frame: Frame<'_>, dark: Option<Frame<'_>>) -> Option<Clipped> {
     let usable = |i: &usize| frame.usable(*i) && dark.is_none_or(|d| d.usable(*i));
     let value = |i: usize| frame.data[i] - dark.map_or(0.0, |d| d.data[i]);
-    clipped_median((0..frame.len()).filter(usable).map(value).collect())
+    clipped_median(&(0..frame.len()).into_par_iter().filter(usable).map(value).collect::<Vec<_>>())
 }
 
 fn checked_dark(dark: Option<&Image>, size: (usize, usize)) -> Result<Option<Frame<'_>>> {

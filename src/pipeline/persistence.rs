@@ -3,12 +3,12 @@
 //!
 //! An earlier exposure is judged by the last raw read of each of its ramps against
 //! the saturation level: nothing of its own reduction is needed, so exposures can be
-//! reduced in any order. Each is looked at once, whatever number of later exposures
-//! ask for it.
+//! reduced in any order. Each is looked at once by a pipeline, whatever number of later
+//! exposures ask for it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -26,7 +26,7 @@ pub(super) const UNKNOWN: &str = "it is not known what came before (give --earli
 type Pixels = Vec<(u32, u32)>;
 
 /// The saturated pixels of exposures, remembered by first file and reference.
-pub(super) type Saturated = BTreeMap<(PathBuf, Option<PathBuf>), Rc<Pixels>>;
+pub(super) type Saturated = BTreeMap<(PathBuf, Option<PathBuf>), Arc<Pixels>>;
 
 /// What the step did.
 pub(super) struct Found {
@@ -81,7 +81,7 @@ pub(super) fn flag(
 }
 
 /// The pixels that saturated in an earlier exposure of `ramp`'s detector.
-fn saturated(job: &Job, earlier: &Earlier, ramp: &Ramp, seen: &mut Saturated) -> Result<Rc<Pixels>> {
+fn saturated(job: &Job, earlier: &Earlier, ramp: &Ramp, seen: &mut Saturated) -> Result<Arc<Pixels>> {
     let reference = job.references.get("saturation").cloned();
     let first = earlier.files.first().cloned().unwrap_or_default();
     let key = (first.clone(), reference.clone());
@@ -109,7 +109,7 @@ fn saturated(job: &Job, earlier: &Earlier, ramp: &Ramp, seen: &mut Saturated) ->
             return Err(Error::input(&first, format!("went through {step}: give its raw file")));
         }
     }
-    let pixels = Rc::new(beyond(job, &raw, reference)?);
+    let pixels = Arc::new(beyond(job, &raw, reference)?);
     seen.insert(key, pixels.clone());
     Ok(pixels)
 }

@@ -14,6 +14,8 @@
 //! Neglected: the dark's noise inside the flat correlates with D (a factor of
 //! value/flat counts below the terms kept).
 
+use rayon::prelude::*;
+
 use super::frames::{self, Calibration, Frame, same_size};
 use super::robust::{background, clipped_median, darkest_level};
 use crate::config::{Background, CombineFrames, SkyScaling};
@@ -114,6 +116,9 @@ fn subtracted(references: &References<'_>, (ny, nx): (usize, usize)) -> Option<I
     Some(dark)
 }
 
+/// Pixels of which a level is known well enough to begin with.
+const MANY: usize = 1 << 16;
+
 /// s, and a warning where it could not be measured. The ratio of the levels is a
 /// start; then what is left of the sky in S − D − s K, where no source is seen, is
 /// brought to zero.
@@ -135,8 +140,9 @@ fn sky_scale(
             && flat.is_none_or(|f| f.usable(*i) && f.data[*i] > 0.0)
     };
     let object = |i: usize| science.data[i] - dark.map_or(0.0, |d| d.data[i]);
-    let pixels: Vec<usize> = (0..science.len()).filter(usable).collect();
-    let level = |of: &dyn Fn(usize) -> f32| clipped_median(pixels.iter().map(|i| of(*i)).collect());
+    // Levels are a start, and a unit: what is left over is measured on all pixels.
+    let some: Vec<usize> = (0..science.len()).step_by(science.len() / MANY | 1).filter(usable).collect();
+    let level = |of: &dyn Fn(usize) -> f32| clipped_median(&some.iter().map(|i| of(*i)).collect::<Vec<_>>());
     let unknown = || {
         let text = "the sky frame's level is not significantly above zero, so its scale cannot be measured: the \
                     fixed scale is used";
@@ -148,16 +154,20 @@ fn sky_scale(
     }
     let mut scale = bright.median / blank.median;
     for _ in 0..4 {
-        let mut left = vec![f32::NAN; science.len()];
-        pixels.iter().for_each(|&i| left[i] = object(i) - scale as f32 * sky.data[i]);
-        let Some(rest) = clipped_median(left.clone()) else { return unknown() };
-        let normal: Vec<f32> = left
-            .iter()
-            .map(|v| (f64::from(*v) - rest.median) as f32 / rest.sigma.max(1e-30) as f32)
+        let left = |i: usize| object(i) - scale as f32 * sky.data[i];
+        let Some(rest) = level(&left) else { return unknown() };
+        let (centre, unit) = (rest.median, 1.0 / rest.sigma.max(1e-30));
+        let normal: Vec<f32> = (0..science.len())
+            .into_par_iter()
+            .map(|i| if usable(&i) { ((f64::from(left(i)) - centre) * unit) as f32 } else { f32::NAN })
             .collect();
         let keep = background(&normal, size.0, size.1);
         let Some(level) = darkest_level(&normal, &keep, size.1) else { return unknown() };
-        scale += (rest.median + level * rest.sigma) / blank.median;
+        let change = (rest.median + level * rest.sigma) / blank.median;
+        scale += change;
+        if change.abs() < 1e-7 * scale {
+            break;
+        }
     }
     (step.scale * scale, None)
 }

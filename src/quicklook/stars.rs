@@ -72,7 +72,7 @@ pub struct Star {
 pub fn background(values: &[f32]) -> Option<(f64, f64)> {
     // Enough for 0.2 % of σ.
     let stride = (values.len() >> 18) | 1;
-    clipped_median(values.iter().copied().step_by(stride).collect()).map(|c| (c.median, c.sigma))
+    clipped_median(&values.iter().copied().step_by(stride).collect::<Vec<_>>()).map(|c| (c.median, c.sigma))
 }
 
 /// The brightest stars, at most `most`: peaks `threshold` σ above the background whose
@@ -340,7 +340,7 @@ impl Optics {
                 ring.push(value as f32);
             }
         }
-        let sky = clipped_median(beyond)?;
+        let sky = clipped_median(&beyond)?;
         flux -= pixels * sky.median;
         let core = field.within(star.x, star.y, star.fwhm);
         let whole = places(star.x, star.y, star.fwhm);

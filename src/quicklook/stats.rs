@@ -32,7 +32,7 @@ impl Stats {
     pub fn of(values: &[f32]) -> Option<Stats> {
         let mut good: Vec<f32> = values.iter().copied().filter(|v| v.is_finite()).collect();
         let n = good.len();
-        let Clipped { mean: clipped_mean, sigma: clipped_sigma, .. } = clipped_median(good.clone())?;
+        let Clipped { mean: clipped_mean, sigma: clipped_sigma, .. } = clipped_median(&good)?;
         let (min, max) = good.iter().fold((f32::MAX, f32::MIN), |(a, b), v| (a.min(*v), b.max(*v)));
         let mean = good.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
         let square = good.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::Voice;
 use crate::cli::args::Level;
+use crate::cli::engine::Crew;
 use crate::error::{Error, Result};
-use crate::night::Executor;
 
 /// Free bytes in the folder of products below which a night is not begun, and below which
 /// it is with a warning (a night of IRIS leaves tens of GB).
@@ -62,10 +62,10 @@ pub(super) fn output(folder: &Path, voice: &Voice) -> Result<()> {
 }
 
 /// The device computes as it should.
-pub(super) fn device(executor: &mut dyn Executor, voice: &Voice) -> Result<()> {
+pub(super) fn device(crew: &mut Crew, voice: &Voice) -> Result<()> {
     let start = Instant::now();
-    executor.self_test()?;
-    let (name, seconds) = (executor.name(), start.elapsed().as_secs_f64());
+    crew.self_test()?;
+    let (name, seconds) = (crew.name(), start.elapsed().as_secs_f64());
     voice.say(Level::Info, "", &format!("device {name}: self-test passed in {seconds:.2} s"));
     Ok(())
 }

@@ -8,9 +8,10 @@ use serde_json::json;
 use super::Watcher;
 use super::status::Pulse;
 use crate::cli::args::Level;
+use crate::cli::engine::Crew;
 use crate::cli::exit::Exit;
 use crate::cli::log::Logged;
-use crate::cli::summary::{Nobody, Summary};
+use crate::cli::summary::Summary;
 use crate::cli::{print, progress};
 use crate::error::{Error, Result};
 use crate::night::{self, Status};
@@ -30,13 +31,13 @@ impl Watcher<'_> {
                 other => other,
             })?;
         }
-        let name = self.executor.name();
+        let name = self.crew.name();
         let outcomes = if interrupted {
-            night::run(&self.plan, &mut Nobody, &Pulse(&self.board), stop)
+            night::run(&self.plan, &mut Crew::nobody().all(), &Pulse(&self.board), stop)
         } else {
             let shown = progress::Progress::new(&self.plan, true);
             let watch = Logged { shown: &shown, log: &self.voice.log };
-            night::run(&self.plan, self.executor.as_mut(), &watch, stop)
+            night::run(&self.plan, &mut self.crew.all(), &watch, stop)
         };
         if !self.args.quick && !interrupted {
             let (_, unsettled) = night::settle(&self.plan, &outcomes);

@@ -1,7 +1,7 @@
 //! The status file: what other programs read of a watched night (docs/watch.md).
 
-use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -19,10 +19,14 @@ const PACE: Duration = Duration::from_secs(1);
 /// The status as it was written last, and what has changed since.
 pub(super) struct Board {
     path: PathBuf,
-    value: RefCell<Value>,
-    written: Cell<Option<Instant>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    value: Value,
+    written: Option<Instant>,
     /// What the last writing took: a long night's file is written less often.
-    took: Cell<Duration>,
+    took: Duration,
 }
 
 impl Board {
@@ -41,40 +45,46 @@ impl Board {
             "state": "starting",
             "current": null,
         });
-        let (written, took) = (Cell::new(None), Cell::new(Duration::ZERO));
-        Board { path: folder.join(NAME), value: RefCell::new(value), written, took }
+        let state = State { value, written: None, took: Duration::ZERO };
+        Board { path: folder.join(NAME), state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes a member; it is written with the next [`Board::write`].
     pub(super) fn set(&self, member: &str, value: Value) {
-        self.value.borrow_mut()[member] = value;
+        self.lock().value[member] = value;
     }
 
     /// Changes part of a member.
     pub(super) fn with(&self, member: &str, change: impl FnOnce(&mut Value)) {
-        let mut value = self.value.borrow_mut();
-        if value[member].is_object() {
-            change(&mut value[member]);
+        let member = &mut self.lock().value[member];
+        if member.is_object() {
+            change(member);
         }
     }
 
     /// Replaces the file, unless it is young (`now`: in any case). A disk that is full
     /// keeps the old one.
     pub(super) fn write(&self, now: bool) {
-        let pace = PACE.max(self.took.get() * 50);
-        if !now && self.written.get().is_some_and(|t| t.elapsed() < pace) {
+        let mut state = self.lock();
+        let pace = PACE.max(state.took * 50);
+        if !now && state.written.is_some_and(|t| t.elapsed() < pace) {
             return;
         }
         let start = Instant::now();
-        self.written.set(Some(start));
-        self.set("heartbeat", utc(SystemTime::now()).into());
-        self.set("disk_free", super::checks::free(self.path.parent().unwrap_or(Path::new("."))).into());
+        state.written = Some(start);
+        state.value["heartbeat"] = utc(SystemTime::now()).into();
+        let free = super::checks::free(self.path.parent().unwrap_or(Path::new(".")));
+        state.value["disk_free"] = free.into();
         let part = self.path.with_extension("json.part");
-        let text = format!("{:#}\n", self.value.borrow());
+        let text = format!("{:#}\n", state.value);
         if std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &self.path)).is_err() {
             let _ = std::fs::remove_file(&part);
         }
-        self.took.set(start.elapsed());
+        state.took = start.elapsed();
     }
 }
 
@@ -91,7 +101,7 @@ impl Watch for Pulse<'_> {
         self.0.write(true);
     }
 
-    fn progress(&self, fraction: f64) {
+    fn progress(&self, _: usize, fraction: f64) {
         self.0.with("current", |current| current["fraction"] = fraction.into());
         self.0.write(false);
     }

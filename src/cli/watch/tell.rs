@@ -63,7 +63,7 @@ impl Watcher<'_> {
     pub(super) fn report(&mut self, idle: bool) {
         if self.account.is_due(idle) {
             let rows = self.rows().0;
-            self.account.tell(&rows, &self.plan.warnings, &self.executor.name(), &self.voice);
+            self.account.tell(&rows, &self.plan.warnings, &self.crew.name(), &self.voice);
         }
     }
 }

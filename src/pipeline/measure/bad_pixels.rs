@@ -73,7 +73,7 @@ pub(super) fn mask(
     let mut pixels = look(set, &darks, &flats, None, &|f| progress(0.5 * f))?;
     let noise_of = |which: &[bool]| {
         let values = pixels.iter().zip(which).filter(|(p, w)| **w && p.noise > 0.0);
-        clipped_median(values.map(|(p, _)| p.noise).collect()).map_or(f64::NAN, |c| c.median)
+        clipped_median(&values.map(|(p, _)| p.noise).collect::<Vec<_>>()).map_or(f64::NAN, |c| c.median)
     };
     let noise = [noise_of(&live), noise_of(&reference)];
     if differences >= FEWEST {
@@ -84,7 +84,7 @@ pub(super) fn mask(
     let even = even_response(&pixels, &live, (ny, nx));
     let rates: Vec<f32> = pixels.iter().zip(gain).map(|(p, g)| p.dark * g).collect();
     let good = rates.iter().zip(&live).filter(|(r, l)| **l && r.is_finite()).map(|(r, _)| *r);
-    let dark = clipped_median(good.collect())
+    let dark = clipped_median(&good.collect::<Vec<_>>())
         .ok_or_else(|| Error::Unsolvable("the darks have no usable pixel".into()))?;
     let outlying = dark.median + 5.0 * dark.sigma;
     let telling = differences >= FEWEST;

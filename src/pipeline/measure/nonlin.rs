@@ -152,7 +152,7 @@ fn tile(
             (toward / information, 1.0 / information)
         })
         .collect();
-    let centre = clipped_median(amplitudes.iter().map(|a| a.0 as f32).collect())?;
+    let centre = clipped_median(&amplitudes.iter().map(|a| a.0 as f32).collect::<Vec<_>>())?;
     let mut errors: Vec<f32> = amplitudes.iter().map(|a| a.1 as f32).collect();
     let spread = (centre.sigma.powi(2) - median(&mut errors)?).max(0.0);
     let out = fits.iter().zip(&amplitudes).map(|((p, _), (s, variance))| {

@@ -228,7 +228,7 @@ fn tiled(tiles: Tiles, flags: u32, of: impl Fn(usize) -> Option<(f64, f64)>) -> 
 
 /// The clipped median of what was measured, or a sentence that nothing was.
 fn typical(image: &Image, what: &str) -> Result<f64> {
-    let found = crate::pipeline::robust::clipped_median(image.data.clone());
+    let found = crate::pipeline::robust::clipped_median(&image.data);
     found.map(|c| c.median).ok_or_else(|| {
         Error::Unsolvable(format!(
             "no tile has a {what}: each needs 30 pixels that are usable in all ramps; take larger tiles \

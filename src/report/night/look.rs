@@ -163,7 +163,7 @@ pub(super) fn look(path: &Path, name: &str, lesser: bool, instrument: &Instrumen
         }
         Content::Cube(cube) => {
             let white = show::collapsed(cube, show::Collapse::Mean, 0..=cube.nw.saturating_sub(1));
-            n.background = clipped_median(white.values.clone()).map(|c| c.median);
+            n.background = clipped_median(&white.values).map(|c| c.median);
             n.bad = Some(share_bad(&cube.data));
             row.thumbnail = thumbnail(&white);
             row.cube = science.then(|| cube::view(cube, &shown.unit));
@@ -200,12 +200,12 @@ fn of_header(h: &Header, name: &str) -> Row {
 
 fn image(n: &mut Numbers, fits: &Fits, plane: &Plane, optics: Option<&Optics>, science: bool) -> Result<()> {
     let sample: Vec<f32> = plane.values.iter().copied().step_by((plane.values.len() >> 19) | 1).collect();
-    n.background = clipped_median(sample).map(|c| c.median);
+    n.background = clipped_median(&sample).map(|c| c.median);
     n.bad = Some(share_bad(&plane.values));
     // Neighbours in a row: what varies slowly does not count.
     let stride = (plane.values.len() >> 20) | 1;
-    let pairs = plane.values.windows(2).step_by(stride).map(|p| p[1] - p[0]).collect();
-    n.noise = clipped_median(pairs).map(|c| c.sigma / std::f64::consts::SQRT_2);
+    let pairs: Vec<f32> = plane.values.windows(2).step_by(stride).map(|p| p[1] - p[0]).collect();
+    n.noise = clipped_median(&pairs).map(|c| c.sigma / std::f64::consts::SQRT_2);
     if let Some(hdu) = fits.hdu("ERR").filter(|h| h.is_image() && h.len() == plane.values.len()) {
         let err = fits.f32(hdu)?;
         let good = err.iter().zip(&plane.values).step_by(stride).filter(|(e, v)| v.is_finite() && **e > 0.0);
