@@ -48,6 +48,9 @@ pub struct Spectra {
     pub iterations: usize,
     /// Correlations of a sample with others, a plane for each of [`factored::LAGS`].
     pub correlation: Vec<Vec<f32>>,
+    /// Rate less the model, (rows, columns) of the detector; NaN for pixels that are not in
+    /// the fit. Of `factored` alone.
+    pub residual: Vec<f32>,
     /// How the frame differs from the calibration, where that was fitted.
     pub flexure: Option<flexure::Flexure>,
 }

@@ -195,6 +195,11 @@ pub fn write_spectra(path: &Path, about: &About<'_>, spectra: &Spectra, cal: &Le
         let shape = [factored::LAGS.len(), n, all.len() / (n * factored::LAGS.len()).max(1)];
         w.image("CORREL", &h, &shape, Pixels::F32(&all))?;
     }
+    if !spectra.residual.is_empty() {
+        let mut h = Header::new();
+        h.set("BUNIT", about.unit, "rate less the model of all spectra");
+        w.image("RESIDUAL", &h, &[spectra.residual.len() / nx, nx], Pixels::F32(&spectra.residual))?;
+    }
     let mut wavelength = vec![f64::NAN; n * nx];
     for (l, row) in cal.lenslets.iter().zip(wavelength.chunks_exact_mut(nx)) {
         (l.xmin..=l.xmax).for_each(|x| row[x] = l.wavelength(x as f64));

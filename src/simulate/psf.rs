@@ -11,7 +11,8 @@
 //!
 //! whose terms integrate over pixels in closed form, so that a spectrum's image is a sum
 //! of products of columns and rows: exact, without stamps. The slope of the trace is a
-//! shear and joins ρ. Only the change of the PSF within 32 columns is left out.
+//! shear and joins ρ. The PSF is that of the pixel's column: within 32 columns an image
+//! goes linearly from the first column's PSF to that of the next 32's.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use super::random::{SIGMA, erf};
 use super::spectra::Light;
 use crate::error::{Error, Result};
 
-/// Columns in which a spectrum's PSF is one.
+/// Columns from one PSF of a spectrum to the next.
 const BLOCK: usize = 32;
 /// Samples a column of the fine grid of continua.
 const FINE: usize = 4;
@@ -295,18 +296,24 @@ fn block(
     ny: usize,
 ) -> (Vec<f64>, Vec<f64>) {
     let (mut image, mut spectra) = (vec![0.0; ny * BLOCK], vec![0.0; lenslets.len() * BLOCK]);
-    let centre = xa as f64 + BLOCK as f64 / 2.0;
     for (i, (l, source)) in lenslets.iter().zip(sources).enumerate() {
         let (low, high) = source.range(20.0);
         if high < xa as f64 || low > (xa + BLOCK) as f64 {
             continue;
         }
-        let wave = l.wavelength(centre - change.shift[0]);
-        let u = ((2.0 * wave - l.wave[0] - l.wave[1]) / (l.wave[1] - l.wave[0])).clamp(-1.5, 1.5);
-        let slope = (l.row(centre + 1.0) - l.row(centre - 1.0)) / 2.0;
-        for bell in psf.bells(l.field, u, change).into_iter().filter(|b| b.part != 0.0) {
-            let own = &mut spectra[i * BLOCK..][..BLOCK];
-            draw(&sheared(&bell, slope), l, source, change.shift, xa, (&mut image, ny), own);
+        for end in [0, 1] {
+            let x = (xa + end * BLOCK) as f64;
+            let wave = l.wavelength(x - change.shift[0]);
+            let u = ((2.0 * wave - l.wave[0] - l.wave[1]) / (l.wave[1] - l.wave[0])).clamp(-1.5, 1.5);
+            let slope = (l.row(x + 1.0) - l.row(x - 1.0)) / 2.0;
+            let share: [f64; BLOCK] = std::array::from_fn(|k| {
+                let t = k as f64 / BLOCK as f64;
+                if end == 0 { 1.0 - t } else { t }
+            });
+            for bell in psf.bells(l.field, u, change).into_iter().filter(|b| b.part != 0.0) {
+                let own = &mut spectra[i * BLOCK..][..BLOCK];
+                draw(&sheared(&bell, slope), &share, l, source, change.shift, xa, (&mut image, ny), own);
+            }
         }
     }
     (image, spectra)
@@ -326,8 +333,11 @@ pub fn sheared(b: &Bell, slope: f64) -> Bell {
     }
 }
 
+/// Adds a bell's light, `share` of it in each column.
+#[allow(clippy::too_many_arguments, reason = "the inside of the loops above")]
 fn draw(
     b: &Bell,
+    share: &[f64; BLOCK],
     l: &Lenslet,
     source: &Source,
     shift: [f64; 2],
@@ -348,9 +358,9 @@ fn draw(
     for i in 0..BLOCK {
         let mut terms = [0.0; ORDERS];
         for n in 0..orders {
-            terms[n] = columns[n * BLOCK + i] * scale[n];
+            terms[n] = share[i] * columns[n * BLOCK + i] * scale[n];
         }
-        spectrum[i] += columns[i];
+        spectrum[i] += share[i] * columns[i];
         if terms[..orders].iter().all(|t| t.abs() < 1e-9) {
             continue;
         }
@@ -477,20 +487,21 @@ mod tests {
             cy += v / 100.0 * (i / 512) as f64;
         }
         assert!((sum - 1.0).abs() < 1e-5, "{sum}");
-        assert!((cx - x).abs() < 1e-3 && (cy - y).abs() < 1e-3, "{} {}", cx - x, cy - y);
+        // The PSF widens along the line's own columns, which displaces it by dσ²/dx.
+        assert!((cx - x).abs() < 2.5e-3 && (cy - y).abs() < 1e-3, "{} {}", cx - x, cy - y);
         let total: f32 = spectra.iter().sum();
         assert!((total - 100.0).abs() < 1e-3);
-        let centre = (x as usize / BLOCK * BLOCK) as f64 + BLOCK as f64 / 2.0;
-        let u = (2.0 * l.wavelength(centre - 0.13) - 4.3) / 0.1;
-        let bells = psf.bells(l.field, u, &change);
         let mut worst = 0f64;
         for py in y as usize - 6..y as usize + 7 {
             for px in x as usize - 6..x as usize + 7 {
+                let u = (2.0 * l.wavelength(px as f64 - 0.13) - 4.3) / 0.1;
+                let bells = psf.bells(l.field, u, &change);
                 let exact = 100.0 * Psf::pixel(&bells, px as f64 - x, py as f64 - y);
                 worst = worst.max((exact - f64::from(image[py * 512 + px])).abs());
             }
         }
-        assert!(worst < 4e-3, "{worst}");
+        // On this short spectrum half of it is the PSF's bend within 32 columns.
+        assert!(worst < 1e-2, "{worst}");
     }
 
     #[test]

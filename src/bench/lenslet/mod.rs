@@ -1,5 +1,6 @@
 //! The lenslet extraction on simulated frames of known truth: leaks, fluxes, errors.
 
+mod hits;
 mod scene;
 
 use std::time::Instant;
@@ -30,7 +31,7 @@ pub struct Options {
 }
 
 /// The names that `only` knows.
-pub const SECTIONS: [&str; 6] = ["leak", "calibration", "flux", "errors", "precision", "time"];
+pub const SECTIONS: [&str; 7] = ["leak", "calibration", "flux", "errors", "rejection", "precision", "time"];
 
 const FREE: [f64; 2] = [f64::NEG_INFINITY, f64::INFINITY];
 const fn most(limit: f64) -> [f64; 2] {
@@ -91,6 +92,10 @@ pub fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
     if wanted("errors") {
         progress("errors");
         sections.push(usual.errors()?);
+    }
+    if wanted("rejection") {
+        progress("rejection");
+        sections.push(usual.rejection()?);
     }
     if wanted("precision") {
         progress("precision");
@@ -474,6 +479,7 @@ struct Pulls {
     continua: Moments,
 }
 
+/// A mean square.
 #[derive(Default)]
 struct Moments {
     n: f64,

@@ -377,11 +377,12 @@ fn reject<T: Real>(s: &System<T>, data: &[T], options: &Options, fit: &mut Fit<T
     let mut count = 0;
     for (seg, found) in far.iter().enumerate() {
         for (i, fall) in found {
-            let (y, x) = ((i / SEG) as i64, (i % SEG) as i64);
-            let worse = found.iter().any(|(k, other)| {
-                let (v, u) = ((k / SEG) as i64, (k % SEG) as i64);
-                (v - y).abs() <= 2 && (u - x).abs() <= 2 && (*other, *k) > (*fall, *i)
-            });
+            let (y, x) = (i / SEG, i % SEG);
+            // In order of rows: those within two of this one stand together.
+            let from = found.partition_point(|(k, _)| k / SEG + 2 < y);
+            let near = found[from..].iter().take_while(|(k, _)| k / SEG <= y + 2);
+            let worse =
+                near.filter(|(k, _)| (k % SEG).abs_diff(x) <= 2).any(|(k, other)| (*other, *k) > (*fall, *i));
             if !worse {
                 fit.weight[seg * size + i] = -T::ONE;
                 count += 1;

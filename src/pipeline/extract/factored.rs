@@ -85,6 +85,10 @@ pub fn spectra(system: &System<f32>, rate: &Rate, cal: &LensCal, planes: &Planes
         iterations: fit.iterations,
         ..Spectra::default()
     };
+    let of_pixel = |((d, m), w): ((&f32, &f32), &f32)| if *w == 0.0 { f32::NAN } else { d - m };
+    let blocks: Vec<f32> = planes.data.par_iter().zip(&fit.model).zip(&fit.weight).map(of_pixel).collect();
+    out.residual = system.to_rows(&blocks, f32::NAN);
+    drop(blocks);
     let exact = exact(system, fit);
     let flags = system.to_segments(&rate.dq, dq::DO_NOT_USE);
     let rows: Vec<(usize, usize, [Sample; SEG])> = system

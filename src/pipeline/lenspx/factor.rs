@@ -5,8 +5,9 @@
 //! Σ_j k_j(η) G(x + j − u) stands for it: the k are the least-squares solution over all
 //! u, sampled as finely as the PSFlets. The matrix depends on G's width alone, so the
 //! k of every eigen-PSFlet are solved on a grid of widths, and a spectrum's are sums of
-//! them. The k of all are nearly in one space of few dimensions; its vectors are the
-//! taps h_r.
+//! them. The images Σ_j k_j G of all are nearly in one space of few dimensions; its
+//! vectors are those of the taps h_r. (Counted by the k themselves more would be needed:
+//! what alternates from column to column is large in k and nothing in an image.)
 
 use rayon::prelude::*;
 
@@ -17,8 +18,8 @@ use crate::kernels::factored::{Entry, NONE, REACH, SEG, System, TAPS};
 
 /// Widths of the grid are this far apart at most, columns.
 const WIDTH_STEP: f64 = 0.02;
-/// What the taps leave out of the kernels, relative.
-const TRUNCATED: f64 = 2e-4;
+/// What the taps leave out of the kernels' images, relative.
+const TRUNCATED: f64 = 5e-4;
 /// Regularisation of the kernels, relative to the diagonal.
 const DAMPING: f64 = 1e-6;
 /// Most rows of a profile.
@@ -32,14 +33,18 @@ struct Tables {
     values: Vec<f64>,
 }
 
-/// The kernels k_j(η) of a PSFlet for a line-spread function of width `sigma`: (NODES, TAPS).
-fn kernels(sigma: f64) -> impl Fn(&[f64]) -> Vec<f64> {
+/// The line-spread function of width `sigma` at column j from a line at sample s.
+fn bell(sigma: f64, j: usize, s: i64) -> f64 {
+    let d = (j as f64 - REACH as f64 - s as f64 / FINE as f64) / sigma;
+    (-0.5 * d * d).exp() / (sigma * std::f64::consts::TAU.sqrt())
+}
+
+/// Products of a line's values at the columns, over all its places: (TAPS, TAPS). Two
+/// kernels' difference measured with it is their images' difference.
+fn products(sigma: f64) -> Vec<f64> {
     let reach = REACH as f64 + 5.0 * sigma;
     let half = (reach * FINE as f64).ceil() as i64;
-    let g = |j: usize, s: i64| {
-        let d = (j as f64 - REACH as f64 - s as f64 / FINE as f64) / sigma;
-        (-0.5 * d * d).exp() / (sigma * std::f64::consts::TAU.sqrt())
-    };
+    let g = |j: usize, s: i64| bell(sigma, j, s);
     let mut normal = vec![0.0; TAPS * TAPS];
     for s in -half..=half {
         for i in 0..TAPS {
@@ -49,6 +54,12 @@ fn kernels(sigma: f64) -> impl Fn(&[f64]) -> Vec<f64> {
         }
     }
     (0..TAPS).for_each(|i| normal[i * TAPS + i] *= 1.0 + DAMPING);
+    normal
+}
+
+/// The kernels k_j(η) of a PSFlet for a line-spread function of width `sigma`: (NODES, TAPS).
+fn kernels(sigma: f64) -> impl Fn(&[f64]) -> Vec<f64> {
+    let normal = products(sigma);
     let (values, vectors) = eigen(&normal, TAPS);
     // M = N⁻¹ Gᵀ on the PSFlets' own samples, s = −dx.
     let mut m = vec![0.0; TAPS * NODES];
@@ -57,7 +68,7 @@ fn kernels(sigma: f64) -> impl Fn(&[f64]) -> Vec<f64> {
             let inverse: f64 =
                 (0..TAPS).map(|k| vectors[i * TAPS + k] * vectors[j * TAPS + k] / values[k]).sum();
             for x in 0..NODES {
-                m[i * NODES + x] += inverse * g(j, (NODES / 2) as i64 - x as i64);
+                m[i * NODES + x] += inverse * bell(sigma, j, (NODES / 2) as i64 - x as i64);
             }
         }
     }
@@ -70,6 +81,23 @@ fn kernels(sigma: f64) -> impl Fn(&[f64]) -> Vec<f64> {
         }
         out
     }
+}
+
+/// √N and its inverse.
+fn roots(normal: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let (values, vectors) = eigen(normal, TAPS);
+    let with = |f: &dyn Fn(f64) -> f64| -> Vec<f64> {
+        let of = |n: usize| -> f64 {
+            let (i, j) = (n / TAPS, n % TAPS);
+            (0..TAPS).map(|k| vectors[i * TAPS + k] * f(values[k]) * vectors[j * TAPS + k]).sum()
+        };
+        (0..TAPS * TAPS).map(of).collect()
+    };
+    (with(&f64::sqrt), with(&|v| 1.0 / v.sqrt()))
+}
+
+fn times(matrix: &[f64], v: &[f64]) -> [f64; TAPS] {
+    std::array::from_fn(|i| matrix[i * TAPS..][..TAPS].iter().zip(v).map(|(m, v)| m * v).sum())
 }
 
 impl Tables {
@@ -95,10 +123,13 @@ impl Tables {
         for c in psf.coefs.chunks_exact(nb) {
             size.iter_mut().zip(c).for_each(|(s, c)| *s += f64::from(*c).powi(2));
         }
+        // Kernels as their images see them: √N k.
+        let (to_image, from_image) = roots(&products(f64::midpoint(low, high)));
         let mut spread = vec![0.0; TAPS * TAPS];
         for of_width in &whole {
             for (k, size) in of_width.iter().zip(&size) {
                 for row in k.chunks_exact(TAPS) {
+                    let row = times(&to_image, row);
                     for i in 0..TAPS {
                         for j in 0..TAPS {
                             spread[i * TAPS + j] += size * row[i] * row[j];
@@ -110,21 +141,22 @@ impl Tables {
         let (values, vectors) = eigen(&spread, TAPS);
         let total: f64 = values.iter().map(|v| v.max(0.0)).sum();
         let mut rest = total;
-        let mut taps = Vec::new();
+        let (mut taps, mut shares) = (Vec::new(), Vec::new());
         for k in 0..TAPS {
             if rest <= TRUNCATED * TRUNCATED * total {
                 break;
             }
             rest -= values[k];
-            let mut h = [0.0; TAPS];
-            (0..TAPS).for_each(|j| h[j] = vectors[j * TAPS + k]);
-            taps.push(h);
+            let mut v = [0.0; TAPS];
+            (0..TAPS).for_each(|j| v[j] = vectors[j * TAPS + k]);
+            taps.push(times(&from_image, &v));
+            shares.push(times(&to_image, &v));
         }
         let mut out = Vec::with_capacity(nb * n * NODES * taps.len());
         for k in 0..nb {
             for of_width in &whole {
                 for row in of_width[k].chunks_exact(TAPS) {
-                    out.extend(taps.iter().map(|h| h.iter().zip(row).map(|(h, v)| h * v).sum::<f64>()));
+                    out.extend(shares.iter().map(|h| h.iter().zip(row).map(|(h, v)| h * v).sum::<f64>()));
                 }
             }
         }
