@@ -500,6 +500,8 @@ steps! {
     SkySub "sky_sub S_SKYSUB" {
         /// Factor on the sky cube.
         scale: f64 = 1.0; AtLeast(0.0),
+        /// OH lines by vibrational family, with a shift, to the cube's own empty spaxels.
+        oh_scaling: bool = false,
     }
 }
 

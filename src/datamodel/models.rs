@@ -89,4 +89,7 @@ pub struct Cube {
     pub wavelength: Vec<f64>,
     /// Variance shared with cubes that used the same references; empty means none.
     pub var_common: Vec<f32>,
+    /// Error of the scaled sky lines that all spaxels share and ERR does not hold, 1 σ
+    /// a channel (nw); empty means none.
+    pub sky_err: Vec<f32>,
 }

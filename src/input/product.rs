@@ -123,7 +123,11 @@ pub fn read_cube(path: &Path) -> Result<(Header, Cube)> {
             )
         })?,
     };
-    Ok((header, Cube { nx, ny, nw, data, err, dq, var_common, wavelength }))
+    let sky_err = match fits.hdu("SKY_ERR").filter(|h| h.is_image() && h.len() == nw) {
+        Some(h) => fits.f32(h)?,
+        None => Vec::new(),
+    };
+    Ok((header, Cube { nx, ny, nw, data, err, dq, var_common, wavelength, sky_err }))
 }
 
 /// µm of each channel from the linear WCS of axis 3.

@@ -253,7 +253,8 @@ fn without_dark(recipe: &Recipe, sky_has_it: bool, why: &str) -> Result<&'static
     let subtracts_whole_sky = recipe.steps.iter().filter(|s| !s.skip()).any(|s| match s {
         // Its level is then not measured: only a sky subtracted whole takes the dark away.
         Step::Background(b) => b.scale == 1.0,
-        Step::SkySub(s) => s.scale == 1.0,
+        // Scaled lines scale the dark current under them too.
+        Step::SkySub(s) => s.scale == 1.0 && !s.oh_scaling,
         _ => false,
     });
     if subtracts_whole_sky && sky_has_it {

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::extract::Spectra;
 use super::lenspx::legendre::median;
 use super::lenspx::{LensCal, Lenslet};
+use super::sky_lines::{self, SkyLines};
 use crate::config::{CubeBuild, SkySub};
 use crate::datamodel::{Cube, dq};
 use crate::error::{Error, Result};
@@ -64,6 +65,7 @@ pub fn build(spectra: &Spectra, cal: &LensCal, params: &CubeBuild) -> Result<Cub
         dq: vec![dq::DO_NOT_USE | dq::NON_SCIENCE; n],
         wavelength: (0..nw).map(|k| first + k as f64 * step).collect(),
         var_common: vec![f32::NAN; n],
+        sky_err: Vec::new(),
     };
     let columns: Vec<(usize, Vec<Voxel>)> = cal
         .lenslets
@@ -185,8 +187,9 @@ fn add(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
 /// calibrated with the same references (`shared`), the references' part cancels as
 /// it does in the data: (√c − scale √c_sky)². Flags are those of both; what the sky
 /// does not know is NaN. What remains shared with other cubes less the same sky is
-/// kept in `var_common`.
-pub fn sky_sub(cube: &mut Cube, sky: &Cube, params: &SkySub, shared: bool) -> Result<()> {
+/// kept in `var_common`. With `oh_scaling` the sky's lines are first fitted to the
+/// cube's ([`sky_lines`]): what was found is returned, `None` where nothing was.
+pub fn sky_sub(cube: &mut Cube, sky: &Cube, params: &SkySub, shared: bool) -> Result<Option<SkyLines>> {
     let same_size = (cube.nx, cube.ny, cube.nw) == (sky.nx, sky.ny, sky.nw);
     if !same_size {
         return Err(Error::reference(
@@ -206,16 +209,20 @@ pub fn sky_sub(cube: &mut Cube, sky: &Cube, params: &SkySub, shared: bool) -> Re
             "has other wavelengths than the cube; build both with the same LEN-SPX calibration",
         ));
     }
-    let s = params.scale as f32;
+    let lines = if params.oh_scaling { sky_lines::fit(cube, sky, params.scale) } else { None };
+    let scaled = lines.as_ref().map(|l| scaled(sky, l, params.scale));
+    let plane = (cube.nx * cube.ny).max(1);
     let part = |plane: &[f32], i: usize| plane.get(i).copied().filter(|v| *v > 0.0).unwrap_or(0.0);
     let mut common = vec![0.0; cube.data.len()];
     for (i, shared_part) in common.iter_mut().enumerate() {
         cube.dq[i] |= sky.dq[i];
+        let on_line = lines.as_ref().filter(|l| l.line[i / plane]);
+        let s = on_line.map_or(params.scale, |l| l.gain[i / plane]) as f32;
         let (ca, cb) = (part(&cube.var_common, i), part(&sky.var_common, i));
         let (va, vb) = (cube.err[i] * cube.err[i], s * s * sky.err[i] * sky.err[i]);
         let left = if shared { (ca.sqrt() - s * cb.sqrt()).powi(2) } else { ca + s * s * cb };
         let own_sky = (vb - s * s * cb).max(0.0);
-        cube.data[i] -= s * sky.data[i];
+        cube.data[i] -= scaled.as_ref().map_or(s * sky.data[i], |v| v[i]);
         cube.err[i] = ((va - ca).max(0.0) + own_sky + left).sqrt();
         *shared_part = own_sky + left;
         if !cube.data[i].is_finite() || !cube.err[i].is_finite() {
@@ -224,7 +231,24 @@ pub fn sky_sub(cube: &mut Cube, sky: &Cube, params: &SkySub, shared: bool) -> Re
         }
     }
     cube.var_common = common;
-    Ok(())
+    if let Some(lines) = &lines {
+        cube.sky_err = lines.error.iter().map(|e| *e as f32).collect();
+    }
+    Ok(lines)
+}
+
+/// `sky` with its lines as the cube has them, spaxel by spaxel.
+fn scaled(sky: &Cube, lines: &SkyLines, scale: f64) -> Vec<f32> {
+    let plane = sky.nx * sky.ny;
+    let spectra: Vec<Vec<f64>> = (0..plane)
+        .into_par_iter()
+        .map(|s| {
+            let mut spectrum: Vec<f64> = (0..sky.nw).map(|k| f64::from(sky.data[k * plane + s])).collect();
+            lines.apply(&mut spectrum, scale);
+            spectrum
+        })
+        .collect();
+    (0..sky.data.len()).map(|i| spectra[i % plane][i / plane] as f32).collect()
 }
 
 #[cfg(test)]
@@ -241,6 +265,7 @@ mod tests {
             dq: vec![dq],
             wavelength: vec![1.6],
             var_common: vec![common],
+            sky_err: Vec::new(),
         }
     }
 

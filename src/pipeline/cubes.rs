@@ -13,6 +13,7 @@ use super::lenslet;
 use super::lenspx::LensCal;
 use super::product::{self, About, MasterInfo};
 use super::provenance::{Provenance, Status, same_reference};
+use super::sky_lines::{FAMILIES, SkyLines};
 use super::wcs::{self, Grid};
 use super::{Done, Job};
 use crate::config::{AssignWcs, CubeBuild, Extract, Step, Takes};
@@ -20,6 +21,9 @@ use crate::datamodel::{Cube, Meta};
 use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::refs::Frame;
+
+/// A shift between cube and sky (channels) that is worth a warning.
+const MOST_SHIFT: f64 = 0.1;
 
 impl Pipeline {
     pub(super) fn lenspx(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
@@ -236,7 +240,10 @@ impl Pipeline {
                 let shared = same_reference(&sky_header, &facts, "dark");
                 let dark = job.references.contains_key("dark") && step!(job, DarkSub).is_some();
                 done.warnings.extend(other_dark(&sky_header, &facts, dark));
-                super::cube::sky_sub(&mut cube, &sky, step, shared)?;
+                let lines = super::cube::sky_sub(&mut cube, &sky, step, shared)?;
+                if step.oh_scaling {
+                    done.warnings.extend(sky_warnings(lines.as_ref()));
+                }
                 note_references(&mut record, job, &["sky"], &mut self.checksums)?;
             }
             (Some(_), None) => {
@@ -284,4 +291,23 @@ impl Pipeline {
         done.products.push(product::write_cube(&path, &about, &cube)?);
         Ok(())
     }
+}
+
+/// What is to be said of the fit of the sky's lines.
+fn sky_warnings(lines: Option<&SkyLines>) -> Vec<String> {
+    let Some(lines) = lines else {
+        return vec!["sky_sub: no OH line could be fitted: the sky is subtracted unscaled".into()];
+    };
+    let mut out = Vec::new();
+    if lines.shift.abs() > MOST_SHIFT.max(5.0 * lines.shift_error) {
+        out.push(format!(
+            "sky_sub: the sky lines of the cube and of the sky are {:.3} ± {:.3} channels apart: see the flexure of both",
+            lines.shift, lines.shift_error
+        ));
+    }
+    let faint: Vec<&str> = lines.faint.iter().map(|f| FAMILIES[*f].2).collect();
+    if !faint.is_empty() {
+        out.push(format!("sky_sub: OH lines too faint to be scaled, in {}", faint.join(", ")));
+    }
+    out
 }

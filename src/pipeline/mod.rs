@@ -32,6 +32,7 @@ mod read_list;
 pub mod refpix;
 pub mod robust;
 mod sets;
+pub mod sky_lines;
 pub mod stage1;
 pub mod stage2;
 mod subarrays;

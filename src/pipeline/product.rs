@@ -164,6 +164,12 @@ pub fn write_cube(path: &Path, about: &About<'_>, cube: &Cube) -> Result<PathBuf
     let mut h = Header::new();
     h.set("BUNIT", "um", "vacuum");
     w.image("WAVELENGTH", &h, &[cube.nw], Pixels::F64(&cube.wavelength))?;
+    if !cube.sky_err.is_empty() {
+        // Of the scaled sky lines, the same in all spaxels; not in ERR.
+        let mut h = Header::new();
+        h.set("BUNIT", about.unit, "1 sigma, common to all spaxels, not in ERR");
+        w.image("SKY_ERR", &h, &[cube.nw], Pixels::F32(&cube.sky_err))?;
+    }
     w.finish()
 }
 

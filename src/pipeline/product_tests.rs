@@ -102,6 +102,7 @@ fn products_hold_what_was_written() {
         data: vec![1.0; 72],
         err: vec![1.0; 72],
         var_common: vec![],
+        sky_err: vec![0.5; 6],
         dq: vec![0; 72],
         wavelength: (0..6).map(|i| 1.5 + 0.01 * f64::from(i)).collect(),
     };
@@ -134,6 +135,8 @@ fn products_hold_what_was_written() {
     let f = Fits::open(&dir.join("cube.fits")).unwrap();
     assert_eq!(f.hdu("DATA").unwrap().header.integer("DISPAXIS"), Some(3));
     assert_eq!(f.f64(f.hdu("WAVELENGTH").unwrap()).unwrap(), cube.wavelength);
+    assert_eq!(f.f32(f.hdu("SKY_ERR").unwrap()).unwrap(), cube.sky_err);
+    assert_eq!(crate::input::read_cube(&dir.join("cube.fits")).unwrap().1, cube);
 }
 
 #[test]
