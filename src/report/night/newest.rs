@@ -29,7 +29,7 @@ pub(super) fn of(
     output: &Path,
     instrument: &Instrument,
 ) -> Option<Newest> {
-    let shown = rows.iter().filter(|r| r.reftype.is_empty() && !r.thumbnail.is_empty());
+    let shown = rows.iter().filter(|r| is_of_the_sky(r) && !r.thumbnail.is_empty());
     let row = shown
         .max_by(|a, b| a.made.cmp(&b.made).then(a.begin.unwrap_or(0.0).total_cmp(&b.begin.unwrap_or(0.0))))?;
     if let Some(before) = before.filter(|b| b.file == row.file && b.made == row.made) {
@@ -37,6 +37,12 @@ pub(super) fn of(
     }
     let picture = look::picture(&output.join(&row.file), instrument, SIDE);
     Some(Newest { file: row.file.clone(), made: row.made.clone(), picture })
+}
+
+/// Neither a master nor a frame that only calibrates.
+fn is_of_the_sky(row: &Row) -> bool {
+    let calibrates = ["-DRK", "-NFF", "-SPX", "-IDP"].iter().any(|end| row.obsname.ends_with(end));
+    row.reftype.is_empty() && !calibrates
 }
 
 /// The section of the page; empty without one.
@@ -70,4 +76,28 @@ pub(super) fn section(newest: Option<&Newest>, rows: &[Row]) -> String {
         escape(row.file.rsplit('/').next().unwrap_or_default()),
         escape(&row.obsname),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_of_calibrations_are_not_the_newest_product() {
+        let row = |file: &str, obsname: &str, reftype: &str, made: &str| Row {
+            file: file.into(),
+            obsname: obsname.into(),
+            reftype: reftype.into(),
+            made: made.into(),
+            thumbnail: "data:image/png;base64,".into(),
+            ..Row::default()
+        };
+        let science = row("science.fits", "IMG1-SCI", "", "2026-03-15T03:00:00");
+        let dark = row("dark_rate.fits", "IMG1-DRK", "", "2026-03-15T03:00:05");
+        let master = row("flat.fits", "IMG1-NFF", "FLAT", "2026-03-15T03:00:06");
+        let instrument = Instrument::iris().expect("instrument");
+        let newest = |rows: &[Row]| of(rows, None, Path::new("."), &instrument).map(|n| n.file);
+        assert_eq!(newest(&[dark.clone(), science, master.clone()]).as_deref(), Some("science.fits"));
+        assert_eq!(newest(&[dark, master]), None);
+    }
 }
