@@ -45,8 +45,12 @@ impl Night {
         let own = |reftype: &str, part: &str| {
             format!("--override_{reftype}={}", text(&self.find("night/reduced/masters", part)))
         };
-        let references =
-            [own("lenspx", "LENSPX"), own("dark", "_DARK_"), own("dispersion", "DISPERSION"), own("sky", "_SKY_")];
+        let references = [
+            own("lenspx", "LENSPX"),
+            own("dark", "_DARK_"),
+            own("dispersion", "DISPERSION"),
+            own("sky", "_SKY_"),
+        ];
         let (rate, out) = (self.find("night/reduced", "SCI_LVL1_0020"), self.path(name));
         let mut args = vec!["run", "lenslet", text(&rate), "-o", text(&out), "--device", "cpu"];
         args.extend(references.iter().map(String::as_str));
@@ -80,7 +84,10 @@ fn arcs_of_another_time_serve_the_exposures_beside_them() {
     // The first science exposure lies beside the scans, sky and the second beside the arcs.
     let science = |part: &str| n.primary("night/reduced", part);
     assert!(!science("SCI_LVL2_0015").has("R_WAVMAP"));
-    assert_eq!(science("SCI_LVL2_0020").text("R_WAVMAP").as_deref(), map.file_name().and_then(|n| n.to_str()));
+    assert_eq!(
+        science("SCI_LVL2_0020").text("R_WAVMAP").as_deref(),
+        map.file_name().and_then(|n| n.to_str())
+    );
     assert!(n.primary("night/reduced/masters", "_SKY_").has("R_WAVMAP"));
     // Against the layout, moved by what the spectra drifted until then.
     let truth = Fits::open(&n.path("truth/lenslets_truth.fits")).expect("truth");
@@ -101,7 +108,8 @@ fn arcs_of_another_time_serve_the_exposures_beside_them() {
             let u = -0.95 + 0.095 * f64::from(k);
             let column = c[0] + u * (c[1] + u * c[2]) + DRIFT * hours;
             let t = (2.0 * column - xmin[s] - xmax[s]) / (xmax[s] - xmin[s]);
-            let wave: f64 = waves[s * terms..(s + 1) * terms].iter().zip(legendre(t, terms)).map(|(a, b)| a * b).sum();
+            let wave: f64 =
+                waves[s * terms..(s + 1) * terms].iter().zip(legendre(t, terms)).map(|(a, b)| a * b).sum();
             let off = (wave - (2.15 + 0.05 * u)) / 0.05 * (c[1] + 2.0 * u * c[2]);
             count += 1.0;
             square += off * off;
@@ -196,7 +204,8 @@ fn dispersion_is_measured_and_taken_out() {
     // The star of a science cube stays where it is once that is applied.
     let cube = n.find("night/reduced", "SCI_LVL2_0020");
     assert!(Fits::open(&cube).expect("cube").primary().has("R_IDP"));
-    let (folder, _) = n.without_wavemap("dispersed", &["--steps.cube_build.dispersion=false", "--steps.sky_sub.skip=true"]);
+    let (folder, _) =
+        n.without_wavemap("dispersed", &["--steps.cube_build.dispersion=false", "--steps.sky_sub.skip=true"]);
     let raw = places(&n.find(&folder, "SCI_LVL2_0020"));
     let (folder, _) = n.without_wavemap("straight", &["--steps.sky_sub.skip=true"]);
     let straight = places(&n.find(&folder, "SCI_LVL2_0020"));
@@ -244,7 +253,8 @@ fn what_cannot_be_solved_is_said() {
     let masters = n.path("night/reduced/masters");
     let run = |recipe: &str, file: &Path, options: &[&str]| {
         let out = n.path(&format!("refused-{recipe}-{}", options.len()));
-        let mut args = vec!["run", recipe, text(file), "--refs", text(&masters), "-o", text(&out), "--device", "cpu"];
+        let mut args =
+            vec!["run", recipe, text(file), "--refs", text(&masters), "-o", text(&out), "--device", "cpu"];
         args.extend(options);
         irisgpu(&args)
     };

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn tables_are_whole_and_in_order() {
-        let lines = |text: &str| include_str!("lines/arc.csv").lines().filter(|l| l.starts_with(text)).count();
+        let lines =
+            |text: &str| include_str!("lines/arc.csv").lines().filter(|l| l.starts_with(text)).count();
         for lamp in LAMPS {
             assert_eq!(of_lamps(lamp).len(), lines(lamp), "{lamp}");
             assert!(of_lamps(lamp).len() > 20, "{lamp}");

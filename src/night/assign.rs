@@ -204,7 +204,8 @@ pub fn assign(
         picked.push(found);
     }
     let made = recipe.master();
-    let better: Vec<&'static str> = recipe.steps.iter().filter(|s| !s.skip()).flat_map(may_use).copied().collect();
+    let better: Vec<&'static str> =
+        recipe.steps.iter().filter(|s| !s.skip()).flat_map(may_use).copied().collect();
     for reftype in ["wavemap", "dispersion"].into_iter().filter(|t| better.contains(t)) {
         // What a recipe makes it makes without one of before, and a wavemap is of lenspx alone.
         if made == Some(reftype) || made == Some("wavemap") {

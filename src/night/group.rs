@@ -154,10 +154,7 @@ pub(super) fn groups<'a>(
 /// The arcs of a LEN-SPX set that are not part of it: those between which and the nearest
 /// scan a science exposure of the same mode lies. They tell where the spectra are at another
 /// time. The set keeps what it needs: all of them, where it would else have no lines.
-pub(super) fn arcs_of_another_time<'a>(
-    set: &[&'a Exposure],
-    science: &[&Exposure],
-) -> Vec<&'a Exposure> {
+pub(super) fn arcs_of_another_time<'a>(set: &[&'a Exposure], science: &[&Exposure]) -> Vec<&'a Exposure> {
     let is_arc = |e: &Exposure| e.obsname.as_ref().is_some_and(|o| o.kind == Kind::Arc);
     let (arcs, scans): (Vec<&Exposure>, Vec<&Exposure>) = set.iter().copied().partition(|e| is_arc(e));
     let date = |e: &Exposure| julian_date(&e.meta);
@@ -170,10 +167,8 @@ pub(super) fn arcs_of_another_time<'a>(
     let between: Vec<f64> = science.iter().filter(same).filter_map(|s| date(s)).collect();
     let apart = |arc: &&&Exposure| {
         let Some(own) = date(arc) else { return false };
-        let nearest = scans
-            .iter()
-            .filter_map(|s| date(s))
-            .min_by(|a, b| (a - own).abs().total_cmp(&(b - own).abs()));
+        let nearest =
+            scans.iter().filter_map(|s| date(s)).min_by(|a, b| (a - own).abs().total_cmp(&(b - own).abs()));
         nearest.is_some_and(|n| between.iter().any(|s| (n.min(own)..n.max(own)).contains(s)))
     };
     let away: Vec<&Exposure> = arcs.iter().filter(apart).copied().collect();

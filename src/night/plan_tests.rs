@@ -643,10 +643,17 @@ fn arcs_of_another_time_make_wavemaps_and_point_sources_a_dispersion() {
     let files = |name: &str| task(&plan, name).files.clone();
     assert_eq!(files(&format!("lenspx {mode}")), ["scan.fits", "arc-a.fits"]);
     let maps: Vec<&Task> = plan.tasks.iter().filter(|t| t.recipe == "wavecal").collect();
-    assert_eq!(maps.iter().map(|t| t.files.clone()).collect::<Vec<_>>(), [vec!["arc-b.fits", "arc-c.fits"], vec!["arc-d.fits"]]);
+    assert_eq!(
+        maps.iter().map(|t| t.files.clone()).collect::<Vec<_>>(),
+        [vec!["arc-b.fits", "arc-c.fits"], vec!["arc-d.fits"]]
+    );
     assert!(maps.iter().all(|t| t.job().is_some_and(|j| j.references.contains_key("lenspx"))));
-    assert_eq!((files(&format!("dispersion {mode}")), task(&plan, &format!("dispersion {mode}")).recipe.as_str()), (vec!["idp.fits".to_owned()], "dispersion"));
-    let of = |name: &str, reftype: &str| task(&plan, name).job().expect("job").references.get(reftype).cloned();
+    assert_eq!(
+        (files(&format!("dispersion {mode}")), task(&plan, &format!("dispersion {mode}")).recipe.as_str()),
+        (vec!["idp.fits".to_owned()], "dispersion")
+    );
+    let of =
+        |name: &str, reftype: &str| task(&plan, name).job().expect("job").references.get(reftype).cloned();
     // Nearer to the scans than to any arc; then each by the nearest arc.
     assert_eq!(of("sci-a.fits", "wavemap"), None);
     assert_eq!(of("sci-b.fits", "wavemap"), maps[1].product().map(Path::to_path_buf));
@@ -665,7 +672,11 @@ fn arcs_of_another_time_make_wavemaps_and_point_sources_a_dispersion() {
     std::fs::remove_file(night.join("scan.fits")).expect("remove");
     let plan = planned(night, &settings(night));
     let map = plan.tasks.iter().find(|t| t.recipe == "wavecal").expect("wavecal");
-    assert!(matches!(&map.action, Action::Refused(s) if s.contains("extract needs a lenspx")), "{:?}", map.action);
+    assert!(
+        matches!(&map.action, Action::Refused(s) if s.contains("extract needs a lenspx")),
+        "{:?}",
+        map.action
+    );
     let mut spx = reference("lenspx", "IFU");
     for (key, value) in [("FILTER", "K"), ("GRATING", "4000-K"), ("INSTMODE", "LENSLET")] {
         spx.set(key, value, "");

@@ -352,7 +352,9 @@ fn topocentric(file: &Path) -> Result<()> {
     match fits.hdu("DATA").and_then(|h| h.header.text("SPECSYS")) {
         Some(frame) if frame != "TOPOCENT" => Err(Error::input(
             file,
-            format!("has its wavelengths in the frame {frame} (SPECSYS): give the cube before assign_wcs moved them"),
+            format!(
+                "has its wavelengths in the frame {frame} (SPECSYS): give the cube before assign_wcs moved them"
+            ),
         )),
         _ => Ok(()),
     }

@@ -71,7 +71,9 @@ fn lamp_lines(header: &Header, low: f64, high: f64) -> Vec<Line> {
 fn alone(lines: &[Line], column: f64) -> Vec<f64> {
     let (distance, part) = ALONE;
     let disturbs = |l: &Line, o: &Line| {
-        o != l && (o.wavelength - l.wavelength).abs() < distance * column && o.brightness > part * l.brightness
+        o != l
+            && (o.wavelength - l.wavelength).abs() < distance * column
+            && o.brightness > part * l.brightness
     };
     let free = lines.iter().filter(|l| !lines.iter().any(|o| disturbs(l, o)));
     free.map(|l| l.wavelength).collect()
@@ -92,7 +94,10 @@ pub(super) fn lines_of(header: &Header, meta: &Meta, path: &Path, cal: &LensCal)
         None => match light(header, meta, path)? {
             Light::Lines(lines) => lines,
             Light::White(_) => {
-                return Err(Error::input(path, "is a white-light scan: wavecal takes arcs and frames of one wavelength"));
+                return Err(Error::input(
+                    path,
+                    "is a white-light scan: wavecal takes arcs and frames of one wavelength",
+                ));
             }
         },
     };
@@ -233,7 +238,11 @@ pub(super) fn build(
         note_zero(&zero, channel, step.wavelength_shift, header, warnings);
         if step.wavelength_shift {
             let mut moved = cal.clone();
-            moved.lenslets.iter_mut().filter_map(|l| l.wave.first_mut()).for_each(|w| *w -= zero.shift * channel);
+            moved
+                .lenslets
+                .iter_mut()
+                .filter_map(|l| l.wave.first_mut())
+                .for_each(|w| *w -= zero.shift * channel);
             out = cube::build(spectra, &moved, step)?;
         }
     }
@@ -241,7 +250,11 @@ pub(super) fn build(
         let dispersion = Dispersion::load(path)?;
         dispersion.check(&cal.mode)?;
         let [x, y] = dispersion.apply(&mut out);
-        header.set("DISPREF", f64::midpoint(dispersion.range.0, dispersion.range.1), "[um] not moved; others to it");
+        header.set(
+            "DISPREF",
+            f64::midpoint(dispersion.range.0, dispersion.range.1),
+            "[um] not moved; others to it",
+        );
         header.set("DISPCORX", rounded(x), "correlation of neighbours along x from that");
         header.set("DISPCORY", rounded(y), "correlation of neighbours along y from that");
     }

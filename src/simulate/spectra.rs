@@ -75,8 +75,8 @@ pub struct Light {
     pub slope: f64,
     /// Vacuum µm, e-/s.
     pub lines: Vec<[f64; 2]>,
-    /// A continuum of any shape beside that, e-/s/µm at evenly spaced u from −[`TABLE`]
-    /// to [`TABLE`], linear between them; empty for none.
+    /// A continuum of any shape beside that, e-/s/µm at evenly spaced u from −1.5
+    /// to 1.5, linear between them; empty for none.
     pub table: Vec<f64>,
 }
 
@@ -87,7 +87,16 @@ const SAMPLES: usize = 601;
 
 impl Field {
     pub(super) fn check(&self) -> Result<()> {
-        let numbers = [self.white, self.oh, self.arc, self.point, self.sky_continuum, self.nebula[0], self.nebula[1], self.nebula_velocity];
+        let numbers = [
+            self.white,
+            self.oh,
+            self.arc,
+            self.point,
+            self.sky_continuum,
+            self.nebula[0],
+            self.nebula[1],
+            self.nebula_velocity,
+        ];
         let lines = self.sky_lines.iter().chain(&self.nebula_lines).flatten();
         let all = numbers.iter().chain(lines).chain(self.stars.iter().flatten());
         if all.into_iter().any(|v| !v.is_finite()) {
@@ -362,7 +371,8 @@ mod tests {
     fn the_truth_cube_is_the_frame_before_pixels() {
         let c = LensletConfig { grid: [1, 1], throughput_spread: 0.0, ..Default::default() };
         let l = &c.lenslets([512, 512], 1)[0];
-        let light = Light { continuum: 5000.0, slope: 1000.0, lines: vec![[2.16, 300.0]], ..Light::default() };
+        let light =
+            Light { continuum: 5000.0, slope: 1000.0, lines: vec![[2.16, 300.0]], ..Light::default() };
         let s = spectrum(&c, l, &light, 512);
         // Integrate the density over one detector column near the line.
         let x = l.column(2.16).round();

@@ -11,10 +11,10 @@ use crate::pipeline::cube;
 use crate::pipeline::extract::extract;
 use crate::pipeline::lenspx::LensCal;
 use crate::pipeline::lenspx::legendre::{unit, value};
-use crate::pipeline::wavelength::wavemap::{self, ArcSpectra};
+use crate::pipeline::wavelength::solve::{self, ArcSpectra};
 use crate::pipeline::wavelength::{Dispersion, oh};
 use crate::simulate::psf::{Change, Psf};
-use crate::simulate::{Light, LensletConfig};
+use crate::simulate::{LensletConfig, Light};
 
 /// Measures the section `wavelength`.
 pub(super) fn wavelength(format: &LensletFormat, size: [usize; 2]) -> Result<Section> {
@@ -31,7 +31,10 @@ pub(super) fn wavelength(format: &LensletFormat, size: [usize; 2]) -> Result<Sec
         ("arcs, 2000 e-", 2e3, 42, Extraction::Banded),
     ] {
         let [rms, worst] = held_out(&scene, &cal, flux, seed, method)?;
-        rows.push((vec![name.into()], vec![Figure::new(rms, 0.0, most(0.02)), Figure::new(worst, 0.0, FREE)]));
+        rows.push((
+            vec![name.into()],
+            vec![Figure::new(rms, 0.0, most(0.02)), Figure::new(worst, 0.0, FREE)],
+        ));
     }
     for (name, columns, brightness, seed) in [
         ("sky, where it should be", 0.0, 1.0, 51),
@@ -39,7 +42,10 @@ pub(super) fn wavelength(format: &LensletFormat, size: [usize; 2]) -> Result<Sec
         ("sky, 5.2 columns off, a tenth as bright", 5.2, 0.1, 53),
     ] {
         let [off, error] = zero_point(&scene, &cal, columns, brightness, seed)?;
-        rows.push((vec![name.into()], vec![Figure::new(off.abs(), error, most(0.02)), Figure::new(off.abs(), 0.0, FREE)]));
+        rows.push((
+            vec![name.into()],
+            vec![Figure::new(off.abs(), error, most(0.02)), Figure::new(off.abs(), 0.0, FREE)],
+        ));
     }
     let [rms, worst] = dispersion(format, size)?;
     rows.push((
@@ -80,13 +86,14 @@ fn held_out(scene: &Scene, cal: &LensCal, flux: f64, seed: u64, method: Extracti
     all.retain(|l| (low + inside..high - inside).contains(&l.wavelength));
     let brightest = all.iter().map(|l| l.brightness).fold(0.0, f64::max);
     // No lamp's faint lines: what is measured is the solution.
-    let lit: Vec<f64> = all.iter().filter(|l| l.brightness > 0.05 * brightest).map(|l| l.wavelength).collect();
+    let lit: Vec<f64> =
+        all.iter().filter(|l| l.brightness > 0.05 * brightest).map(|l| l.wavelength).collect();
     let rate = now.expose(&now.light(&lines(&now, &lit, flux, |_| true), &Change::default()), seed);
     let params = Extract { method, rejection_threshold: 0.0, flexure: false, ..Extract::default() };
     let spectra = extract(&mut CpuEngine::new(4 << 30), &rate, cal, &params)?;
     let held = |k: usize| k % 3 == 1;
     let own = lit.iter().enumerate().filter(|(k, _)| !held(*k)).map(|(_, w)| *w).collect();
-    let (map, _) = wavemap::solve(cal, &[ArcSpectra { wavelengths: own, spectra }], 3)?;
+    let (map, _) = solve::wavemap(cal, &[ArcSpectra { wavelengths: own, spectra }], 3)?;
     let (mut n, mut square, mut worst) = (0.0, 0.0, 0f64);
     for (s, l) in map.spaxels.iter().zip(&now.lenslets) {
         for (_, w) in lit.iter().enumerate().filter(|(k, _)| held(*k)) {
@@ -113,11 +120,15 @@ fn zero_point(scene: &Scene, cal: &LensCal, columns: f64, brightness: f64, seed:
     let spectra = extract(&mut CpuEngine::new(4 << 30), &rate, cal, &Extract::default())?;
     let cube = cube::build(&spectra, cal, &CubeBuild::default())?;
     let channel = cube.wavelength[1] - cube.wavelength[0];
-    let zero = oh::measure(&cube)
-        .ok_or_else(|| Error::Unsolvable("the simulated sky shows no OH lines".into()))?;
+    let zero =
+        oh::measure(&cube).ok_or_else(|| Error::Unsolvable("the simulated sky shows no OH lines".into()))?;
     // Where the calibration puts the middle of the band, over all spaxels.
     let middle = f64::midpoint(c.wave[0], c.wave[1]);
-    let off = cal.lenslets.iter().zip(&now.lenslets).map(|(l, n)| (l.wavelength(n.column(middle)) - middle) / channel);
+    let off = cal
+        .lenslets
+        .iter()
+        .zip(&now.lenslets)
+        .map(|(l, n)| (l.wavelength(n.column(middle)) - middle) / channel);
     let truth = off.sum::<f64>() / cal.lenslets.len() as f64;
     Ok([zero.shift - truth, zero.error])
 }

@@ -59,7 +59,8 @@ fn a_moving_source_is_followed_and_put_back() {
     assert!(correlation.iter().all(|c| (0.0..0.5).contains(c) && *c > 0.05), "{correlation:?}");
     let (again, _) = Dispersion::fit(&[straight.clone()], &Mode::default(), 3).expect("fit");
     let left = straight.wavelength.iter().flat_map(|w| again.offset(*w)).fold(0f64, |m, o| m.max(o.abs()));
-    assert!(left < 0.01, "{left}");
+    // A box of light moved by part of a spaxel is not a Gaussian any more.
+    assert!(left < 0.03, "{left}");
     let known = straight.data.iter().filter(|v| v.is_finite());
     let after: f64 = known.map(|v| f64::from(*v) - 3.0).sum();
     assert!((after / before - 1.0).abs() < 2e-3, "{after} {before}");
@@ -89,7 +90,7 @@ fn what_is_unknown_stays_unknown() {
     let none = Dispersion { series: [vec![0.0], vec![0.0]], ..d };
     let mut same = before.clone();
     assert_eq!(none.apply(&mut same), [0.0; 2]);
-    assert_eq!((same.dq, &same.data[..at]), (before.dq, &before.data[..at]));
+    assert!(same.dq == before.dq && same.data[..at] == before.data[..at]);
 }
 
 #[test]
@@ -108,7 +109,8 @@ fn without_a_source_it_says_so() {
 
 #[test]
 fn files_hold_what_was_measured() {
-    let mode = Mode { filter: "KN3".into(), grating: "K4000".into(), scale: 0.009, nx: 8, ny: 8, ..Mode::default() };
+    let mode =
+        Mode { filter: "KN3".into(), grating: "K4000".into(), scale: 0.009, nx: 8, ny: 8, ..Mode::default() };
     let (d, _) = Dispersion::fit(&[cube([6.0, 5.0], moves, 1.0, 7)], &mode, 2).expect("fit");
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("d.fits");

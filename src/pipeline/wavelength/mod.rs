@@ -7,6 +7,8 @@ pub mod dispersion;
 pub mod observer;
 pub mod oh;
 mod recipes;
+pub mod solve;
+mod source;
 mod wavefile;
 pub mod wavemap;
 

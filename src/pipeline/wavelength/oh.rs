@@ -19,8 +19,10 @@ const EMPTY: f64 = 0.5;
 const HALF: usize = 20;
 /// How far off the wavelengths may be, channels.
 const REACH: f64 = 30.0;
-/// Significance of the pattern, and of a single line.
+/// Significance of the pattern.
 const SIGNIFICANT: f64 = 10.0;
+/// Significance of a single line.
+const LINE: f64 = 6.0;
 /// Part of a window's light that must be the line's own.
 const OWN: f64 = 0.8;
 /// Error that every line has beside its noise, channels.
@@ -71,7 +73,8 @@ fn sky(cube: &Cube) -> Option<(Vec<f64>, Vec<f64>)> {
         let value = |i: &usize| f64::from(cube.data[*i]);
         let centre = median(all.iter().map(value).collect());
         let spread = 1.4826 * median(all.iter().map(|i| (value(i) - centre).abs()).collect());
-        let kept: Vec<usize> = all.into_iter().filter(|i| (value(i) - centre).abs() <= 4.0 * spread).collect();
+        let kept: Vec<usize> =
+            all.into_iter().filter(|i| (value(i) - centre).abs() <= 4.0 * spread).collect();
         let n = kept.len() as f64;
         let noise: f64 = kept.iter().map(|i| f64::from(cube.err[*i]).powi(2)).sum();
         (kept.iter().map(value).sum::<f64>() / n, noise / (n * n))
@@ -91,7 +94,8 @@ pub fn zero_point(wavelength: &[f64], spectrum: &[f64], variance: &[f64]) -> Opt
     let places: Vec<f64> = list.iter().map(|l| (l.wavelength - first) / step).collect();
     let s = Sky { spectrum, variance, list, places };
     let about = s.pattern()?;
-    let free: Vec<Fit> = s.features(USUAL).into_iter().take(12).filter_map(|j| s.fit(j, about, USUAL, true)).collect();
+    let free: Vec<Fit> =
+        s.features(USUAL).into_iter().take(12).filter_map(|j| s.fit(j, about, USUAL, true)).collect();
     let sigma = median(free.iter().map(|f| f.sigma).collect());
     if free.len() < LEAST {
         return None;
@@ -157,7 +161,8 @@ impl Sky<'_> {
         let above: Vec<f64> = (0..n)
             .map(|k| {
                 let around = k.saturating_sub(HALF)..(k + HALF + 1).min(n);
-                let mut near: Vec<f64> = self.spectrum[around].iter().copied().filter(|v| v.is_finite()).collect();
+                let mut near: Vec<f64> =
+                    self.spectrum[around].iter().copied().filter(|v| v.is_finite()).collect();
                 near.sort_by(f64::total_cmp);
                 near.get(near.len() / 3).map_or(f64::NAN, |base| self.spectrum[k] - base)
             })
@@ -168,9 +173,9 @@ impl Sky<'_> {
             let (mut cross, mut square, mut noise) = (0.0, 0.0, 0.0);
             for k in (0..n).filter(|k| above[*k].is_finite() && self.variance[*k] > 0.0) {
                 let x = k as f64 - shift;
-                let here = self.near(x, 4.0 * USUAL).map(|j| {
-                    self.list[j].brightness * gaussian::density((x - self.places[j]) / USUAL)
-                });
+                let here = self
+                    .near(x, 4.0 * USUAL)
+                    .map(|j| self.list[j].brightness * gaussian::density((x - self.places[j]) / USUAL));
                 let t: f64 = here.sum();
                 cross += above[k] * t;
                 square += t * t;
@@ -248,7 +253,7 @@ impl Sky<'_> {
                 break;
             }
         }
-        let good = flux > SIGNIFICANT * errors[0].sqrt() && (shift - about).abs() < 1.5;
+        let good = flux > LINE * errors[0].sqrt() && (shift - about).abs() < 1.5;
         good.then(|| Fit { shift, error: errors[1].sqrt(), sigma })
     }
 }
@@ -260,7 +265,15 @@ mod tests {
 
     /// A sky of the list's lines, families of which are brighter or fainter than there,
     /// `shift` channels off, on a continuum.
-    fn spectrum(low: f64, high: f64, step: f64, sigma: f64, shift: f64, noise: f64, seed: u64) -> [Vec<f64>; 3] {
+    fn spectrum(
+        low: f64,
+        high: f64,
+        step: f64,
+        sigma: f64,
+        shift: f64,
+        noise: f64,
+        seed: u64,
+    ) -> [Vec<f64>; 3] {
         let n = ((high - low) / step) as usize;
         let wavelength: Vec<f64> = (0..n).map(|k| low + k as f64 * step).collect();
         let mut random = Noise(seed);
@@ -289,7 +302,10 @@ mod tests {
             for (sigma, shift) in [(0.9, 0.0), (1.0, 0.137), (1.3, -0.46), (1.0, 3.3), (1.0, -17.2)] {
                 let [w, s, v] = spectrum(low, high, step, sigma, shift, 3.0, 1);
                 let z = zero_point(&w, &s, &v).expect("lines");
-                assert!((z.shift - shift).abs() < (5.0 * z.error).clamp(2e-3, 0.02), "{low} {sigma} {shift}: {z:?}");
+                assert!(
+                    (z.shift - shift).abs() < (5.0 * z.error).clamp(2e-3, 0.02),
+                    "{low} {sigma} {shift}: {z:?}"
+                );
                 assert!((z.sigma / sigma - 1.0).abs() < 0.1, "{low} {sigma}: {z:?}");
             }
         }

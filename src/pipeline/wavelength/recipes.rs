@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::wavemap::{self, ArcSpectra};
-use super::{Dispersion, Wavemap};
+use super::Dispersion;
+use super::solve::{self, ArcSpectra};
 use crate::config::{CubeBuild, Extract, Step};
 use crate::datamodel::{Cube, master_name};
 use crate::error::{Error, Result};
@@ -43,10 +43,13 @@ impl Pipeline {
             let spectra = lenslet::spectra(job, frame, &set.cal, &extract, self.engine.as_mut())?;
             arcs.push(ArcSpectra { wavelengths, spectra });
         }
-        let (map, warnings): (Wavemap, _) = wavemap::solve(&set.cal, &arcs, degree)?;
+        let (map, warnings) = solve::wavemap(&set.cal, &arcs, degree)?;
         done.warnings.extend(warnings);
-        let info =
-            MasterInfo { reftype: "wavemap", version: VERSION, description: "wavelengths of the spaxels from arcs" };
+        let info = MasterInfo {
+            reftype: "wavemap",
+            version: VERSION,
+            description: "wavelengths of the spaxels from arcs",
+        };
         self.reference(job, set, &info, &["dark", "lenspx"], done, |path, header| map.save(path, header))
     }
 
@@ -62,13 +65,22 @@ impl Pipeline {
         let extract = set.extract.clone();
         for frame in &mut set.frames {
             let spectra = lenslet::spectra(job, frame, &set.cal, &extract, self.engine.as_mut())?;
-            cubes.push(lenslet::build(job, &spectra, &set.cal, &build, &mut frame.header, &mut done.warnings)?);
+            cubes.push(lenslet::build(
+                job,
+                &spectra,
+                &set.cal,
+                &build,
+                &mut frame.header,
+                &mut done.warnings,
+            )?);
         }
         let (found, warnings) = Dispersion::fit(&cubes, &set.cal.mode, degree)?;
         done.warnings.extend(warnings);
         let description = "place of a white point source against wavelength";
         let info = MasterInfo { reftype: "dispersion", version: VERSION, description };
-        self.reference(job, set, &info, &["dark", "lenspx", "wavemap"], done, |path, header| found.save(path, header))
+        self.reference(job, set, &info, &["dark", "lenspx", "wavemap"], done, |path, header| {
+            found.save(path, header)
+        })
     }
 
     fn set_of_lenslets(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Set> {

@@ -143,7 +143,10 @@ impl Wavemap {
         for i in 0..n {
             let v: Vec<f64> = table.iter().map(|c| c[i]).collect();
             if !(v[3] >= 0.0 && v[3] < v[4] && v[4] < mode.nx as f64) {
-                return Err(fail(format!("lenslet {}: XMIN, XMAX = {}, {} do not make sense", v[0], v[3], v[4])));
+                return Err(fail(format!(
+                    "lenslet {}: XMIN, XMAX = {}, {} do not make sense",
+                    v[0], v[3], v[4]
+                )));
             }
             spaxels.push(Solution {
                 id: v[0] as i32,
