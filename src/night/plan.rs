@@ -160,7 +160,10 @@ pub fn plan(
         builder.master("wavecal", "wavemap", &group);
     }
     builder.pairs(&pairs, |reftype| reftype == "wavemap");
-    for group in groups("dispersion", free_of(&[Kind::Dispersion], lenslet, "dispersion"), &science) {
+    // A fibre's frames are of the dispersion where their OBSNAME says so.
+    let sources = free_of(&[Kind::Dispersion, Kind::Fiber], lenslet, "dispersion")
+        .filter(|e| e.meta.obsname.trim().eq_ignore_ascii_case("LEN-IDP") || !is_fibre(e));
+    for group in groups("dispersion", sources, &science) {
         builder.master("dispersion", "dispersion", &group);
     }
     builder.pairs(&pairs, |reftype| reftype == "dispersion");
@@ -192,6 +195,10 @@ pub fn plan(
     plan.warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     plan.keep_only(&settings.only)?;
     Ok(plan)
+}
+
+fn is_fibre(exposure: &Exposure) -> bool {
+    exposure.obsname.as_ref().is_some_and(|o| o.kind == Kind::Fiber)
 }
 
 /// Plans one recipe on named files: one task a file, or one for the set. `named` says how

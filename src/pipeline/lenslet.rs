@@ -44,7 +44,8 @@ fn light(header: &Header, meta: &Meta, path: &Path) -> Result<Light> {
         ("", Some(column)) if lines.is_empty() => Ok(Light::White(column)),
         _ if !lines.is_empty() => Ok(Light::Lines(lines)),
         _ => {
-            // Lines in no order and of no known places can be told from few candidates only.
+            // A spectrum has a thousand columns or so: close enough to tell lines apart by. Of
+            // lines in no known places few candidates can be told apart, those of the band.
             let band = header.number("WAVEMIN").zip(header.number("WAVEMAX"));
             let own = band.map(|(low, high)| alone(&lamp_lines(header, low, high), (high - low) / 1000.0));
             own.filter(|lines| !lines.is_empty()).map(Light::Lines).ok_or_else(|| {
