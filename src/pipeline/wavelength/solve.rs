@@ -6,8 +6,8 @@
 //! 1. Where the lines lie as a whole: of all distances (lines of all spaxels to known
 //!    wavelengths, columns) the one about which most gather, within 15. Then each
 //!    line is the known one nearest to where that puts it ([`lines::assign`]).
-//! 2. The field: c_k a polynomial of total degree 2 in IX and IY, by robust least squares
-//!    of all lines.
+//! 2. The field: δ a polynomial in t, IX and IY, by robust least squares of all lines. Its
+//!    total degree is the one that the lines speak for.
 //! 3. Each spaxel: its own c_k, drawn to the field's by the scatter s_k that spaxels have
 //!    about the field beyond the noise of their lines:
 //!    Σ (δ_i − δ(t_i))²/σ_i² + Σ_k (c_k − field_k)²/s_k² is least. s_k comes from the
@@ -108,7 +108,7 @@ pub fn wavemap(cal: &LensCal, arcs: &[ArcSpectra], degree: usize) -> Result<(Wav
     let mut map = Wavemap {
         mode: cal.mode.clone(),
         lines: fitted(&wavelengths, &kept, &spaxels, dispersion),
-        degree: affords,
+        degree: field.degree,
         shift: -median(kept.iter().map(|s| s.off).collect()),
         rms: median(spaxels.iter().map(|s| s.rms / dispersion).collect()),
         scatter,
@@ -221,16 +221,18 @@ fn grouped(n: usize, seen: &[Seen]) -> Vec<Vec<Seen>> {
     out
 }
 
-/// δ(t, IX, IY): Σ_kij θ_kij P_k(t) P_i(IX) P_j(IY), i + j ≤ 2.
+/// δ(t, IX, IY): Σ_kij θ_kij P_k(t) P_i(IX) P_j(IY), i + j + k no more than `degree`, i + j
+/// no more than 2 and k than `along`.
 struct Field {
     degree: usize,
+    along: usize,
     size: (usize, usize),
     terms: Vec<f64>,
 }
 
 impl Field {
-    /// The P_i P_j of a spaxel.
-    fn places(&self, l: &Lenslet) -> Vec<f64> {
+    /// Each P_i P_j of a spaxel, with i + j.
+    fn places(&self, l: &Lenslet) -> Vec<(f64, usize)> {
         let axis = |i: i32, n: usize| {
             let mut p = [0.0; 3];
             each(unit(f64::from(i), 0.0, n as f64 - 1.0), 3, |k, v| p[k] = v);
@@ -238,62 +240,84 @@ impl Field {
             (p, n.min(3))
         };
         let ((a, na), (b, nb)) = (axis(l.ix, self.size.0), axis(l.iy, self.size.1));
-        (0..na).flat_map(|i| (0..nb.min(3 - i)).map(move |j| a[i] * b[j])).collect()
+        (0..na).flat_map(|i| (0..nb.min(3 - i)).map(move |j| (a[i] * b[j], i + j))).collect()
+    }
+
+    /// Each term's k and P_i P_j.
+    fn factors(&self, l: &Lenslet) -> Vec<(usize, f64)> {
+        let places = self.places(l);
+        let of = |k: usize| {
+            let within = places.iter().filter(move |(_, order)| order + k <= self.degree);
+            within.map(move |(p, _)| (k, *p))
+        };
+        (0..=self.along.min(self.degree)).flat_map(of).collect()
     }
 
     fn row(&self, l: &Lenslet, t: f64) -> Vec<f64> {
-        let places = self.places(l);
-        let mut row = Vec::with_capacity(places.len() * (self.degree + 1));
-        each(t, self.degree + 1, |_, p| row.extend(places.iter().map(|q| p * q)));
-        row
+        let mut p = vec![0.0; self.along + 1];
+        each(t, self.along + 1, |k, v| p[k] = v);
+        self.factors(l).into_iter().map(|(k, place)| p[k] * place).collect()
     }
 
     /// The c_k of a spaxel.
     fn series(&self, l: &Lenslet) -> Vec<f64> {
-        let places = self.places(l);
-        self.terms.chunks(places.len()).map(|c| c.iter().zip(&places).map(|(c, p)| c * p).sum()).collect()
+        let mut c = vec![0.0; self.along + 1];
+        self.factors(l).into_iter().zip(&self.terms).for_each(|((k, place), term)| c[k] += place * term);
+        c
     }
 
-    /// Fits it to lines; the lines that agree with it.
-    fn fit(cal: &LensCal, seen: &[Seen], degree: usize, dispersion: f64) -> Result<(Field, Vec<Seen>)> {
-        let (nx, ny) = cal.grid();
-        for degree in (0..=degree).rev() {
-            let mut field = Field { degree, size: (nx, ny), terms: Vec::new() };
-            let mut kept = seen.to_vec();
-            for _ in 0..10 {
-                let rows: Vec<(Vec<f64>, f64)> =
-                    kept.iter().map(|s| (field.row(&cal.lenslets[s.lens], s.t), s.off)).collect();
-                let n = rows.first().map_or(0, |r| r.0.len());
-                let mut normal = Normal::new(n);
-                for ((row, off), s) in rows.iter().zip(&kept) {
-                    normal.add(row, *off, weight(s));
-                }
-                let Some(terms) = normal.solution().filter(|_| kept.len() >= n) else {
-                    field.terms.clear();
-                    break;
-                };
-                field.terms = terms;
-                let off = |s: &Seen| {
-                    let l = &cal.lenslets[s.lens];
-                    let there = slope(l, s.t).abs() / dispersion;
-                    (s.off - legendre::value(&field.series(l), s.t)).abs() / there
-                };
-                let limit = (8.0 * 1.48 * median(kept.iter().map(off).collect())).max(WRONG);
-                let next: Vec<Seen> = seen.iter().filter(|s| off(s) <= limit).copied().collect();
-                if next.len() == kept.len() {
-                    break;
-                }
-                kept = next;
-            }
-            if !field.terms.is_empty() {
-                return Ok((field, kept));
-            }
+    /// How far a line lies from it, in units of the dispersion.
+    fn off(&self, cal: &LensCal, s: &Seen) -> f64 {
+        s.off - legendre::value(&self.series(&cal.lenslets[s.lens]), s.t)
+    }
+
+    /// Determined by these lines; `None` where they do not.
+    fn solved(mut self, cal: &LensCal, seen: &[Seen]) -> Option<Field> {
+        let n = self.row(cal.lenslets.first()?, 0.0).len();
+        let mut normal = Normal::new(n);
+        for s in seen {
+            normal.add(&self.row(&cal.lenslets[s.lens], s.t), s.off, weight(s));
         }
-        Err(unsolvable(format!(
-            "the {} lines measured in {} spaxels do not determine it: take more arcs",
-            seen.len(),
-            cal.lenslets.len()
-        )))
+        self.terms = normal.solution().filter(|_| seen.len() > n)?;
+        Some(self)
+    }
+
+    /// Fits it to lines; the lines that agree with it. Of all total degrees up to the one
+    /// asked for that is taken which the lines speak for: n ln χ² + p ln n is least, p terms
+    /// (Schwarz 1978).
+    fn fit(cal: &LensCal, seen: &[Seen], along: usize, dispersion: f64) -> Result<(Field, Vec<Seen>)> {
+        let size = cal.grid();
+        let of = |degree: usize| Field { degree, along, size, terms: Vec::new() };
+        let columns =
+            |f: &Field, s: &Seen| f.off(cal, s).abs() * dispersion / slope(&cal.lenslets[s.lens], s.t).abs();
+        // The fullest that is determined tells what is no line of the lamps.
+        let most = (0..=along.max(2)).rev().find(|d| of(*d).solved(cal, seen).is_some());
+        let Some(most) = most else {
+            return Err(unsolvable(format!(
+                "the {} lines measured in {} spaxels do not determine it: take more arcs",
+                seen.len(),
+                cal.lenslets.len()
+            )));
+        };
+        let mut kept = seen.to_vec();
+        for _ in 0..10 {
+            let Some(f) = of(most).solved(cal, &kept) else { break };
+            let limit = (8.0 * 1.48 * median(kept.iter().map(|s| columns(&f, s)).collect())).max(WRONG);
+            let next: Vec<Seen> = seen.iter().filter(|s| columns(&f, s) <= limit).copied().collect();
+            if next.len() == kept.len() {
+                break;
+            }
+            kept = next;
+        }
+        let n = kept.len() as f64;
+        let speaks = |f: &Field| {
+            let chi2: f64 = kept.iter().map(|s| f.off(cal, s).powi(2) * weight(s)).sum();
+            n * (chi2 / n).ln() + f.terms.len() as f64 * n.ln()
+        };
+        let all = (0..=most).filter_map(|d| of(d).solved(cal, &kept));
+        let best = all.map(|f| (speaks(&f), f)).min_by(|a, b| a.0.total_cmp(&b.0));
+        best.map(|(_, field)| (field, kept))
+            .ok_or_else(|| unsolvable("no line agrees with the others".into()))
     }
 }
 
@@ -323,7 +347,7 @@ fn own(
 /// How far the spaxels' c_k scatter about the field's beyond noise, columns; as many as
 /// stand out.
 fn scatter(cal: &LensCal, field: &Field, by_lens: &[Vec<Seen>]) -> Vec<f64> {
-    for terms in (1..=(field.degree + 1).min(3)).rev() {
+    for terms in (1..=(field.along + 1).min(3)).rev() {
         let fits: Vec<(Vec<f64>, Vec<f64>)> = cal
             .lenslets
             .iter()

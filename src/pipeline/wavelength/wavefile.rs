@@ -40,7 +40,7 @@ impl Wavemap {
         describe(&mut h, &self.mode);
         h.set("NLENS", self.spaxels.len(), "spaxels");
         h.set("WAVETYPE", "vacuum, um", "");
-        h.set("WAVEDEG", self.degree, "degree of the change from the LEN-SPX wavelengths");
+        h.set("WAVEDEG", self.degree, "total degree of the change over the field");
         let rounded = |v: f64| if v.is_finite() { (v * 1e6).round() / 1e6 } else { 0.0 };
         h.set("WAVESHFT", rounded(self.shift), "[pixel] the lines from where LEN-SPX has them");
         h.set("WAVERMS", rounded(self.rms), "[pixel] scatter of a spaxel's lines, median");

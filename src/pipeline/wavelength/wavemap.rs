@@ -55,7 +55,7 @@ pub struct Wavemap {
     pub spaxels: Vec<Solution>,
     /// The lines that it was made of, by wavelength.
     pub lines: Vec<Fitted>,
-    /// Degree of the change in t.
+    /// Total degree of the change in t, IX and IY over the field.
     pub degree: usize,
     /// Mean distance of the lines from where the LEN-SPX calibration has them, columns.
     pub shift: f64,
