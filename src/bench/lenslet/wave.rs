@@ -26,15 +26,13 @@ pub(super) fn wavelength(format: &LensletFormat, size: [usize; 2]) -> Result<Sec
     let (cal, psf) = scene.exact()?;
     let cal = LensCal { psf: Some(psf), ..cal };
     for (name, flux, seed, method) in [
-        ("arcs, 20 000 e- in the brightest line", 2e4, 41, Extraction::Banded),
-        ("the same, factored", 2e4, 41, Extraction::Factored),
-        ("arcs, 2000 e-", 2e3, 42, Extraction::Banded),
+        ("arcs, 20 000 e- a line", 2e4, 41, Extraction::Factored),
+        ("arcs, 2000 e- a line", 2e3, 42, Extraction::Factored),
+        ("arcs, 20 000 e- a line, banded", 2e4, 41, Extraction::Banded),
     ] {
         let [rms, worst] = held_out(&scene, &cal, flux, seed, method)?;
-        rows.push((
-            vec![name.into()],
-            vec![Figure::new(rms, 0.0, most(0.02)), Figure::new(worst, 0.0, FREE)],
-        ));
+        let target = if method == Extraction::Factored { most(0.02) } else { FREE };
+        rows.push((vec![name.into()], vec![Figure::new(rms, 0.0, target), Figure::new(worst, 0.0, FREE)]));
     }
     for (name, columns, brightness, seed) in [
         ("sky, where it should be", 0.0, 1.0, 51),
@@ -57,8 +55,9 @@ pub(super) fn wavelength(format: &LensletFormat, size: [usize; 2]) -> Result<Sec
         title: "Wavelengths and dispersion",
         about: "Columns, channels and spaxels from the truth. Arcs of Ar, Kr and Xe of spectra that have moved by 0.43 \
                 columns and stretched by 3e-4 since the LEN-SPX calibration; every third line is left out of the \
-                solution and told where it is by that: rms over spaxels and lines, and the farthest. Sky: the zero \
-                point of OH lines on a continuum, with its error. Dispersion: a point source of 60 000 e- a channel \
+                solution and told where it is by that: rms over spaxels and lines, and the farthest; factored, as the \
+                recipe does it where the PSF is known (column by column a tilted PSF moves lines). Sky, banded: the \
+                zero point of OH lines on a continuum, with its error. Dispersion: a point source of 60 000 e- a channel \
                 in one exposure that moves by 0.8 and 0.5 spaxels over the band."
             .into(),
         heads: vec!["what"],
