@@ -608,7 +608,7 @@ fn frames_may_serve_two_types_and_a_pair_for_a_part_is_told() {
 }
 
 /// A lenslet frame at a time of day, hours.
-fn at(obsname: &str, n: i64, hours: f64) -> crate::fits::Header {
+fn lenslet_at(obsname: &str, n: i64, hours: f64) -> crate::fits::Header {
     let mut h = frame(obsname, n);
     let minutes = (hours * 60.0).round() as i64;
     h.set("EXPDTST", format!("20320102{:02}{:02}00", minutes / 60, minutes % 60).as_str(), "");
@@ -636,7 +636,7 @@ fn arcs_of_another_time_make_wavemaps_and_point_sources_a_dispersion() {
         ("arc-d", "", 9, 6.5),
         ("sci-c", "LEN-SCI", 10, 6.6),
     ] {
-        write(&night.join(format!("{name}.fits")), &at(obsname, n, hours));
+        write(&night.join(format!("{name}.fits")), &lenslet_at(obsname, n, hours));
     }
     let plan = planned(night, &settings(night));
     let mode = "IFU LENSLET-K-4000-K-9mas";
