@@ -149,7 +149,7 @@ fn turning(mjd: f64, site: Vector) -> [Vector; 2] {
     let (sin, cos) = (std::f64::consts::TAU * turns.fract()).sin_cos();
     let [x, y, z] = [site[0] * cos - site[1] * sin, site[0] * sin + site[1] * cos, site[2]];
     // The pole has moved by 2004″ a century towards the equinox.
-    let (s, c) = (2004.191_903 / 3600.0 * days / 36_525.0).to_radians().sin_cos();
+    let (s, c) = (2_004.191_903 / 3600.0 * days / 36_525.0).to_radians().sin_cos();
     let back = |v: Vector| [v[0] * c + v[2] * s, v[1], v[2] * c - v[0] * s];
     [back([x, y, z]), back([-SPIN * y, SPIN * x, 0.0])]
 }
