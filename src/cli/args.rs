@@ -419,6 +419,12 @@ pub(super) struct Quicklook {
     /// Draw the spectrum at a spaxel, or of those within R spaxels of it (counted from 1)
     #[arg(long, value_name = "X,Y[,R]")]
     pub(super) spectrum: Option<String>,
+    /// Draw the values along a line between two pixels (counted from 1), averaged over WIDTH pixels across it
+    #[arg(long, value_name = "X1,Y1,X2,Y2[,WIDTH]", conflicts_with = "spectrum")]
+    pub(super) line: Option<String>,
+    /// Draw the image smoothed by a Gaussian of so many pixels FWHM; what is measured is not
+    #[arg(long, value_name = "FWHM", value_parser = smoothing)]
+    pub(super) smooth: Option<f64>,
     /// Measure only there: corners in pixels counted from 1, both within
     #[arg(long, value_name = "X1,Y1,X2,Y2")]
     pub(super) region: Option<String>,
@@ -437,6 +443,11 @@ pub(super) struct Quicklook {
     /// Result as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// A width that a picture can be smoothed by.
+fn smoothing(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|w| (0.1..=500.0).contains(w)).ok_or_else(|| "0.1 to 500 pixels".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -155,6 +155,7 @@ impl Executor for Local {
         let warning = format!("{second}, twice: this exposure was computed on the CPU");
         job.troubles = vec![warning.clone()];
         let device = self.options.device.replace("cpu".into());
+        self.pipeline = Some(Pipeline::new(engine::last_resort(self.options.memory)));
         let result = self.attempt(&job, progress);
         self.fallen += 1;
         if self.fallen < ENOUGH {

@@ -35,7 +35,7 @@ pub(super) fn settings(
     }
     Ok(Settings {
         recipes: Recipes::new(&common.config, &families.steps)?,
-        instrument: instrument(common.instrument.as_deref())?,
+        instrument: instrument(common.instrument.as_deref())?.into(),
         masters: output.join("masters"),
         output,
         suffix: common.suffix.clone(),

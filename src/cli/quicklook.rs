@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::quicklook::picture::{self, Canvas, Panel, Words, number};
 use crate::quicklook::show::{self, Content};
+use crate::quicklook::smooth::{along, smoothed};
 use crate::quicklook::stars::{self, Field, Optics};
 use crate::quicklook::{Cuts, Measured, Plane, Shown, ds9};
 
@@ -34,9 +35,10 @@ pub(super) fn quicklook(args: &Quicklook) -> Result<Exit> {
     }
     sort(&mut looks, &instrument);
     let Some(first) = looks.first() else { return Ok(Exit::Nothing) };
-    let canvas = match &args.spectrum {
-        Some(text) => spectrum(first, text, args)?,
-        None => planes(&looks, args)?,
+    let canvas = match (&args.spectrum, &args.line) {
+        (Some(text), _) => spectrum(first, text, args)?,
+        (None, Some(text)) => line(first, text)?,
+        (None, None) => planes(&looks, args)?,
     };
     let output = args
         .output
@@ -171,14 +173,16 @@ fn title(header: &Header, path: &Path) -> String {
 }
 
 fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
-    let values: Vec<f32> = looks.iter().flat_map(|l| l.plane.values.iter().copied()).collect();
+    let drawn = |l: &Look| args.smooth.map_or_else(|| l.plane.clone(), |fwhm| smoothed(&l.plane, fwhm));
+    let drawn: Vec<Plane> = looks.iter().map(drawn).collect();
+    let values: Vec<f32> = drawn.iter().flat_map(|p| p.values.iter().copied()).collect();
     let cuts = match &args.cut {
         Some(text) => Cuts::parse(text, &values)?,
         None => Cuts::of(&values),
     };
     let several = looks.len() > 1;
-    let panel = |l: &Look| Panel {
-        plane: l.plane.fitted(args.size as usize),
+    let panel = |(l, plane): (&Look, &Plane)| Panel {
+        plane: plane.fitted(args.size as usize),
         label: if several { l.shown.header.text("DETECTOR").unwrap_or_default() } else { String::new() },
     };
     let first = &looks[0];
@@ -188,8 +192,9 @@ fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
         number(cuts.low),
         number(cuts.high)
     )];
-    let what = [first.shown.made.to_owned(), collapsed(first, args)?].into_iter().filter(|w| !w.is_empty());
-    notes.extend(what);
+    let smooth = args.smooth.map_or(String::new(), |f| format!("smoothed by a Gaussian of {} pixels FWHM", number(f)));
+    let what = [first.shown.made.to_owned(), collapsed(first, args)?, smooth];
+    notes.extend(what.into_iter().filter(|w| !w.is_empty()));
     if let Some(m) = first.measured.as_ref().filter(|_| !several) {
         let s = &m.stats;
         notes.push(format!("median {}, sigma {}, {} bad", number(s.median), number(s.clipped_sigma), s.bad));
@@ -201,7 +206,7 @@ fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
         unit: first.shown.unit.clone(),
         compass: show::north_and_east(&first.shown.header),
     };
-    let panels: Vec<Panel> = looks.iter().map(panel).collect();
+    let panels: Vec<Panel> = looks.iter().zip(&drawn).map(panel).collect();
     Ok(picture::planes(
         &panels,
         looks.len().isqrt() + usize::from(looks.len().isqrt().pow(2) < looks.len()),
@@ -250,6 +255,35 @@ fn spectrum(look: &Look, text: &str, args: &Quicklook) -> Result<Canvas> {
         ..Words::default()
     };
     Ok(picture::curve(&cube.wavelength, &values, "um", &words))
+}
+
+/// The values along a line of the image.
+fn line(look: &Look, text: &str) -> Result<Canvas> {
+    let form = "--line X1,Y1,X2,Y2[,WIDTH]";
+    let ends = numbers(text, form)?;
+    let (nx, ny) = (look.plane.nx as f64, look.plane.ny as f64);
+    let (from, to, width) = match ends.as_slice() {
+        [x1, y1, x2, y2] => ([*x1, *y1], [*x2, *y2], 1.0),
+        [x1, y1, x2, y2, w] if *w >= 1.0 && *w <= nx.max(ny) => ([*x1, *y1], [*x2, *y2], *w),
+        _ => return Err(Error::Usage(format!("'{text}': give {form}, WIDTH from 1 on"))),
+    };
+    let inside = |[x, y]: [f64; 2]| (1.0..=nx).contains(&x) && (1.0..=ny).contains(&y);
+    if !(inside(from) && inside(to)) {
+        return Err(Error::Usage(format!("--line {text}: both ends must lie within 1,1 and {nx},{ny}")));
+    }
+    let less = |[x, y]: [f64; 2]| [x - 1.0, y - 1.0];
+    let (distances, values) = along(&look.plane, less(from), less(to), width as usize);
+    let across = if width > 1.0 { format!(", mean of {width} pixels across") } else { String::new() };
+    let words = Words {
+        title: format!(
+            "{}  ({}, {}) to ({}, {}){across}",
+            title(&look.shown.header, &look.path),
+            from[0], from[1], to[0], to[1]
+        ),
+        unit: look.shown.unit.clone(),
+        ..Words::default()
+    };
+    Ok(picture::curve(&distances, &values, "pixels", &words))
 }
 
 fn star_at(look: &Look, args: &Quicklook) -> Result<Option<stars::Star>> {

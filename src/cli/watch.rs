@@ -8,6 +8,7 @@ mod account;
 mod checks;
 mod finish;
 mod latency;
+mod notices;
 mod screen;
 mod status;
 mod tell;
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 use self::account::Account;
 use self::latency::Latencies;
+use self::notices::Notices;
 use self::screen::Screen;
 use self::status::{Board, Pulse};
 use self::voice::Voice;
@@ -80,6 +82,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         screen,
         settings,
         crew,
+        notices: Notices::of(&args.night, &output, &voice),
         voice,
         board,
         arrivals: Arrivals::new(Duration::from_secs_f64(args.settle), PATIENCE),
@@ -117,6 +120,7 @@ struct Watcher<'a> {
     board: Board,
     account: Account,
     screen: Option<Screen>,
+    notices: Notices,
     arrivals: Arrivals,
     seen: Seen,
     /// What of the files beside the frames the references and the plan were made.
@@ -166,7 +170,7 @@ impl Watcher<'_> {
                         break;
                     }
                     self.post(if self.complaint.is_some() { "unreachable" } else { "watching" }, false);
-                    pause(Duration::from_secs_f64(self.args.poll), stop);
+                    self.notices.wait(Duration::from_secs_f64(self.args.poll), stop);
                 }
             }
         }
@@ -188,6 +192,10 @@ impl Watcher<'_> {
     /// Looks at the night, and plans it anew where it is another.
     fn look(&mut self) -> Result<()> {
         let folders = self.folders();
+        // Asked before the listing: what is written after it is another notice.
+        for path in self.notices.closed() {
+            self.arrivals.closed(path);
+        }
         let found = night::list(&self.args.night, &self.skip(&folders))?;
         let listing: Vec<(PathBuf, Stamp)> =
             found.files.iter().filter_map(|p| Some((p.clone(), Stamp::of(p)?))).collect();
@@ -338,16 +346,4 @@ fn notes(night: &Path) -> Vec<(PathBuf, Option<Stamp>)> {
     let mut files: Vec<PathBuf> = entries.filter(spoken).collect();
     files.sort();
     files.into_iter().map(|path| (path.clone(), Stamp::of(&path))).collect()
-}
-
-/// Sleeps, but wakes for who wants to stop.
-fn pause(time: Duration, stop: &AtomicBool) {
-    let end = Instant::now() + time;
-    while !stop.load(Ordering::Relaxed) {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        std::thread::sleep(left.min(Duration::from_millis(50)));
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! `IRISGPU_FAULT=device-lost@3` makes the third [`Engine::submit`] of the process fail
 //! as that of a lost device does, whatever the device; `device-lost@3,4` the next one,
-//! too. Nothing else is of this kind, and without the variable there is no such engine.
+//! too. The engine that takes over in the end ([`super::last_resort`]) is none of this kind,
+//! and without the variable there is no such engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -16,7 +16,7 @@ pub mod testing;
 
 pub use cpu::CpuEngine;
 pub use gpu::GpuEngine;
-pub use select::{Listed, choose, devices, each, require, select};
+pub use select::{Listed, choose, devices, each, last_resort, require, select};
 pub use self_test::self_test;
 
 use crate::error::{Error, Result};

@@ -201,6 +201,12 @@ pub fn select(request: Option<&str>, memory: Option<u64>) -> Result<Box<dyn Engi
     })
 }
 
+/// The CPU engine for what a device has failed at: no device can be lost there, and none
+/// that is lost on request (`IRISGPU_FAULT`).
+pub fn last_resort(memory: Option<u64>) -> Box<dyn Engine> {
+    Box::new(CpuEngine::new(memory.unwrap_or(CPU_MEMORY)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,13 +4,14 @@
 //! when every HDU that its headers promise is in it and its size and time have stood
 //! still for a while: a header may be written before its data, and an extension after
 //! both. A file that was whole and still before it was first looked at has arrived at
-//! once, so that a night half over is taken up without waiting.
+//! once, so that a night half over is taken up without waiting; one that its writer is
+//! known to have closed, or that got its name by a rename, need not stand still either.
 //!
 //! What stands still and is not whole is named after [`Arrivals::patience`], once, and
 //! waited for: it may be an exposure that was broken off, or a copy that was, and the end
 //! of the night decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -82,12 +83,20 @@ pub struct Arrivals {
     /// How long one that is not whole stands still before it is named.
     patience: Duration,
     looked: Option<SystemTime>,
+    /// Closed by who wrote them, since the last look.
+    closed: BTreeSet<PathBuf>,
 }
 
 impl Arrivals {
     /// With the times after which a file is taken, and named.
     pub fn new(settle: Duration, patience: Duration) -> Arrivals {
-        Arrivals { files: BTreeMap::new(), settle, patience, looked: None }
+        Arrivals { files: BTreeMap::new(), settle, patience, looked: None, closed: BTreeSet::new() }
+    }
+
+    /// Whoever wrote a file has closed it, or given it its name: the next look takes it
+    /// where it is whole.
+    pub fn closed(&mut self, path: PathBuf) {
+        self.closed.insert(path);
     }
 
     /// Takes in what lies in the night at `now` (`clock` on the wall): its files with
@@ -101,6 +110,7 @@ impl Arrivals {
     ) -> News {
         let mut news = News::default();
         let before = std::mem::take(&mut self.files);
+        let closed = std::mem::take(&mut self.closed);
         for (path, stamp) in listing {
             let known = before.get(path);
             let mut file = match known.filter(|f| f.stamp == *stamp) {
@@ -120,7 +130,7 @@ impl Arrivals {
                 // Long before the first look, by a clock that may not be ours.
                 let old = self.looked.is_none() && age.is_some_and(|a| a > 3 * self.settle);
                 let still = now.saturating_duration_since(file.since);
-                if old || still >= self.settle {
+                if old || still >= self.settle || closed.contains(path) {
                     let state = file.whole.get_or_insert_with(|| whole(path));
                     file.arrived = *state == Whole::Yes;
                     if file.arrived {

@@ -133,3 +133,24 @@ fn replaced_removed_and_returned() {
     assert_eq!(disk.look(21.0), News::default());
     assert_eq!(arrived(&disk.look(23.0)), ["a", "b"]);
 }
+
+#[test]
+fn what_its_writer_has_closed_is_taken_at_once() {
+    let mut disk = Disk::new();
+    disk.look(0.0);
+    disk.put("a", 100, 1.0);
+    disk.put("half", 50, 1.0);
+    disk.arrivals.closed("a".into());
+    disk.arrivals.closed("half".into());
+    disk.arrivals.closed("gone again".into());
+    assert_eq!(arrived(&disk.look(1.1)), ["a"]);
+    // Closed and not whole: like any other.
+    disk.put("half", 100, 2.0);
+    assert_eq!(disk.look(2.0), News::default());
+    assert_eq!(arrived(&disk.look(4.0)), ["half"]);
+    // It is written again: what was said of its last content does not count.
+    disk.put("a", 100, 5.0);
+    assert_eq!(disk.look(5.0).gone, [PathBuf::from("a")]);
+    disk.arrivals.closed("a".into());
+    assert_eq!(arrived(&disk.look(5.1)), ["a"]);
+}

@@ -119,7 +119,7 @@ fn line(task: &Task, made: &[PathBuf]) -> Result<Line> {
     let job = task.job();
     let stem = task.product().and_then(Path::file_stem).map(|s| s.to_string_lossy().into_owned());
     let raw = |job: &Job| -> Vec<PathBuf> {
-        let earlier = job.earlier.values().flatten().flat_map(|e| e.files.clone());
+        let earlier = job.earlier.values().flatten().flat_map(|e| e.files.iter().cloned());
         let mut files: Vec<PathBuf> = job.inputs.iter().cloned().chain(earlier).collect();
         files.retain(|f| !made.contains(f));
         files

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{Instrument, Overrides, Recipe};
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ pub struct Settings {
     /// Recipes with the user's parameters.
     pub recipes: Recipes,
     /// The instrument's numbers.
-    pub instrument: Instrument,
+    pub instrument: Arc<Instrument>,
     /// Folder of science products.
     pub output: PathBuf,
     /// Folder of masters.

@@ -59,7 +59,7 @@ pub(super) fn write(path: &Path, header: &Header) {
 pub(super) fn settings(night: &Path) -> Settings {
     Settings {
         recipes: Recipes::new(&[], &Overrides::new()).expect("recipes"),
-        instrument: Instrument::iris().expect("iris"),
+        instrument: Instrument::iris().expect("iris").into(),
         output: night.join("reduced"),
         masters: night.join("reduced/masters"),
         suffix: None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ pub struct Job {
     /// The steps.
     pub recipe: Recipe,
     /// The instrument's numbers.
-    pub instrument: Instrument,
+    pub instrument: Arc<Instrument>,
     /// Raw files, or rates where the recipe starts there.
     pub inputs: Vec<PathBuf>,
     /// Where the rate of each exposure of a set goes, by its files; what is not in it
@@ -74,7 +75,7 @@ impl Job {
         let all = |files: &[PathBuf]| files.iter().map(one).collect::<Result<Vec<_>>>();
         let earlier = |list: &[Earlier]| {
             list.iter()
-                .map(|e| Ok(Earlier { files: all(&e.files)?, ..e.clone() }))
+                .map(|e| Ok(Earlier { files: all(&e.files)?.into(), ..e.clone() }))
                 .collect::<Result<Vec<_>>>()
         };
         Ok(Job {
@@ -105,8 +106,8 @@ impl Job {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Earlier {
-    /// Its raw file, or the files of its reads.
-    pub files: Vec<PathBuf>,
+    /// Its raw file, or the files of its reads; many exposures after it share them.
+    pub files: Arc<[PathBuf]>,
     /// Seconds from its end to the other's start, where both are known.
     pub seconds: Option<f64>,
 }

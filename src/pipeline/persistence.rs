@@ -89,7 +89,7 @@ fn saturated(job: &Job, earlier: &Earlier, ramp: &Ramp, seen: &mut Saturated) ->
         return Ok(pixels.clone());
     }
     let options = job.open_options();
-    let raw = match earlier.files.as_slice() {
+    let raw = match &*earlier.files {
         [one] => input::open(one, &job.instrument, &options)?,
         several => Raw::Ramp(input::open_reads(several, &options)?),
     };

@@ -7,6 +7,7 @@ pub mod ds9;
 pub mod measure;
 pub mod picture;
 pub mod show;
+pub mod smooth;
 pub mod stars;
 pub mod stats;
 pub mod stretch;
