@@ -632,7 +632,7 @@ pub(super) struct LensletBench {
     /// Time the IRIS format, too: 4096 × 4096 pixels, 2048 spectra
     #[arg(long)]
     pub(super) full: bool,
-    /// Only sections with this in their name: leak, calibration, flux, errors, rejection, precision, time
+    /// Only sections with this in their name: leak, calibration, flux, errors, rejection, precision, wavelength, time
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(super) only: Vec<String>,
     /// Write the report to this file, too

@@ -28,6 +28,7 @@ pub mod provenance;
 mod ramp_file;
 mod ramp_rates;
 mod ramp_weights;
+mod rate_file;
 mod read_list;
 pub mod refpix;
 pub mod robust;
@@ -36,6 +37,7 @@ pub mod sky_lines;
 pub mod stage1;
 pub mod stage2;
 mod subarrays;
+pub mod wavelength;
 pub mod wcs;
 
 pub use blend::blend;

@@ -2,6 +2,7 @@
 
 mod hits;
 mod scene;
+mod wave;
 
 use std::time::Instant;
 
@@ -35,7 +36,8 @@ pub struct Options {
 }
 
 /// The names that `only` knows.
-pub const SECTIONS: [&str; 7] = ["leak", "calibration", "flux", "errors", "rejection", "precision", "time"];
+pub const SECTIONS: [&str; 8] =
+    ["leak", "calibration", "flux", "errors", "rejection", "precision", "wavelength", "time"];
 
 const FREE: [f64; 2] = [f64::NEG_INFINITY, f64::INFINITY];
 const fn most(limit: f64) -> [f64; 2] {
@@ -104,6 +106,10 @@ pub fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
     if wanted("precision") {
         progress("precision");
         sections.push(usual.precision()?);
+    }
+    if wanted("wavelength") {
+        progress("wavelength");
+        sections.push(wave::wavelength(&format, size)?);
     }
     if wanted("time") {
         progress("time");
