@@ -364,3 +364,25 @@ fn the_answer_does_not_depend_on_threads_or_lowering() {
     let far = (0..NX * NY).filter(|&i| a.dq[i] == g.dq[i] && (a.rate[i] - g.rate[i]).abs() > 2e-3 * a.err[i]);
     assert!(far.count() <= 2);
 }
+
+/// Rows that are given away one after the other are those of a frame that is held whole,
+/// whatever the chunks: saturation grows over their edges, and jumps leak over them.
+#[test]
+fn rows_given_away_are_those_of_the_whole_frame() {
+    let mut data = ramps(2, &lattice(), LEAK, 10);
+    for (i, y) in [3, 11, 24, 38, 49].into_iter().enumerate() {
+        snowball(&mut data, (9 + 11 * i, y), 4 + i);
+    }
+    let case = Case::new(2, &data, &[]);
+    let on = ["--steps.jump.neighbor_leak=0.01", "--steps.jump.after_jump_flag_dn1=2000"];
+    let time = "--steps.jump.after_jump_flag_time1=2";
+    // Snowballs want the whole frame; of such an area there are none.
+    let whole = ["--steps.jump.expand_large_events=true", "--steps.jump.min_jump_area=1e9"];
+    let (a, list) = case.rate("whole", "cpu", &[&on[..], &[time], &whole[..]].concat());
+    assert!(a.dq.iter().filter(|d| **d & SATURATED != 0).count() > 100);
+    assert!(list.kind(1).len() > 100 && list.kind(2).len() > 100 && !list.kind(3).is_empty());
+    for memory in ["1GB", "500kB", "150kB", "60kB"] {
+        let (b, again) = case.rate(memory, "cpu", &[&on[..], &[time, "--memory", memory]].concat());
+        assert!(a == b && list == again, "{memory}");
+    }
+}

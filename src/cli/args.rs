@@ -50,6 +50,8 @@ pub(super) enum Verb {
     Refs(Refs),
     /// What files say of themselves, and what they leave out
     Meta(Meta),
+    /// Lenslet calibrations as rectification matrices in OSIRIS's format, and back
+    Rectmat(Rectmat),
     /// A night of raw frames with their truth
     Simulate(Simulate),
     /// The devices of this machine, and which one is chosen
@@ -521,6 +523,37 @@ pub(super) enum MetaVerb {
         /// Result as JSON
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rectmat {
+    #[command(subcommand)]
+    pub(super) verb: RectmatVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RectmatVerb {
+    /// Profiles and throughputs of a LEN-SPX calibration as hilo, effective and basis_vectors
+    Export {
+        /// LEN-SPX calibration
+        #[arg(value_name = "LENSPX")]
+        lenspx: PathBuf,
+        /// The matrix to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// A LEN-SPX calibration (for `banded`) with the profiles of a matrix
+    Import {
+        /// Rectification matrix
+        #[arg(value_name = "MATRIX")]
+        matrix: PathBuf,
+        /// LEN-SPX calibration of the same lenslets, in the order of the matrix: wavelengths and places in the field
+        #[arg(long, value_name = "LENSPX")]
+        like: PathBuf,
+        /// The calibration to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
     },
 }
 

@@ -27,7 +27,7 @@ pub fn amend(path: &Path, change: impl FnOnce(&mut Header)) -> Result<()> {
     }
     let writer = FitsWriter::create(path)?;
     let bytes = header.to_bytes();
-    writer.put(0, &bytes)?;
+    writer.put_bytes(0, &bytes)?;
     let (mut from, mut to) = (fits.hdus[0].data_start, bytes.len() as u64);
     let mut piece = vec![0; PIECE];
     loop {
@@ -35,7 +35,7 @@ pub fn amend(path: &Path, change: impl FnOnce(&mut Header)) -> Result<()> {
         if n == 0 {
             break;
         }
-        writer.put(to, &piece[..n])?;
+        writer.put_bytes(to, &piece[..n])?;
         from += n as u64;
         to += n as u64;
     }

@@ -24,7 +24,7 @@ pub use card::{Card, Value};
 pub use header::Header;
 pub use read::{Fits, Hdu, HduKind};
 pub use table::{Column, ColumnData, read_column};
-pub use write::{FitsWriter, Parts, Pixels};
+pub use write::{FitsWriter, Parts, Pixels, Reserved};
 
 /// FITS files are written in blocks of this many bytes.
 pub const BLOCK: usize = 2880;

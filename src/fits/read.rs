@@ -1,5 +1,6 @@
 //! Opening a FITS file: every header, and where each HDU's data lie.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -331,13 +332,27 @@ impl Fits {
         };
         let width = hdu.bitpix.unsigned_abs() as usize / 8;
         const PIXELS: usize = 1 << 16;
-        out.par_chunks_mut(PIXELS).enumerate().try_for_each_init(Vec::new, |bytes, (i, part)| {
-            bytes.resize(part.len() * width, 0u8);
-            self.read_raw(hdu, ((first + i * PIXELS) * width) as u64, bytes)?;
-            convert(&format, bytes, part);
-            Ok(())
+        out.par_chunks_mut(PIXELS).enumerate().try_for_each(|(i, part)| {
+            with_scratch(part.len() * width, |bytes| {
+                self.read_raw(hdu, ((first + i * PIXELS) * width) as u64, bytes)?;
+                convert(&format, bytes, part);
+                Ok(())
+            })
         })
     }
+}
+
+/// Runs `work` with so many bytes of memory, of any contents, that each thread keeps: to
+/// have it anew and at zero for every piece of a file takes as long as to copy the piece.
+/// `work` must not come back here.
+pub(super) fn with_scratch<T>(bytes: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local!(static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < bytes {
+            scratch.resize(bytes, 0);
+        }
+        work(&mut scratch[..bytes])
+    })
 }
 
 #[cfg(unix)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::checksum::{accumulate, combine, encode};
+use super::read::with_scratch;
 use super::{BLOCK, Header, padded};
 use crate::error::{Error, Result};
 use crate::profile::{self, Work};
@@ -86,19 +87,28 @@ fn pack_of(pixels: &Pixels<'_>, at: usize, out: &mut [u8]) {
 /// An image that is written part by part.
 pub struct Parts<'a> {
     writer: &'a FitsWriter,
-    at: u64,
-    sum: u32,
+    image: &'a mut Reserved,
 }
 
 impl Parts<'_> {
     /// Writes `pixels` from pixel `first` of the image on.
     pub fn put(&mut self, first: usize, pixels: Pixels<'_>) -> Result<()> {
-        let offset = first as u64 * (pixels.bitpix().unsigned_abs() / 8);
-        let part = self.writer.write_bytes(self.at + offset, pixels)?;
-        // A part may begin within a 32-bit word: its ones-complement sum turns with it.
-        self.sum = combine(self.sum, part.rotate_right(8 * (offset % 4) as u32));
-        Ok(())
+        self.writer.put(self.image, first, pixels)
     }
+}
+
+/// An HDU whose place in the file is settled, and whose pixels are still to come.
+#[derive(Debug)]
+pub struct Reserved {
+    /// Which of the file's HDUs.
+    index: usize,
+    cards: Header,
+    header_at: u64,
+    data_at: u64,
+    /// Of data, without padding.
+    bytes: usize,
+    /// Of the data so far.
+    sum: u32,
 }
 
 /// A FITS file being written: `<name>.part` until [`FitsWriter::finish`], which
@@ -161,9 +171,9 @@ impl FitsWriter {
         structure: Header,
         pixels: Pixels<'_>,
     ) -> Result<()> {
-        self.hdu_with(xtension, name, header, mandatory, structure, pixels.bytes(), |w, at| {
-            w.write_pixels(at, pixels)
-        })
+        let mut image = self.place(framed(xtension, name, header, mandatory, structure), pixels.bytes());
+        self.put(&mut image, 0, pixels)?;
+        self.complete(image)
     }
 
     /// Appends an unsigned 16-bit image HDU plane by plane (a plane is the two
@@ -199,75 +209,72 @@ impl FitsWriter {
         of: Pixels<'_>,
         write: impl FnOnce(&mut Parts<'_>) -> Result<()>,
     ) -> Result<()> {
-        let (mandatory, scale) = image_cards(shape, of);
-        let width = of.bitpix().unsigned_abs() as usize / 8;
-        let bytes = width * shape.iter().product::<usize>();
-        let xtension = if self.headers.is_empty() { None } else { Some("IMAGE") };
-        self.hdu_with(xtension, name, header, mandatory, scale, bytes, |w, at| {
-            let mut parts = Parts { writer: w, at, sum: 0 };
-            write(&mut parts)?;
-            let sum = parts.sum;
-            w.pad(at, bytes)?;
-            Ok(sum)
-        })
+        let mut image = self.reserve(name, header, shape, of);
+        write(&mut Parts { writer: self, image: &mut image })?;
+        self.complete(image)
     }
 
-    /// The frame of every HDU: cards, then `write` for the `bytes` of data at an
-    /// offset (it returns their checksum), then the cards with the checksums.
-    #[allow(clippy::too_many_arguments)]
-    fn hdu_with(
-        &mut self,
-        xtension: Option<&str>,
-        name: &str,
-        header: &Header,
-        mandatory: Header,
-        structure: Header,
-        bytes: usize,
-        write: impl FnOnce(&FitsWriter, u64) -> Result<u32>,
-    ) -> Result<()> {
-        let mut cards = header.clone();
-        cards.retain(|c| !is_structural(&c.keyword));
-        let mut front = Header::new();
-        match xtension {
-            None => front.set("SIMPLE", true, "conforms to FITS 4.0"),
-            Some(kind) => front.set("XTENSION", kind, ""),
-        }
-        mandatory.cards().iter().for_each(|c| front.push(c.clone()));
-        match xtension {
-            None => front.set("EXTEND", true, ""),
-            Some(_) => {
-                front.set_default("PCOUNT", 0, "");
-                front.set_default("GCOUNT", 1, "");
-                front.set("EXTNAME", name, "");
-            }
-        }
-        structure.cards().iter().for_each(|c| front.push(c.clone()));
-        cards.prepend(front);
-        cards.set("CHECKSUM", "0".repeat(16), "HDU checksum");
-        cards.set("DATASUM", format!("{:<10}", u32::MAX), "data checksum");
-        let _span = profile::span(Work::Write, "write").bytes(bytes as u64);
-        let header_at = self.at;
-        let data_at = header_at + cards.to_bytes().len() as u64;
-        let sum = write(self, data_at)?;
-        cards.set("DATASUM", sum.to_string(), "data checksum");
-        let header_sum = accumulate(0, &cards.to_bytes());
-        cards.set("CHECKSUM", encode(combine(header_sum, sum)), "HDU checksum");
-        self.put(header_at, &cards.to_bytes())?;
-        self.at = data_at + padded(bytes as u64);
-        self.headers.push(cards);
+    /// Settles the place of an image whose pixels come later, and of several images at a
+    /// time: each is [`put`](FitsWriter::put) piece by piece, each pixel once, and
+    /// [completed](FitsWriter::complete). `of` tells the type.
+    pub fn reserve(&mut self, name: &str, header: &Header, shape: &[usize], of: Pixels<'_>) -> Reserved {
+        let (mandatory, scale) = image_cards(shape, of);
+        let width = of.bitpix().unsigned_abs() as usize / 8;
+        // No axes: no data.
+        let pixels: usize = if shape.is_empty() { 0 } else { shape.iter().product() };
+        let xtension = if self.headers.is_empty() { None } else { Some("IMAGE") };
+        self.place(framed(xtension, name, header, mandatory, scale), width * pixels)
+    }
+
+    /// Writes `pixels` from pixel `first` of `image` on.
+    pub fn put(&self, image: &mut Reserved, first: usize, pixels: Pixels<'_>) -> Result<()> {
+        let _span = profile::span(Work::Write, "write").bytes(pixels.bytes() as u64);
+        let offset = first as u64 * (pixels.bitpix().unsigned_abs() / 8);
+        let part = self.write_bytes(image.data_at + offset, pixels)?;
+        // A part may begin within a 32-bit word: its ones-complement sum turns with it.
+        image.sum = combine(image.sum, part.rotate_right(8 * (offset % 4) as u32));
         Ok(())
     }
 
-    fn write_pixels(&self, at: u64, pixels: Pixels<'_>) -> Result<u32> {
-        self.pad(at, pixels.bytes())?;
-        self.write_bytes(at, pixels)
+    /// Writes the header of an image, all of whose pixels were put.
+    pub fn complete(&mut self, image: Reserved) -> Result<()> {
+        let Reserved { index, mut cards, header_at, data_at, bytes, sum } = image;
+        self.pad(data_at, bytes)?;
+        cards.set("DATASUM", sum.to_string(), "data checksum");
+        let header_sum = accumulate(0, &cards.to_bytes());
+        cards.set("CHECKSUM", encode(combine(header_sum, sum)), "HDU checksum");
+        self.put_bytes(header_at, &cards.to_bytes())?;
+        self.headers[index] = cards;
+        Ok(())
+    }
+
+    /// Completes the primary HDU, which has no data, with another `header` than it was
+    /// reserved with: as many cards, other values.
+    pub fn complete_primary(&mut self, mut primary: Reserved, header: &Header) -> Result<()> {
+        let (mandatory, scale) = image_cards(&[], Pixels::U8(&[]));
+        let cards = framed(None, "PRIMARY", header, mandatory, scale);
+        if cards.to_bytes().len() as u64 != primary.data_at - primary.header_at {
+            let message = "its header does not fit the place that was left for it";
+            return Err(Error::fits(&self.path, "PRIMARY", message));
+        }
+        primary.cards = cards;
+        self.complete(primary)
+    }
+
+    /// The next place in the file, for an HDU with these `cards` and so many bytes of data.
+    fn place(&mut self, cards: Header, bytes: usize) -> Reserved {
+        let header_at = self.at;
+        let data_at = header_at + cards.to_bytes().len() as u64;
+        self.at = data_at + padded(bytes as u64);
+        self.headers.push(cards.clone());
+        Reserved { index: self.headers.len() - 1, cards, header_at, data_at, bytes, sum: 0 }
     }
 
     /// Zeros from the end of `total` bytes of data at `at` to the end of its block.
     fn pad(&self, at: u64, total: usize) -> Result<()> {
         let padding = padded(total as u64) as usize - total;
         if padding > 0 {
-            self.put(at + total as u64, &[0; BLOCK][..padding])?;
+            self.put_bytes(at + total as u64, &[0; BLOCK][..padding])?;
         }
         Ok(())
     }
@@ -278,17 +285,18 @@ impl FitsWriter {
         let total = pixels.bytes();
         (0..total.div_ceil(PIECE))
             .into_par_iter()
-            .map_init(Vec::new, |buffer, i| {
+            .map(|i| {
                 let start = i * PIECE;
-                buffer.resize(PIECE.min(total - start), 0u8);
-                pack(&pixels, start, buffer);
-                self.put(at + start as u64, buffer)?;
-                Ok(accumulate(0, buffer))
+                with_scratch(PIECE.min(total - start), |buffer| {
+                    pack(&pixels, start, buffer);
+                    self.put_bytes(at + start as u64, buffer)?;
+                    Ok(accumulate(0, buffer))
+                })
             })
             .try_reduce(|| 0, |a, b| Ok(combine(a, b)))
     }
 
-    pub(super) fn put(&self, at: u64, bytes: &[u8]) -> Result<()> {
+    pub(super) fn put_bytes(&self, at: u64, bytes: &[u8]) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         write_at(file, at, bytes).map_err(Error::io("write", &self.part))
     }
@@ -330,6 +338,38 @@ fn write_at(file: &File, mut at: u64, mut bytes: &[u8]) -> std::io::Result<()> {
         bytes = &bytes[n..];
     }
     Ok(())
+}
+
+/// All cards of an HDU, with room for its checksums: those that FITS wants in their order,
+/// then those of `header` but for what the writer sets itself.
+fn framed(
+    xtension: Option<&str>,
+    name: &str,
+    header: &Header,
+    mandatory: Header,
+    structure: Header,
+) -> Header {
+    let mut cards = header.clone();
+    cards.retain(|c| !is_structural(&c.keyword));
+    let mut front = Header::new();
+    match xtension {
+        None => front.set("SIMPLE", true, "conforms to FITS 4.0"),
+        Some(kind) => front.set("XTENSION", kind, ""),
+    }
+    mandatory.cards().iter().for_each(|c| front.push(c.clone()));
+    match xtension {
+        None => front.set("EXTEND", true, ""),
+        Some(_) => {
+            front.set_default("PCOUNT", 0, "");
+            front.set_default("GCOUNT", 1, "");
+            front.set("EXTNAME", name, "");
+        }
+    }
+    structure.cards().iter().for_each(|c| front.push(c.clone()));
+    cards.prepend(front);
+    cards.set("CHECKSUM", "0".repeat(16), "HDU checksum");
+    cards.set("DATASUM", format!("{:<10}", u32::MAX), "data checksum");
+    cards
 }
 
 /// An image's mandatory keywords, and those of its scaling.

@@ -286,30 +286,32 @@ impl<'a> Calibration<'a> {
         self.inverse_plane() + self.inverse()
     }
 
-    /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`.
-    pub fn read(&self, rows: Range<usize>, to: &mut [f32]) -> Result<()> {
+    /// Fills `to` with the planes of rows `rows`, `[plane][row][column]`. Memory of a device
+    /// is slow to read: unless it is this process's `own`, planes are made beside it.
+    pub fn read(&self, rows: Range<usize>, to: &mut [f32], own: bool) -> Result<()> {
         let _span = profile::span(Work::References, "planes").bytes(4 * to.len() as u64);
         let (nx, planes) = (self.nx, self.planes());
         let mut blocks: Vec<Vec<&mut [f32]>> = rows.clone().step_by(BLOCK).map(|_| Vec::new()).collect();
         for plane in to.chunks_mut(rows.len() * nx).take(planes) {
             blocks.iter_mut().zip(plane.chunks_mut(BLOCK * nx)).for_each(|(block, part)| block.push(part));
         }
-        // `to` may be memory of a device, slow to read: planes are made beside it.
         blocks.into_par_iter().enumerate().try_for_each_init(Vec::new, |scratch, (i, block)| {
             let first = rows.start + i * BLOCK;
             let part = first..(first + BLOCK).min(rows.end);
+            if own {
+                return self.block(part, block);
+            }
             let n = part.len() * nx;
             scratch.resize(planes * n, 0.0);
-            self.block(part, scratch)?;
+            self.block(part, scratch.chunks_mut(n).collect())?;
             block.into_iter().zip(scratch.chunks(n)).for_each(|(to, from)| to.copy_from_slice(from));
             Ok(())
         })
     }
 
     /// The planes of a few rows.
-    fn block(&self, rows: Range<usize>, to: &mut [f32]) -> Result<()> {
-        let n = rows.len() * self.nx;
-        let mut planes = to.chunks_mut(n);
+    fn block(&self, rows: Range<usize>, planes: Vec<&mut [f32]>) -> Result<()> {
+        let mut planes = planes.into_iter();
         let mut next = || planes.next().unwrap_or_default();
         let (bits, saturation, bias, gain, variance) = (next(), next(), next(), next(), next());
         let mut coefficients: Vec<&mut [f32]> = planes.collect();
@@ -483,7 +485,7 @@ impl<'a> Calibration<'a> {
         bands.try_for_each_init(Vec::new, |scratch, (i, to)| {
             let first = i * BLOCK;
             scratch.resize(self.planes() * to.len(), 0.0);
-            self.block(first..first + to.len() / self.nx, scratch)?;
+            self.block(first..first + to.len() / self.nx, scratch.chunks_mut(to.len()).collect())?;
             to.copy_from_slice(bytemuck::cast_slice(&scratch[..to.len()]));
             Ok(())
         })?;

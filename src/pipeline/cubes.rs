@@ -122,7 +122,7 @@ impl Pipeline {
                     }
                     vec![*level1]
                 }
-                Made::Ramp(..) => return Ok(None),
+                Made::Written(..) => return Ok(None),
             }
         };
         let Some(first) = frames.first() else {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::exposure::{
-    self, Checksums, Level1, Made, Session, exposures, is_stage1, note_references, write_level1,
+    self, Checksums, Level1, Made, Session, Straight, exposures, is_stage1, note_references, write_level1,
 };
 use super::job::{Done, Job};
 use super::persistence::Saturated;
@@ -103,10 +103,20 @@ impl Pipeline {
 
     /// The one exposure of a job that takes one.
     pub(super) fn one(&mut self, job: &Job, done: &mut Done, progress: &dyn Fn(f64)) -> Result<Made> {
-        let ramp_product = product_path(job, None, 0);
-        let made = exposure::level1(job, &job.inputs, Some(&ramp_product), &mut self.session(), &|f| {
-            progress(0.8 * f)
-        })?;
+        self.one_to(job, done, None, progress)
+    }
+
+    /// The same, its rate written as it is made to where `rate` says, where that can be.
+    fn one_to(
+        &mut self,
+        job: &Job,
+        done: &mut Done,
+        rate: Option<&dyn Fn(&Meta) -> PathBuf>,
+        progress: &dyn Fn(f64),
+    ) -> Result<Made> {
+        let ramp = product_path(job, None, 0);
+        let straight = Straight { ramp: Some(&ramp), rate };
+        let made = exposure::level1(job, &job.inputs, straight, &mut self.session(), &|f| progress(0.8 * f))?;
         match &made {
             Made::Rate(l) => {
                 if let Some(path) = job.inputs.first().filter(|_| !l.fresh) {
@@ -114,9 +124,9 @@ impl Pipeline {
                 }
                 done.warnings.extend(l.provenance.warnings.iter().cloned());
             }
-            Made::Ramp(path, warnings) => {
+            Made::Written(paths, warnings) => {
                 done.warnings.extend(warnings.iter().cloned());
-                done.products.push(path.clone());
+                done.products.extend(paths.iter().cloned());
             }
         }
         Ok(made)
@@ -124,8 +134,9 @@ impl Pipeline {
 
     fn stage1(&mut self, job: &Job, progress: &dyn Fn(f64)) -> Result<Done> {
         let mut done = Done::default();
-        if let Made::Rate(mut level1) = self.one(job, &mut done, progress)? {
-            let path = job.product.clone().unwrap_or_else(|| product_path(job, Some(&level1.meta), 1));
+        let to = |meta: &Meta| product_path(job, Some(meta), 1);
+        if let Made::Rate(mut level1) = self.one_to(job, &mut done, Some(&to), progress)? {
+            let path = to(&level1.meta);
             done.products.extend(write_level1(&path, &mut level1, job)?);
         }
         Ok(done)
@@ -137,7 +148,7 @@ impl Pipeline {
         let mut out: Vec<Level1> = Vec::new();
         for (i, files) in groups.iter().enumerate() {
             let share = |f: f64| progress(0.9 * (i as f64 + f) / groups.len() as f64);
-            let made = exposure::level1(job, files, None, &mut self.session(), &share)?;
+            let made = exposure::level1(job, files, Straight::default(), &mut self.session(), &share)?;
             let Made::Rate(mut level1) = made else { continue };
             let path = files.first().cloned().unwrap_or_default();
             if level1.counts {

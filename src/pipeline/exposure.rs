@@ -3,7 +3,7 @@
 mod ramp;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::job::Job;
 use super::jump_list::{self, JumpList};
@@ -52,8 +52,8 @@ pub(super) struct Level1 {
 pub(super) enum Made {
     /// A rate.
     Rate(Box<Level1>),
-    /// A ramp, written to this file.
-    Ramp(PathBuf, Vec<String>),
+    /// A ramp or a rate, written to these files, the product last; with warnings.
+    Written(Vec<PathBuf>, Vec<String>),
 }
 
 /// Checksums of references, remembered by path.
@@ -76,20 +76,38 @@ pub(super) fn note_references(
     types: &[&str],
     checksums: &mut Checksums,
 ) -> Result<()> {
+    checksums.extend(sums(unknown(job, types, checksums))?);
+    name_references(provenance, job, types, checksums);
+    Ok(())
+}
+
+/// The references among `types` whose checksums are not known.
+fn unknown(job: &Job, types: &[&str], checksums: &Checksums) -> Vec<PathBuf> {
+    let all = types.iter().filter_map(|t| job.references.get(*t));
+    all.filter(|p| !checksums.contains_key(*p)).cloned().collect()
+}
+
+/// The checksums of files.
+fn sums(files: Vec<PathBuf>) -> Result<Checksums> {
     use rayon::prelude::*;
-    let unknown: Vec<&PathBuf> =
-        types.iter().filter_map(|t| job.references.get(*t)).filter(|p| !checksums.contains_key(*p)).collect();
-    let sums =
-        unknown.par_iter().map(|p| Ok(((*p).clone(), refs::checksum(p)?))).collect::<Result<Vec<_>>>()?;
-    checksums.extend(sums);
+    files.into_par_iter().map(|p| refs::checksum(&p).map(|sum| (p, sum))).collect()
+}
+
+/// Notes in `provenance` the references among `types` that the job has, with the
+/// checksums that are known.
+fn name_references(provenance: &mut Provenance, job: &Job, types: &[&str], checksums: &Checksums) {
     for reftype in types {
         let Some(path) = job.references.get(*reftype) else { continue };
-        if provenance.references.iter().all(|r| r.reftype != *reftype) {
-            let why = job.reasons.get(*reftype).map_or("", String::as_str);
-            provenance.reference(reftype, path, checksums.get(path).map_or("", String::as_str), why);
+        let sum = checksums.get(path).map_or("", String::as_str);
+        match provenance.references.iter_mut().find(|r| r.reftype == *reftype) {
+            Some(noted) if noted.path == *path => noted.checksum = sum.to_owned(),
+            Some(_) => {}
+            None => {
+                let why = job.reasons.get(*reftype).map_or("", String::as_str);
+                provenance.reference(reftype, path, sum, why);
+            }
         }
     }
-    Ok(())
 }
 
 /// An empty record for a job on an engine.
@@ -144,11 +162,11 @@ fn stage1_of(recipe: &Recipe) -> Result<Recipe> {
 }
 
 /// Opens `files` (one file, or the reads of one exposure) and brings it to a rate.
-/// `ramp_product` is where a ramp goes when the recipe stops before the fit.
+/// What may be written as it is made goes to `straight`.
 pub(super) fn level1(
     job: &Job,
     files: &[PathBuf],
-    ramp_product: Option<&PathBuf>,
+    straight: Straight<'_>,
     session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
@@ -174,7 +192,7 @@ pub(super) fn level1(
         return Err(Error::input(file, text));
     }
     match opened {
-        Raw::Ramp(ramp) => ramp::reduce(job, ramp, record, ramp_product, session, progress),
+        Raw::Ramp(ramp) => ramp::reduce(job, ramp, record, straight, session, progress),
         Raw::Level1(image) => {
             from_image(job, &image, record, session.checksums).map(|l| Made::Rate(Box::new(l)))
         }
@@ -316,36 +334,61 @@ impl Level1 {
     }
 }
 
+/// Where the products of an exposure go that are written as they are made.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Straight<'a> {
+    /// A ramp, where the recipe stops before the fit.
+    pub(super) ramp: Option<&'a Path>,
+    /// Its rate, of which nothing else is made.
+    pub(super) rate: Option<&'a dyn Fn(&Meta) -> PathBuf>,
+}
+
+/// Cards of an exposure's world coordinates, where its header has them.
+fn coordinates(header: &Header, meta: &Meta, (ny, nx): (usize, usize), job: &Job) -> Option<Header> {
+    // A detector behind a spectrograph sees wavelengths, not the sky.
+    if meta.detector == "IFU" {
+        return None;
+    }
+    let solution = wcs::assign(header, None, &job.instrument, Grid::Detector(ny, nx));
+    solution.ok().flatten().map(|s| s.cards)
+}
+
+/// What is written around the planes of a rate.
+fn about<'a>(
+    header: &'a Header,
+    meta: &Meta,
+    counts: bool,
+    wcs: Option<&'a Header>,
+    provenance: &'a Provenance,
+) -> About<'a> {
+    let unit = if counts { product::COUNTS } else { product::ELECTRONS };
+    About { input: header, model: product::image_model(meta), level: 1, unit, wcs, provenance, extra: None }
+}
+
+/// Writes the jumps and what differs from read to read beside the rate at `path`.
+fn write_lists(
+    path: &Path,
+    about: &About<'_>,
+    jumps: Option<JumpList>,
+    reads: Option<EachRead>,
+) -> Result<Option<PathBuf>> {
+    let table = About { unit: "", wcs: None, ..*about };
+    match (jumps, reads) {
+        (Some(jumps), reads) => jumps.write(&jump_list::path_for(path), &table, reads.as_ref()).map(Some),
+        (None, Some(reads)) => read_list::write(&read_list::path_for(path), &table, &reads).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
 /// Writes the rate of an exposure; with world coordinates, where its header has
 /// them. The rates of its ramps, where there are any, are written before it and let go.
-pub(super) fn write_level1(path: &std::path::Path, level1: &mut Level1, job: &Job) -> Result<Vec<PathBuf>> {
-    // A detector behind a spectrograph sees wavelengths, not the sky.
-    let coordinates = if level1.meta.detector == "IFU" {
-        None
-    } else {
-        let grid = Grid::Detector(level1.rate.ny, level1.rate.nx);
-        wcs::assign(&level1.header, None, &job.instrument, grid).ok().flatten()
-    };
+pub(super) fn write_level1(path: &Path, level1: &mut Level1, job: &Job) -> Result<Vec<PathBuf>> {
+    let shape = (level1.rate.ny, level1.rate.nx);
+    let wcs = coordinates(&level1.header, &level1.meta, shape, job);
     let ramps = std::mem::take(&mut level1.ramps);
-    let unit = if level1.counts { product::COUNTS } else { product::ELECTRONS };
-    let about = About {
-        input: &level1.header,
-        model: product::image_model(&level1.meta),
-        level: 1,
-        unit,
-        wcs: coordinates.as_ref().map(|s| &s.cards),
-        provenance: &level1.provenance,
-        extra: None,
-    };
-    let mut written = Vec::new();
-    let table = About { unit: "", wcs: None, ..about };
-    match (level1.jumps.take(), level1.reads.take()) {
-        (Some(jumps), reads) => {
-            written.push(jumps.write(&jump_list::path_for(path), &table, reads.as_ref())?)
-        }
-        (None, Some(reads)) => written.push(read_list::write(&read_list::path_for(path), &table, &reads)?),
-        (None, None) => {}
-    }
+    let (jumps, reads) = (level1.jumps.take(), level1.reads.take());
+    let about = about(&level1.header, &level1.meta, level1.counts, wcs.as_ref(), &level1.provenance);
+    let mut written: Vec<PathBuf> = write_lists(path, &about, jumps, reads)?.into_iter().collect();
     if !ramps.is_empty() {
         written.push(ramp_rates::write(&ramp_rates::path_beside(path), &about, &ramps)?);
     }

@@ -36,7 +36,7 @@ impl Pipeline {
             [path] if is_level2(path) => from_image(job, path, self.engine.as_ref())?,
             _ => match self.one(job, &mut done, progress)? {
                 Made::Rate(level1) => *level1,
-                Made::Ramp(..) => return Ok(done),
+                Made::Written(..) => return Ok(done),
             },
         };
         let file = job.inputs.first().cloned().unwrap_or_default();

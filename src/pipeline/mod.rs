@@ -28,6 +28,7 @@ pub mod provenance;
 mod ramp_file;
 mod ramp_rates;
 mod ramp_weights;
+mod rate_file;
 mod read_list;
 pub mod refpix;
 pub mod robust;

@@ -322,13 +322,7 @@ fn planes(
             quality.len()
         )));
     }
-    let mut h = about.wcs.cloned().unwrap_or_default();
-    if shape.len() == 3 {
-        h.set("DISPAXIS", 3, "wavelength runs along axis 3");
-    }
-    let mut with_unit = h.clone();
-    // Empty, too: astropy's CCDData wants to be told that there is none.
-    with_unit.set("BUNIT", about.unit, if about.unit.is_empty() { "no unit" } else { "" });
+    let (with_unit, mut h) = plane_headers(about, shape);
     w.image("DATA", &with_unit, shape, Pixels::F32(data))?;
     w.image("ERR", &with_unit, shape, Pixels::F32(err))?;
     match compat::class(about) {
@@ -344,6 +338,18 @@ fn planes(
         }
         _ => Ok(()),
     }
+}
+
+/// Headers of DATA and ERR, and of DQ but for the names of its bits.
+pub(super) fn plane_headers(about: &About<'_>, shape: &[usize]) -> (Header, Header) {
+    let mut h = about.wcs.cloned().unwrap_or_default();
+    if shape.len() == 3 {
+        h.set("DISPAXIS", 3, "wavelength runs along axis 3");
+    }
+    let mut with_unit = h.clone();
+    // Empty, too: astropy's CCDData wants to be told that there is none.
+    with_unit.set("BUNIT", about.unit, if about.unit.is_empty() { "no unit" } else { "" });
+    (with_unit, h)
 }
 
 /// Header of a variance: the square of the unit.

@@ -2,24 +2,26 @@
 //!
 //! Passes: (P0) the reference pixels are read and become offset tables; (P1) row
 //! chunks go through the fused kernel; (P2) the saturated pixels are grown on the
-//! whole-frame data-quality plane, and what jumps take with them is found from their
-//! list; (P3) the pixels that this touches are refitted by the same kernel from a
-//! list, and patched. The answer does not depend on the size of the chunks.
+//! data-quality plane, and what jumps take with them is found from their list; (P3) the
+//! pixels that this touches are refitted by the same kernel from a list, and patched.
+//! P2 and P3 follow P1 chunk by chunk (`bands`), but for snowballs, which need the whole
+//! frame. The answer does not depend on the size of the chunks.
 
+mod bands;
 mod chain;
 mod jumps;
-mod place;
 mod plan;
 mod slot;
 mod snowballs;
 mod touched;
+pub(super) mod window;
 mod zero;
 
 use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::config::Detector;
-use crate::datamodel::{Rate, dq};
+use crate::datamodel::Rate;
 use crate::engine::{Buffer, Engine};
 use crate::error::Result;
 use crate::input::{Encoding, Ramp};
@@ -30,12 +32,14 @@ use crate::profile::{self, Work};
 use super::calibration::Calibration;
 use super::dark_decay;
 use super::refpix::{self, Zero};
+use bands::{Done, Pass};
 use jumps::{Found, Spread};
 pub use jumps::{Jump, Kind};
-use place::{place, scatter};
 pub use plan::{Plan, theirs};
 use slot::{Slot, chunk_rows};
 use touched::Marks;
+pub use window::Band;
+use window::Window;
 
 /// A ramp ready to be streamed: its tables and where its chunks end.
 pub struct Stream<'a> {
@@ -209,7 +213,7 @@ impl<'a> Stream<'a> {
         let flags = self.ramp.groupdq_rows(rows.clone())?.unwrap_or_default();
         let flags: Vec<u32> = flags.into_iter().map(u32::from).collect();
         let mut cal = vec![0f32; self.cal.planes() * rows.len() * self.ramp.nx];
-        self.cal.read(rows.clone(), &mut cal)?;
+        self.cal.read(rows.clone(), &mut cal, true)?;
         let params = self.grid(&rows);
         let buffers =
             [&raw, &flags, bytemuck::cast_slice(&cal), bytemuck::cast_slice(&self.tables), &[], &[], &[]];
@@ -220,14 +224,9 @@ impl<'a> Stream<'a> {
         }))
     }
 
-    /// Planes for the rates of the whole frame.
-    fn empty(&self) -> Rate {
-        let mut rate = Rate::zeros(self.ramp.ny, self.ramp.nx);
-        if self.params.pedestal != 0 {
-            let planes = vec![f32::NAN; self.ramp.ramps * rate.data.len()];
-            (rate.pedestal, rate.var_pedestal, rate.cov_pedestal) = (planes.clone(), planes.clone(), planes);
-        }
-        rate
+    /// Room for the rates of the whole frame.
+    fn whole(&self) -> Window {
+        Window::new(self.params.out_planes(), self.ramp.ny * self.ramp.nx)
     }
 
     /// P1 to P3: the rates of the whole frame. `progress` hears the fraction done.
@@ -243,19 +242,46 @@ impl<'a> Stream<'a> {
         progress: &dyn Fn(f64),
     ) -> Result<(Rate, Option<Vec<Jump>>)> {
         let tables = engine.buffer_of_f32(&self.tables)?;
-        let (mut rate, mut found) = self.first_rates(engine, tables, progress)?;
-        let marks = self.marks(&rate, &mut found)?;
-        if self.chain.needed() {
-            self.chained_again(engine, tables, &marks, (&mut rate, &mut found))?;
-        } else {
-            self.refit_marked(engine, tables, &marks, (&mut rate, &mut found))?;
+        let (mut rates, mut found, marks) = self.first_rates(engine, tables, progress)?;
+        if let Some(marks) = marks {
+            if self.chain.needed() {
+                self.chained_again(engine, tables, &marks, (&mut rates, &mut found))?;
+            } else {
+                self.refit_marked(engine, tables, &marks, (&mut rates, &mut found))?;
+            }
         }
         engine.free(tables);
-        // Reference pixels and bad ones have no rate that a jump could spoil.
-        found.jumps.retain(|j| rate.dq[j.pixel as usize] & dq::DO_NOT_USE == 0);
-        found.sort();
+        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
+        found.keep(&rates, 0..ny * nx);
+        jumps::sort(&mut found.kept);
         progress(1.0);
-        Ok((rate, self.spread.is_some().then_some(found.jumps).filter(|_| !found.too_many)))
+        let listed = self.spread.is_some() && !found.too_many;
+        Ok((rates.into_rate(ny, nx), listed.then_some(found.kept)))
+    }
+
+    /// Whether rows can be given away one after the other ([`Stream::give_rates`]).
+    pub fn gives_rates(&self) -> bool {
+        !self.chain.needed() && !self.wants_saturated() && self.params.pedestal == 0
+    }
+
+    /// P1 to P3: the rates, as they are done: `sink` gets every row once, in order. Gives
+    /// the jumps as [`Stream::rates_and_jumps`] does, none unless `list`; `None` where they
+    /// are too many to be true: then not every row was given, and without `list` they are.
+    pub fn give_rates(
+        &self,
+        engine: &mut dyn Engine,
+        list: bool,
+        sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
+        progress: &dyn Fn(f64),
+    ) -> Result<Option<Vec<Jump>>> {
+        let tables = engine.buffer_of_f32(&self.tables)?;
+        let rates = Window::new(self.params.out_planes(), 2 * self.rows * self.ramp.nx);
+        let mut pass = Pass::new(self, rates, list && self.spread.is_some(), true);
+        pass.run(self, engine, tables, Done::Given(sink), progress)?;
+        engine.free(tables);
+        let Found { mut kept, too_many, .. } = pass.found;
+        jumps::sort(&mut kept);
+        Ok((!too_many).then_some(kept))
     }
 
     /// Whether jumps are listed.
@@ -263,80 +289,42 @@ impl<'a> Stream<'a> {
         self.spread.is_some()
     }
 
-    /// The rates before jumps take anything with them, and the jumps.
+    /// The rates and the jumps, and what jumps take with them where that is decided once
+    /// the whole frame is known and not in the rates yet.
     fn first_rates(
         &self,
         engine: &mut dyn Engine,
         tables: Buffer,
         progress: &dyn Fn(f64),
-    ) -> Result<(Rate, Found)> {
-        let (ny, nx) = (self.ramp.ny, self.ramp.nx);
-        let (mut rate, mut found) = (self.empty(), Found::new(self));
+    ) -> Result<(Window, Found, Option<Marks>)> {
         if self.chain.needed() {
-            self.chained_rates(engine, tables, progress, (&mut rate, &mut found))?;
+            let (mut rates, mut found) = (self.whole(), Found::new(self));
+            self.chained_rates(engine, tables, progress, (&mut rates, &mut found))?;
             found.sort();
-            return Ok((rate, found));
+            let marks = self.marks(&rates, &mut found)?;
+            return Ok((rates, found, Some(marks)));
         }
-        let chunks = self.chunks();
-        // Two slots: a GPU computes on one while the other is filled and read.
-        let slots = [
-            self.slot(engine, self.rows.min(ny), self.rows.min(ny) * nx, false)?,
-            self.slot(engine, self.rows.min(ny), self.rows.min(ny) * nx, false)?,
-        ];
-        for i in 0..=chunks.len() {
-            if let Some(rows) = chunks.get(i) {
-                self.start(engine, &slots[i % 2], tables, rows.clone(), None, None)?;
-            }
-            if i > 0 {
-                let (rows, slot) = (chunks[i - 1].clone(), &slots[(i - 1) % 2]);
-                let pixels = rows.start * nx..rows.end * nx;
-                engine.download_with(slot.out, &mut |w| place(w, &mut rate, pixels.clone()))?;
-                if self.spread.is_some() {
-                    let pixels = self.worth_seeing(&rate, rows.clone());
-                    self.see(engine, slot, tables, rows, &pixels, (&rate, &mut found))?;
-                }
-                progress(i as f64 / chunks.len() as f64 * 0.9);
-            }
-        }
-        for slot in slots {
-            slot.free(engine);
-        }
-        if self.grow > 0 && self.params.stages & stage::SATURATION != 0 {
-            self.refit(engine, tables, (&mut rate, &mut found))?;
-        }
-        found.sort();
-        Ok((rate, found))
+        let Pass { rates, mut found, .. } = self.pass(engine, tables, progress)?;
+        let marks = if self.wants_saturated() && !found.too_many {
+            found.sort();
+            Some(self.marks(&rates, &mut found)?)
+        } else {
+            None
+        };
+        Ok((rates, found, marks))
     }
 
-    /// P2 and P3: pixels near saturated ones, refitted with the saturation of their
-    /// neighbourhood.
-    fn refit(
-        &self,
-        engine: &mut dyn Engine,
-        tables: Buffer,
-        (rate, found): (&mut Rate, &mut Found),
-    ) -> Result<()> {
-        let (ny, nx, grow) = (self.ramp.ny, self.ramp.nx, self.reach());
-        let touched = dilate(&rate.dq, ny, nx, grow);
-        found.forget(&touched);
-        for rows in self.chunks() {
-            let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
-            let pixels: Vec<usize> = (rows.start * nx..rows.end * nx).filter(|&p| touched[p]).collect();
-            if pixels.is_empty() {
-                continue;
-            }
-            let list: Vec<u32> = pixels.iter().map(|p| (p - grid.start * nx) as u32).collect();
-            let slot = self.slot(engine, grid.len(), list.len(), false)?;
-            self.start(engine, &slot, tables, grid.clone(), Some(&list), None)?;
-            engine.download_with(slot.out, &mut |w| scatter(w, list.len(), rate, pixels.iter().copied()))?;
-            if self.spread.is_some() {
-                let mut again = self.worth_seeing(rate, rows);
-                again.retain(|p| touched[*p]);
-                self.see(engine, &slot, tables, grid, &again, (&*rate, found))?;
-            }
-            slot.free(engine);
+    /// All chunks through the fused kernel, the whole frame kept; without jumps where they
+    /// are too many.
+    fn pass(&self, engine: &mut dyn Engine, tables: Buffer, progress: &dyn Fn(f64)) -> Result<Pass> {
+        let mut pass = Pass::new(self, self.whole(), self.spread.is_some(), !self.wants_saturated());
+        pass.run(self, engine, tables, Done::Kept, progress)?;
+        if pass.found.too_many {
+            pass = Pass::new(self, self.whole(), false, false);
+            pass.run(self, engine, tables, Done::Kept, progress)?;
+            pass.found.too_many = true;
         }
-        Ok(())
+        Ok(pass)
     }
 
     /// The ramp after the steps, chunk by chunk with a halo for growth: `sink` gets
@@ -378,8 +366,11 @@ impl<'a> Stream<'a> {
             return Ok(None);
         }
         if self.marks.get().is_none() {
-            let (rate, mut found) = self.first_rates(engine, tables, &|_| {})?;
-            let marks = self.marks(&rate, &mut found)?;
+            let marks = if !self.chain.needed() && !self.wants_saturated() {
+                self.pass(engine, tables, &|_| {})?.marks
+            } else {
+                self.first_rates(engine, tables, &|_| {})?.2.unwrap_or_default()
+            };
             let _ = self.marks.set(marks);
         }
         Ok(self.marks.get())
@@ -388,30 +379,4 @@ impl<'a> Stream<'a> {
 
 fn averaged(ramp: &Ramp) -> bool {
     ramp.nsample.iter().any(|n| *n > 1)
-}
-
-/// Pixels within `grow` of a saturated one.
-fn dilate(bits: &[u32], ny: usize, nx: usize, grow: usize) -> Vec<bool> {
-    let mut out = vec![false; bits.len()];
-    for (p, _) in bits.iter().enumerate().filter(|(_, b)| **b & dq::SATURATED != 0) {
-        let (x, y) = (p % nx, p / nx);
-        for row in y.saturating_sub(grow)..(y + grow + 1).min(ny) {
-            out[row * nx + x.saturating_sub(grow)..row * nx + (x + grow + 1).min(nx)].fill(true);
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dilation_stays_in_the_frame() {
-        let mut bits = vec![0; 20];
-        bits[0] = dq::SATURATED;
-        bits[19] = dq::SATURATED;
-        let grown = dilate(&bits, 4, 5, 1);
-        assert_eq!(grown.iter().filter(|g| **g).count(), 8);
-    }
 }

@@ -179,9 +179,14 @@ impl Flags {
         Ok(Flags(parts.collect::<Result<_>>()?))
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds the flags of rows `rows` to `into` (rows × columns).
     pub(super) fn read(&self, of: &Reference, rows: &Range<usize>, into: &mut [u32]) -> Result<()> {
-        let mut flags = vec![0; into.len()];
+        let mut flags = vec![0; if self.is_empty() { 0 } else { into.len() }];
         for (hdu, place, shift) in &self.0 {
             place.read(0, rows, &mut flags, |first, to| of.fits.read_u32(hdu, first, to))?;
             into.iter_mut().zip(&flags).for_each(|(to, f)| *to |= f << shift);

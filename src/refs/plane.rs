@@ -32,7 +32,7 @@ fn positive(v: f32) -> bool {
 
 impl Repair {
     /// Replaces values that are not good; `own` are their own flags.
-    fn apply(&self, data: &mut [f32], own: &[u32], dq: &mut [u32]) {
+    fn apply(&self, data: &mut [f32], own: impl Iterator<Item = u32>, dq: &mut [u32]) {
         match self.good {
             Good::Finite => self.apply_where(data, own, dq, |v, _| v.is_finite()),
             Good::Positive => self.apply_where(data, own, dq, |v, _| positive(v)),
@@ -43,9 +43,15 @@ impl Repair {
     }
 
     #[inline(always)]
-    fn apply_where(&self, data: &mut [f32], own: &[u32], dq: &mut [u32], good: impl Fn(f32, u32) -> bool) {
+    fn apply_where(
+        &self,
+        data: &mut [f32],
+        own: impl Iterator<Item = u32>,
+        dq: &mut [u32],
+        good: impl Fn(f32, u32) -> bool,
+    ) {
         for ((d, q), own) in data.iter_mut().zip(dq).zip(own) {
-            let good = good(*d, *own);
+            let good = good(*d, own);
             *d = if good { *d } else { self.value };
             *q |= own | if good { 0 } else { self.flags };
         }
@@ -166,9 +172,13 @@ impl PlaneFile {
     /// is in DN and must then be given.
     pub fn read(&self, rows: Range<usize>, gain: &[f32], into: &mut [f32], dq: &mut [u32]) -> Result<()> {
         self.values(&rows, into)?;
-        let mut own = vec![0; into.len()];
-        self.flags.read(&self.reference, &rows, &mut own)?;
-        self.repair.apply(into, &own, dq);
+        if self.flags.is_empty() {
+            self.repair.apply(into, std::iter::repeat(0), dq);
+        } else {
+            let mut own = vec![0; into.len()];
+            self.flags.read(&self.reference, &rows, &mut own)?;
+            self.repair.apply(into, own.into_iter(), dq);
+        }
         if self.in_dn {
             into.iter_mut().zip(gain).for_each(|(v, g)| *v *= g);
         }

@@ -268,7 +268,7 @@ pub(super) fn field(scene: &Scene, level: f64, flux: f64) -> Vec<Light> {
 }
 
 /// Flux planes (lenslets, nx) of a vector of unknowns.
-pub(super) fn plane<T: crate::kernels::Real>(s: &System<T>, f: &[T], lenslets: usize) -> Vec<f64> {
+pub(super) fn plane<T: crate::kernels::Real>(s: &System, f: &[T], lenslets: usize) -> Vec<f64> {
     use crate::kernels::factored::SEG;
     let mut out = vec![0.0; lenslets * s.nx];
     for (e, entry) in s.entries.iter().enumerate() {

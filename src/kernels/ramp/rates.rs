@@ -143,19 +143,9 @@ impl<T: Real> Source<'_, T> {
     /// where no rate is asked for.
     #[inline(always)]
     pub(super) fn run<const L: usize>(&self, item: usize, w: &mut Work<T, L>) -> Option<Rates<T, L>> {
-        self.load(item, w);
-        if self.on(stage::SATURATION) {
-            self.saturation(w);
-        }
-        self.offsets(w);
-        let s2 = self.lanes(Plane::ReadVariance as usize, w);
-        if self.on(stage::LINEARITY) {
-            self.linearity(w, &s2);
-        } else {
-            w.block.read_variance(&self.tables, &s2);
-            if self.on(stage::LINEARISED) {
-                self.stretch(w);
-            }
+        self.correct(item, w);
+        if self.on(stage::LINEARISED) && !self.on(stage::LINEARITY) {
+            self.stretch(w);
         }
         if !self.on(stage::JUMP | stage::FIT) {
             return None;

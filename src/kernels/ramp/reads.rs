@@ -133,9 +133,9 @@ impl<'a, T: Real> Source<'a, T> {
         out
     }
 
-    /// Reads `L` pixels from `item` on; items past the end repeat the last one.
+    /// Finds the `L` pixels from `item` on; items past the end repeat the last one.
     #[inline(always)]
-    pub(super) fn load<const L: usize>(&self, item: usize, w: &mut Work<T, L>) {
+    fn find<const L: usize>(&self, item: usize, w: &mut Work<T, L>) {
         let last = self.p.items as usize - 1;
         for l in 0..L {
             let i = (item + l).min(last);
@@ -148,66 +148,108 @@ impl<'a, T: Real> Source<'a, T> {
         // Of listed pixels the last, repeated, can lie just as far from the first.
         let whole = item + L - 1 <= last;
         w.contiguous = whole && w.pixel[L - 1] == w.pixel[0] + L - 1 && w.first.0 + L <= nx as usize;
-        let contiguous = w.contiguous && self.p.stride_x == 1;
-        let encoding = Encoding::of(self.p.encoding);
-        let mut start = [w.first.1 * self.p.stride_y as usize + w.first.0 * self.p.stride_x as usize; L];
+    }
+
+    /// Reads the `L` pixels from `item` on, flags their reads from the first saturated one
+    /// of each ramp on, takes bias and offsets off and straightens them with the polynomial
+    /// (saturated reads stay), all in one pass. Each read has the variance of a frame over
+    /// its frames, stretched by the polynomial's slope there.
+    #[inline(always)]
+    pub(super) fn correct<const L: usize>(&self, item: usize, w: &mut Work<T, L>) {
+        self.find(item, w);
+        let p = &self.p;
+        let (saturates, linear) = (self.on(stage::SATURATION), self.on(stage::LINEARITY));
+        let (biased, offset) = (self.on(stage::BIAS), self.on(stage::REFPIX));
+        let threshold = self.lanes(Plane::Saturation as usize, w);
+        let bias = self.lanes(Plane::Bias as usize, w);
+        let s2 = self.lanes(Plane::ReadVariance as usize, w);
+        let mut shift = [T::ZERO; L];
+        if linear {
+            self.load_coefficients(w);
+            if p.zero_point == zero::RAW && biased {
+                shift = bias.map(|b| -b);
+            }
+        }
+        let offsets = if offset { Some(Offsets::of(self, w)) } else { None };
+        let contiguous = w.contiguous && p.stride_x == 1;
+        let encoding = Encoding::of(p.encoding);
+        let mut start = [w.first.1 * p.stride_y as usize + w.first.0 * p.stride_x as usize; L];
         if !contiguous {
             for l in 1..L {
                 start[l] = self.element(w.pixel[l], 0);
             }
         }
-        let (ramps, reads) = (self.p.ramps as usize, self.p.reads as usize);
-        let steps = (0..ramps).flat_map(|r| {
-            (0..reads).map(move |k| r * self.p.stride_ramp as usize + k * self.p.stride_read as usize)
-        });
-        let rows = w.y.iter_mut().zip(&mut w.flags).enumerate();
-        for ((k, (y, flags)), step) in rows.zip(steps) {
-            let mut bad = [0; L];
-            if contiguous {
-                decode::run(encoding, self.ramp, start[0] + step, y, &mut bad);
-            } else {
-                for l in 0..L {
-                    let value = decode::one(encoding, self.ramp, start[l] + step);
-                    bad[l] = if value.is_none() { flag::DO_NOT_USE } else { 0 };
-                    y[l] = value.unwrap_or(T::ZERO);
-                }
-            }
-            if self.on(stage::FLAGS_IN) {
-                for l in 0..L {
-                    bad[l] |= self.flags[k * self.pixels + w.pixel[l]];
-                }
-            }
-            *flags = bad;
-        }
-    }
-
-    /// Flags reads from the first saturated one of each ramp on.
-    #[inline(always)]
-    pub(super) fn saturation<const L: usize>(&self, w: &mut Work<T, L>) {
-        let threshold = self.lanes(Plane::Saturation as usize, w);
-        let reads = self.p.reads as usize;
-        for ramp in 0..self.p.ramps as usize {
+        let (ramps, reads) = (p.ramps as usize, p.reads as usize);
+        for ramp in 0..ramps {
             let mut dead = [0u32; L];
-            if self.p.grow > 0 {
+            let mut doomed = [u32::MAX; L];
+            if saturates && p.grow > 0 {
                 for l in 0..L {
-                    let first = self.first_saturated(w.pixel[l], ramp);
-                    for k in first..reads {
-                        w.flags[ramp * reads + k][l] |= flag::SATURATED;
+                    doomed[l] = self.first_saturated(w.pixel[l], ramp) as u32;
+                }
+            }
+            let of_ramp = ramp * reads..(ramp + 1) * reads;
+            let rows = w.y[of_ramp.clone()].iter_mut().zip(&mut w.flags[of_ramp.clone()]);
+            let rows = rows.zip(&mut w.block.r[of_ramp.clone()]).zip(&self.tables.inv_n[of_ramp]);
+            for (k, (((row, flags), variance), inv_n)) in rows.enumerate() {
+                let (mut y, mut f) = ([T::ZERO; L], [0; L]);
+                let step = ramp * p.stride_ramp as usize + k * p.stride_read as usize;
+                if contiguous {
+                    decode::run(encoding, self.ramp, start[0] + step, &mut y, &mut f);
+                } else {
+                    for l in 0..L {
+                        let value = decode::one(encoding, self.ramp, start[l] + step);
+                        f[l] = if value.is_none() { flag::DO_NOT_USE } else { 0 };
+                        y[l] = value.unwrap_or(T::ZERO);
                     }
                 }
-            }
-            let rows = ramp * reads..(ramp + 1) * reads;
-            for (y, flags) in w.y[rows.clone()].iter().zip(&mut w.flags[rows]) {
-                let (y, mut f) = (*y, *flags);
-                for l in 0..L {
-                    dead[l] = if y[l] >= threshold[l] { flag::SATURATED } else { dead[l] };
-                    let floor = (y[l] <= T::ZERO) & (f[l] & flag::DO_NOT_USE == 0);
-                    f[l] |= dead[l] | if floor { flag::AD_FLOOR | flag::DO_NOT_USE } else { 0 };
+                if self.on(stage::FLAGS_IN) {
+                    for l in 0..L {
+                        f[l] |= self.flags[(ramp * reads + k) * self.pixels + w.pixel[l]];
+                    }
                 }
-                *flags = f;
+                if saturates {
+                    for l in 0..L {
+                        dead[l] = if y[l] >= threshold[l] { flag::SATURATED } else { dead[l] };
+                        let near = if k as u32 >= doomed[l] { flag::SATURATED } else { 0 };
+                        let floor = (y[l] <= T::ZERO) & (f[l] & flag::DO_NOT_USE == 0);
+                        f[l] |= dead[l] | near | if floor { flag::AD_FLOOR | flag::DO_NOT_USE } else { 0 };
+                    }
+                }
+                if biased {
+                    for l in 0..L {
+                        y[l] -= bias[l];
+                    }
+                }
+                if let Some(offsets) = &offsets {
+                    offsets.subtract(self, ramp * reads + k, &mut y);
+                }
+                let (mut r, inv_n) = ([T::ZERO; L], *inv_n);
+                for l in 0..L {
+                    r[l] = s2[l] * inv_n;
+                }
+                if linear {
+                    if p.zero_point == zero::FIRST && k == 0 {
+                        shift = y;
+                    }
+                    let mut x = y;
+                    for l in 0..L {
+                        x[l] -= shift[l];
+                    }
+                    let (value, slope) = horner(&w.coefficients, &x);
+                    for l in 0..L {
+                        r[l] = r[l] * slope[l] * slope[l];
+                    }
+                    for l in 0..L {
+                        // Both loaded first: a choice between two addresses has no vector form.
+                        let (before, after) = (y[l], value[l]);
+                        y[l] = if f[l] & flag::SATURATED == 0 { after } else { before };
+                    }
+                }
+                (*row, *flags, *variance) = (y, f, r);
             }
         }
-        if self.averaged {
+        if saturates && self.averaged {
             self.partly_saturated(w, &threshold);
         }
     }
@@ -234,7 +276,8 @@ impl<'a, T: Real> Source<'a, T> {
                     }
                 }
                 if own == 2 {
-                    let (y, t) = (|k: usize| w.y[start + k][l], &self.tables);
+                    let (y, t) =
+                        (|k: usize| self.raw(w.pixel[l], start + k).unwrap_or(T::ZERO), &self.tables);
                     let last = self.last_frame(start + 2);
                     let foretold = (y(0) - bias[l]) / t.time[start] * last + bias[l] >= threshold[l];
                     let share = (threshold[l] - y(0)) * t.inv_n[start + 1];
@@ -260,10 +303,15 @@ impl<'a, T: Real> Source<'a, T> {
             return false;
         }
         let threshold = T::of(f32::from_bits(self.plane(Plane::Saturation as usize, pixel)));
-        let value: Option<T> = decode::one(Encoding::of(self.p.encoding), self.ramp, self.element(pixel, k));
+        let value = self.raw(pixel, k);
         let came = if self.on(stage::FLAGS_IN) { self.flags[k * self.pixels + pixel] } else { 0 };
         value.is_some_and(|v| v > T::ZERO && v * self.last_frame(k) >= threshold * self.tables.time[k])
             && came & (flag::DO_NOT_USE | flag::SATURATED) == 0
+    }
+
+    /// What the file holds of read `k` of the exposure.
+    fn raw(&self, pixel: usize, k: usize) -> Option<T> {
+        decode::one(Encoding::of(self.p.encoding), self.ramp, self.element(pixel, k))
     }
 
     /// The pixels within `grow` of `pixel`.
@@ -277,108 +325,18 @@ impl<'a, T: Real> Source<'a, T> {
 
     /// First read of `ramp` at which any pixel within `grow` of `pixel` saturates.
     pub(super) fn first_saturated(&self, pixel: usize, ramp: usize) -> usize {
-        let (p, reads) = (&self.p, self.p.reads as usize);
+        let reads = self.p.reads as usize;
         let mut first = reads;
         for q in self.around(pixel) {
             let threshold = T::of(f32::from_bits(self.plane(Plane::Saturation as usize, q)));
             for k in 0..first {
-                let at = self.element(q, ramp * reads + k);
-                let value: Option<T> = decode::one(Encoding::of(p.encoding), self.ramp, at);
-                if value.is_some_and(|v| v >= threshold) {
+                if self.raw(q, ramp * reads + k).is_some_and(|v| v >= threshold) {
                     first = k;
                     break;
                 }
             }
         }
         first
-    }
-
-    /// Bias and reference-pixel offsets.
-    #[inline(always)]
-    pub(super) fn offsets<const L: usize>(&self, w: &mut Work<T, L>) {
-        if self.on(stage::BIAS) {
-            let bias = self.lanes(Plane::Bias as usize, w);
-            for row in &mut w.y {
-                let mut y = *row;
-                for l in 0..L {
-                    y[l] -= bias[l];
-                }
-                *row = y;
-            }
-        }
-        if self.on(stage::REFPIX) {
-            let (across_n, lines_n) = (self.p.across as usize, self.p.lines as usize);
-            let width = self.p.block_width.max(1) as usize;
-            let of_read = across_n.div_ceil(width) * lines_n;
-            let place = |x: usize, y: usize| {
-                let y = y + self.p.row0 as usize;
-                if self.p.along_y != 0 { (y, x) } else { (x, y) }
-            };
-            let (first, line) = place(w.first.0, w.first.1);
-            let in_row = w.contiguous && self.p.along_y == 0;
-            // Whether all share one entry of the second table.
-            let shared = in_row && first / width == (first + L - 1) / width;
-            let (mut across, mut at) = ([first; L], [first / width * lines_n + line; L]);
-            if !shared {
-                let nx = self.p.nx as usize;
-                for l in 0..L {
-                    let (a, line) = place(w.pixel[l] % nx, w.pixel[l] / nx);
-                    (across[l], at[l]) = (a, a / width * lines_n + line);
-                }
-            }
-            for (k, row) in w.y.iter_mut().enumerate() {
-                let mut y = *row;
-                let columns = &self.columns[k * across_n..][..across_n];
-                let lines = &self.lines[k * of_read..][..of_read];
-                if shared {
-                    let shared = T::of(lines[at[0]]);
-                    for (y, c) in y.iter_mut().zip(&columns[first..][..L]) {
-                        *y -= T::of(*c) + shared;
-                    }
-                } else {
-                    for l in 0..L {
-                        y[l] -= T::of(columns[across[l]]) + T::of(lines[at[l]]);
-                    }
-                }
-                *row = y;
-            }
-        }
-    }
-
-    /// The polynomial, Horner's way; saturated reads stay. The noise of a read, of
-    /// variance `s2` a frame, is stretched by the polynomial's slope there.
-    #[inline(always)]
-    pub(super) fn linearity<const L: usize>(&self, w: &mut Work<T, L>, s2: &[T; L]) {
-        let p = &self.p;
-        let mut shift = [T::ZERO; L];
-        if p.zero_point == zero::RAW && self.on(stage::BIAS) {
-            shift = self.lanes(Plane::Bias as usize, w).map(|b| -b);
-        }
-        self.load_coefficients(w);
-        let reads = p.reads as usize;
-        let variances = w.block.r.iter_mut().zip(&self.tables.inv_n);
-        for (k, ((row, flags), (variance, inv_n))) in w.y.iter_mut().zip(&w.flags).zip(variances).enumerate()
-        {
-            if p.zero_point == zero::FIRST && k % reads == 0 {
-                shift = *row;
-            }
-            let (mut y, flags) = (*row, *flags);
-            let (mut x, mut r) = (y, *s2);
-            for l in 0..L {
-                x[l] -= shift[l];
-            }
-            let (value, slope) = horner(&w.coefficients, &x);
-            for l in 0..L {
-                r[l] = r[l] * *inv_n * slope[l] * slope[l];
-            }
-            for l in 0..L {
-                // Both loaded first: a choice between two addresses has no vector form.
-                let (before, after) = (y[l], value[l]);
-                y[l] = if flags[l] & flag::SATURATED == 0 { after } else { before };
-            }
-            *row = y;
-            *variance = r;
-        }
     }
 
     #[inline(always)]
@@ -412,12 +370,77 @@ impl<'a, T: Real> Source<'a, T> {
     }
 }
 
+/// Where the offsets of a block of pixels are in the tables.
+struct Offsets<const L: usize> {
+    /// Of the first table, in a read's entries.
+    across: [usize; L],
+    /// Of the second.
+    at: [usize; L],
+    /// Side by side in the first table, one entry of the second.
+    shared: bool,
+    /// Entries of a read in the second table.
+    of_read: usize,
+}
+
+impl<const L: usize> Offsets<L> {
+    #[inline(always)]
+    fn of<T: Real>(s: &Source<'_, T>, w: &Work<T, L>) -> Self {
+        let (across_n, lines_n) = (s.p.across as usize, s.p.lines as usize);
+        let width = s.p.block_width.max(1) as usize;
+        let place = |x: usize, y: usize| {
+            let y = y + s.p.row0 as usize;
+            if s.p.along_y != 0 { (y, x) } else { (x, y) }
+        };
+        let (first, line) = place(w.first.0, w.first.1);
+        let shared = w.contiguous && s.p.along_y == 0 && first / width == (first + L - 1) / width;
+        let (mut across, mut at) = ([first; L], [first / width * lines_n + line; L]);
+        if !shared {
+            let nx = s.p.nx as usize;
+            for l in 0..L {
+                let (a, line) = place(w.pixel[l] % nx, w.pixel[l] / nx);
+                (across[l], at[l]) = (a, a / width * lines_n + line);
+            }
+        }
+        Offsets { across, at, shared, of_read: across_n.div_ceil(width) * lines_n }
+    }
+
+    /// Takes those of read `k` of the exposure off.
+    #[inline(always)]
+    fn subtract<T: Real>(&self, s: &Source<'_, T>, k: usize, y: &mut [T; L]) {
+        let across_n = s.p.across as usize;
+        let columns = &s.columns[k * across_n..][..across_n];
+        let lines = &s.lines[k * self.of_read..][..self.of_read];
+        // An array, not a slice: else its loop gets other vectors than those that wrote `y`,
+        // and each load waits until two stores are through.
+        if let (true, Some(columns)) = (self.shared, columns[self.across[0]..].first_chunk::<L>()) {
+            let (shared, columns) = (T::of(lines[self.at[0]]), *columns);
+            for l in 0..L {
+                y[l] -= T::of(columns[l]) + shared;
+            }
+        } else {
+            for l in 0..L {
+                y[l] -= T::of(columns[self.across[l]]) + T::of(lines[self.at[l]]);
+            }
+        }
+    }
+}
+
 /// Value and slope of the polynomial at `x`; a slope outside 0.1 to 10 is no
 /// detector's, and stays there.
 #[inline(always)]
 fn horner<T: Real, const L: usize>(coefficients: &[[T; L]], x: &[T; L]) -> ([T; L], [T; L]) {
-    let (mut value, mut slope) = ([T::ZERO; L], [T::ZERO; L]);
-    for c in coefficients.iter().rev() {
+    let mut down = coefficients.iter().rev();
+    let mut value = down.next().copied().unwrap_or([T::ZERO; L]);
+    let mut slope = [T::ZERO; L];
+    // The first step without its zeros.
+    if let Some(c) = down.next() {
+        let c = *c;
+        slope = value;
+        for l in 0..L {
+            value[l] = value[l] * x[l] + c[l];
+        }
+    }
+    for c in down {
         let c = *c;
         for l in 0..L {
             slope[l] = slope[l] * x[l] + value[l];

@@ -1,7 +1,7 @@
 //! A raw ramp through stage 1: to its rate, or to a ramp where the recipe stops before.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::calibration::{Calibration, IPC_NOISE};
 use super::super::job::Job;
@@ -9,26 +9,31 @@ use super::super::jump_list::JumpList;
 use super::super::persistence::{self, Found};
 use super::super::product::About;
 use super::super::provenance::{Provenance, Status};
+use super::super::rate_file::{MOST_READS, RateFile};
 use super::super::stage1::{Plan, Stream, theirs};
 use super::super::{dq_init, ramp_file, ramp_rates, ramp_weights, subarrays};
-use super::{Level1, Made, Session, note_references, stage1_of};
+use super::{
+    Checksums, Level1, Made, Session, Straight, about, coordinates, name_references, note_references,
+    stage1_of, unknown, write_lists,
+};
 use crate::config::{Algorithm, RampFit, RateUnits, Recipe, RefpixAlgorithm, Step};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::input::{Encoding, RAMPSPAN, Ramp};
 use crate::kernels::ramp::{Counts, Line};
+use crate::refs;
 
 /// Of a stored ramp: its reads came as whole numbers.
 const ROUNDED: &str = "ROUNDED";
 
-/// Brings `ramp` through the recipe's stage 1. `ramp_product` is where a ramp goes that
-/// is not fitted.
+/// Brings `ramp` through the recipe's stage 1. What may be written as it is made goes to
+/// `straight`.
 pub(super) fn reduce(
     job: &Job,
     mut ramp: Ramp,
     mut record: Provenance,
-    ramp_product: Option<&PathBuf>,
+    straight: Straight<'_>,
     session: &mut Session<'_>,
     progress: &dyn Fn(f64),
 ) -> Result<Made> {
@@ -90,34 +95,44 @@ pub(super) fn reduce(
     let mut stream = Stream::prepare(&ramp, cal, &mut plan, detector, engine)?;
     stream.take_zeroframe(&wanted, &recipe, detector, engine)?;
     note_steps(&mut record, &recipe, &plan, stream.calibration());
-    note_references(&mut record, job, &used, session.checksums)?;
     if plan.fits() && ramp.reads < 2 {
         return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
     }
     let mut header = describe(&ramp, &stream, windows.as_deref(), glow.as_ref());
+    let fit = recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
+    let half = ramp.reads / 2;
+    if let Some(f) = fit.filter(|f| f.algorithm == Algorithm::Mcds && f.num_coadd as usize > half) {
+        record.warnings.push(format!(
+            "ramp_fit.num_coadd = {}: more than half of the {} reads; {half} are averaged at each end",
+            f.num_coadd, ramp.reads
+        ));
+    }
+    let by_scatter = fit.filter(|f| ramp_weights::wanted(f, &ramp));
+    let alone = !job.save_ramps && job.compat.is_none() && by_scatter.is_none();
+    let few = ramp.ramps * ramp.reads <= MOST_READS;
+    if let Some(path) = straight.rate.filter(|_| plan.fits() && alone && few && stream.gives_rates())
+        && fit.is_some_and(|f| f.units != RateUnits::OverRamp)
+    {
+        let of = Exposure { job, ramp: &ramp, stream: &stream, recipe: &recipe, used: &used };
+        return give(&of, (header, record), &path(&ramp.meta), session, progress);
+    }
+    note_references(&mut record, job, &used, session.checksums)?;
     if !plan.fits() {
         if rounded {
             header.set(ROUNDED, true, "reads were whole numbers");
         }
-        return store(ramp_product, &ramp, &stream, (&recipe, &header, record), engine);
+        return store(straight.ramp, &ramp, &stream, (&recipe, &header, record), engine);
     }
     let share = if job.save_ramps { 0.5 } else { 1.0 };
-    let fit = recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
     let (mut rate, found) = stream.rates_and_jumps(engine, &|f| progress(share * f))?;
     let jumps = found.map(|found| JumpList::new(found, &ramp));
     if let Some(jumps) = &jumps {
         jumps.count(&mut header);
     } else if stream.lists_jumps() {
-        record.warnings.push(
-            "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the read noise \
-             right?"
-                .into(),
-        );
+        record.warnings.push(TOO_MANY.into());
     }
-    let listed = recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None });
-    let jumps = jumps.filter(|_| listed.is_some_and(|j| j.save_jumps));
+    let jumps = jumps.filter(|_| saves_jumps(&recipe));
     let mut ramps = Vec::new();
-    let by_scatter = fit.filter(|f| ramp_weights::wanted(f, &ramp));
     if job.save_ramps || by_scatter.is_some() {
         let progress = |f: f64| progress(share + (1.0 - share) * f);
         ramps = ramp_rates::each(&ramp, &recipe, &wanted, detector, &stream, engine, &progress)?;
@@ -125,13 +140,6 @@ pub(super) fn reduce(
     if let Some(step) = by_scatter {
         rate = ramp_weights::combined(&ramp, &stream, &ramps, step, engine)?;
         ramps.truncate(if job.save_ramps { ramps.len() } else { 0 });
-    }
-    let half = ramp.reads / 2;
-    if let Some(f) = fit.filter(|f| f.algorithm == Algorithm::Mcds && f.num_coadd as usize > half) {
-        record.warnings.push(format!(
-            "ramp_fit.num_coadd = {}: more than half of the {} reads; {half} are averaged at each end",
-            f.num_coadd, ramp.reads
-        ));
     }
     let span = fit.and_then(|f| counts_over(f, &ramp, &mut header));
     Ok(Made::Rate(Box::new(Level1 {
@@ -147,6 +155,82 @@ pub(super) fn reduce(
         jumps,
         reads: ramp.each_read(),
     })))
+}
+
+/// An exposure that is about to be fitted.
+struct Exposure<'a> {
+    job: &'a Job,
+    ramp: &'a Ramp,
+    stream: &'a Stream<'a>,
+    recipe: &'a Recipe,
+    /// Types of the references that it uses.
+    used: &'a [&'static str],
+}
+
+/// Fits an exposure and writes its rate as rows are done. Meanwhile the checksums of its
+/// references are taken.
+fn give(
+    of: &Exposure<'_>,
+    (header, mut record): (Header, Provenance),
+    path: &Path,
+    session: &mut Session<'_>,
+    progress: &dyn Fn(f64),
+) -> Result<Made> {
+    let Exposure { job, ramp, stream, recipe, used } = *of;
+    let Session { engine, checksums, .. } = session;
+    let unknown = unknown(job, used, checksums);
+    // As long as those that will stand there.
+    let mut known = checksums.clone();
+    known.extend(unknown.iter().map(|p| (p.clone(), "0".repeat(16))));
+    name_references(&mut record, job, used, &known);
+    let fit = recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
+    let counts = fit.is_some_and(|f| f.units != RateUnits::Electrons);
+    let wcs = coordinates(&header, &ramp.meta, (ramp.ny, ramp.nx), job);
+    let (sums, given) = std::thread::scope(|scope| {
+        let sums = scope.spawn(|| -> Result<Checksums> {
+            unknown.into_iter().map(|p| refs::checksum(&p).map(|sum| (p, sum))).collect()
+        });
+        let mut attempt = |list: bool, record: &Provenance| -> Result<_> {
+            let mut header = header.clone();
+            if list {
+                JumpList::new(Vec::new(), ramp).count(&mut header);
+            }
+            let about = about(&header, &ramp.meta, counts, wcs.as_ref(), record);
+            let mut file = RateFile::begin(path, &about, (ramp.ny, ramp.nx))?;
+            let jumps = stream.give_rates(&mut **engine, list, &mut |band| file.put(band), progress)?;
+            Ok(jumps.map(|jumps| (file, header, list.then(|| JumpList::new(jumps, ramp)))))
+        };
+        let mut given = attempt(stream.lists_jumps(), &record);
+        if matches!(given, Ok(None)) {
+            record.warnings.push(TOO_MANY.into());
+            given = attempt(false, &record);
+        }
+        (sums.join(), given)
+    });
+    let Some((file, mut header, jumps)) = given? else {
+        return Err(Error::Unsolvable(format!(
+            "{}: jumps were counted that nobody looked for",
+            path.display()
+        )));
+    };
+    checksums.extend(sums.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+    name_references(&mut record, job, used, checksums);
+    if let Some(jumps) = &jumps {
+        jumps.count(&mut header);
+    }
+    let about = about(&header, &ramp.meta, counts, wcs.as_ref(), &record);
+    let jumps = jumps.filter(|_| saves_jumps(recipe));
+    let mut written: Vec<PathBuf> = write_lists(path, &about, jumps, ramp.each_read())?.into_iter().collect();
+    written.push(file.finish(path, &about)?);
+    Ok(Made::Written(written, record.warnings))
+}
+
+/// Said where a list of jumps is let go.
+const TOO_MANY: &str = "jump: more jumps than half the pixels: no list, and nothing flagged beside them; is the \
+                        read noise right?";
+
+fn saves_jumps(recipe: &Recipe) -> bool {
+    recipe.active(|s| if let Step::Jump(j) = s { Some(j) } else { None }).is_some_and(|j| j.save_jumps)
 }
 
 fn runs(recipe: &Recipe, step: &str) -> bool {
@@ -263,7 +347,7 @@ fn counts_over(fit: &RampFit, ramp: &Ramp, header: &mut Header) -> Option<f64> {
 
 /// Writes the ramp as the steps leave it.
 fn store(
-    path: Option<&PathBuf>,
+    path: Option<&Path>,
     ramp: &Ramp,
     stream: &Stream<'_>,
     (recipe, header, record): (&Recipe, &Header, Provenance),
@@ -282,5 +366,5 @@ fn store(
         extra: None,
     };
     let path = ramp_file::write(path, &about, ramp, stream.calibration(), stream, engine)?;
-    Ok(Made::Ramp(path, record.warnings))
+    Ok(Made::Written(vec![path], record.warnings))
 }

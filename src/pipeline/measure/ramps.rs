@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::input::{self, Encoding, OpenOptions, Ramp, Raw};
 use crate::kernels::ramp::flag;
-use crate::pipeline::exposure::{self, Made, Session};
+use crate::pipeline::exposure::{self, Made, Session, Straight};
 use crate::pipeline::{Job, blend, refpix};
 
 /// The exposures of a job after the recipe's stage-1 steps.
@@ -86,7 +86,8 @@ impl Corrected {
             };
             whole &= raw.encoding != Encoding::F32;
             headers.push(raw.header);
-            let Made::Ramp(path, said) = exposure::level1(job, files, Some(&path), session, &share)? else {
+            let straight = Straight { ramp: Some(&path), rate: None };
+            let Made::Written(_, said) = exposure::level1(job, files, straight, session, &share)? else {
                 return Err(no_reads());
             };
             warnings.extend(said.into_iter().filter(|w| !warnings.contains(w)).collect::<Vec<_>>());

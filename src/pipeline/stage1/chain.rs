@@ -14,6 +14,7 @@ use super::super::calibration::Calibration;
 use super::jumps::{Found, Noise, Seen};
 use super::plan::threshold_two;
 use super::touched::Marks;
+use super::window::Window;
 use super::{Plan, Slot, Stream};
 use crate::config::{Algorithm, Jump, RampFit};
 use crate::datamodel::Rate;
@@ -196,16 +197,16 @@ impl Stream<'_> {
         engine: &mut dyn Engine,
         tables: Buffer,
         progress: &dyn Fn(f64),
-        (rate, found): (&mut Rate, &mut Found),
+        (rates, found): (&mut Window, &mut Found),
     ) -> Result<()> {
         let chunks = self.chunks();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
-            self.fit_chunk(engine, tables, &chunk, 0, rate)?;
+            self.fit_chunk(engine, tables, &chunk, 0, rates)?;
             if self.spread.is_some() {
                 let (values, flags) = (engine.download_f32(chunk.values)?, engine.download(chunk.flags)?);
                 let seen = chunk.seen(&values, &flags, self.ramp.nx);
-                self.see_stored(&seen, chunk.grid.start * self.ramp.nx, rows.clone(), (rate, found))?;
+                self.see_stored(&seen, chunk.grid.start * self.ramp.nx, rows.clone(), (rates, found))?;
             }
             chunk.free(engine);
             progress((i + 1) as f64 / chunks.len() as f64 * 0.9);
@@ -219,7 +220,7 @@ impl Stream<'_> {
         engine: &mut dyn Engine,
         tables: Buffer,
         marks: &Marks,
-        (rate, found): (&mut Rate, &mut Found),
+        (rates, found): (&mut Window, &mut Found),
     ) -> Result<()> {
         let nx = self.ramp.nx;
         for rows in self.chunks().into_iter().filter(|r| marks.any(r.start * nx..r.end * nx)) {
@@ -228,12 +229,12 @@ impl Stream<'_> {
             let (width, first) = (chunk.grid.len() * nx, chunk.grid.start * nx);
             let new = self.mark(marks, (&mut flags, width, first), rows.start * nx..rows.end * nx);
             engine.upload(chunk.flags, &flags)?;
-            self.fit_chunk(engine, tables, &chunk, 0, rate)?;
+            self.fit_chunk(engine, tables, &chunk, 0, rates)?;
             let noise = Noise::of(self, rows)?;
             let seen = chunk.seen(&values, &flags, nx);
             for (p, new) in new {
                 let jumps =
-                    new.into_iter().map(|(k, kind)| noise.jump(self, &seen, p - first, p, k, rate, kind));
+                    new.into_iter().map(|(k, kind)| noise.jump(self, &seen, p - first, p, k, rates, kind));
                 found.jumps.extend(jumps);
             }
             chunk.free(engine);
@@ -253,7 +254,7 @@ impl Stream<'_> {
         let tables = engine.buffer_of_f32(&self.tables)?;
         let marks = self.known_marks(engine, tables)?;
         let (nx, chunks) = (self.ramp.nx, self.chunks());
-        let mut rates: Vec<Rate> = (0..self.ramp.ramps).map(|_| self.empty()).collect();
+        let mut rates: Vec<Window> = (0..self.ramp.ramps).map(|_| self.whole()).collect();
         for (i, rows) in chunks.iter().enumerate() {
             let chunk = self.chunk(engine, tables, rows.clone())?;
             if let Some(marks) = marks {
@@ -262,14 +263,14 @@ impl Stream<'_> {
                 self.mark(marks, (&mut flags, width, first), rows.start * nx..rows.end * nx);
                 engine.upload(chunk.flags, &flags)?;
             }
-            for (alone, rate) in (1..).zip(&mut rates) {
-                self.fit_chunk(engine, tables, &chunk, alone, rate)?;
+            for (alone, rates) in (1..).zip(&mut rates) {
+                self.fit_chunk(engine, tables, &chunk, alone, rates)?;
             }
             chunk.free(engine);
             progress((i + 1) as f64 / chunks.len() as f64);
         }
         engine.free(tables);
-        Ok(rates)
+        Ok(rates.into_iter().map(|r| r.into_rate(self.ramp.ny, nx)).collect())
     }
 
     /// The ramp after its jumps; see [`Stream::ramps`].

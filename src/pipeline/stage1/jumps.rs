@@ -3,12 +3,14 @@
 
 use std::ops::Range;
 
-use super::{Slot, Stream};
+use super::Stream;
+use super::slot::Loaded;
+use super::window::Window;
 use crate::config::Jump as Step;
-use crate::datamodel::{Rate, dq};
-use crate::engine::{Buffer, Engine};
+use crate::datamodel::dq;
+use crate::engine::{Buffer, DeviceKind, Engine};
 use crate::error::Result;
-use crate::kernels::ramp::flag;
+use crate::kernels::ramp::{Plane, flag};
 use crate::profile::{self, Work};
 
 /// Why a difference is left out.
@@ -73,6 +75,10 @@ pub(super) struct Found {
     pub(super) saturated: Vec<Vec<u16>>,
     /// More jumps than pixels could have: the noise is wrong, and the list is let go.
     pub(super) too_many: bool,
+    /// Those of rows that are given away, without those of pixels that are not used.
+    pub(super) kept: Vec<Jump>,
+    /// Jumps found in rows that will not be seen again.
+    counted: usize,
 }
 
 /// Ramps of some pixels: their values, DN, and flags, `[read][place]`.
@@ -88,17 +94,31 @@ impl Found {
     pub(super) fn new(stream: &Stream<'_>) -> Found {
         let ramps = if stream.wants_saturated() { stream.ramp.ramps } else { 0 };
         let saturated = vec![vec![u16::MAX; stream.ramp.ny * stream.ramp.nx]; ramps];
-        Found { jumps: Vec::new(), saturated, too_many: false }
+        Found { saturated, ..Found::default() }
     }
 
-    /// Forgets the pixels that `again` picks: they are seen once more.
-    pub(super) fn forget(&mut self, again: &[bool]) {
-        self.jumps.retain(|j| !again[j.pixel as usize]);
+    /// Forgets `pixels`, ascending: they are seen once more.
+    pub(super) fn forget(&mut self, pixels: &[usize]) {
+        self.jumps.retain(|j| pixels.binary_search(&(j.pixel as usize)).is_err());
     }
 
     /// Brings the list into order: by read, then by pixel.
     pub(super) fn sort(&mut self) {
-        self.jumps.sort_unstable_by_key(|j| (j.read, j.pixel, j.kind));
+        sort(&mut self.jumps);
+    }
+
+    /// Keeps the jumps of the run `pixels`, which is given away, but for those of pixels
+    /// that are not used: reference pixels and bad ones have no rate that a jump could
+    /// spoil.
+    pub(super) fn keep(&mut self, window: &Window, pixels: Range<usize>) {
+        let own = self.jumps.iter().filter(|j| pixels.contains(&(j.pixel as usize)));
+        let dq = window.dq(pixels.clone());
+        self.kept.extend(own.filter(|j| dq[j.pixel as usize - pixels.start] & dq::DO_NOT_USE == 0));
+    }
+
+    /// Lets go of the jumps before pixel `first`: of all that is kept, nobody asks again.
+    pub(super) fn let_go(&mut self, first: usize) {
+        self.jumps.retain(|j| j.pixel as usize >= first);
     }
 
     /// Takes the jumps of `pixels` (of the frame), each at its place of `seen`.
@@ -108,23 +128,15 @@ impl Found {
         seen: &Seen<'_>,
         pixels: impl Iterator<Item = (usize, usize)>,
         noise: &Noise,
-        rate: &Rate,
+        rates: &Window,
     ) {
-        /// Frames of fewer pixels may all be hit.
-        const SMALL: usize = 1 << 20;
         let reads = stream.ramp.reads;
-        if self.jumps.len() > SMALL.max(stream.ramp.ny * stream.ramp.nx / 2) {
-            self.too_many = true;
-        }
-        if self.too_many {
-            self.jumps = Vec::new();
-        }
         for (place, pixel) in pixels {
             let all = if self.too_many { 0 } else { stream.ramp.ramps * reads };
             for k in 0..all {
                 let f = seen.flags[k * seen.width + place];
                 if f & flag::JUMP_DET != 0 && f & LOST == 0 && k % reads > 0 {
-                    self.jumps.push(noise.jump(stream, seen, place, pixel, k, rate, Kind::Found));
+                    self.jumps.push(noise.jump(stream, seen, place, pixel, k, rates, Kind::Found));
                 }
             }
             for (ramp, first) in self.saturated.iter_mut().enumerate() {
@@ -134,6 +146,23 @@ impl Found {
             }
         }
     }
+
+    /// Counts the jumps of the run `pixels`, which will not be seen again.
+    pub(super) fn count(&mut self, stream: &Stream<'_>, pixels: Range<usize>) {
+        /// Frames of fewer pixels may all be hit.
+        const SMALL: usize = 1 << 20;
+        let own = |j: &&Jump| j.kind == Kind::Found && pixels.contains(&(j.pixel as usize));
+        self.counted += self.jumps.iter().filter(own).count();
+        self.too_many |= self.counted > SMALL.max(stream.ramp.ny * stream.ramp.nx / 2);
+        if self.too_many {
+            (self.jumps, self.kept) = (Vec::new(), Vec::new());
+        }
+    }
+}
+
+/// By read, then by pixel.
+pub(super) fn sort(jumps: &mut [Jump]) {
+    jumps.sort_unstable_by_key(|j| (j.read, j.pixel, j.kind));
 }
 
 /// Flags of reads that take no part.
@@ -153,6 +182,29 @@ impl Noise {
         Ok(Noise { first, gain, variance })
     }
 
+    /// The same of rows of a chunk: where that is memory of this process, out of it; from
+    /// elsewhere the planes would take longer than from the files.
+    pub(super) fn of_loaded(
+        stream: &Stream<'_>,
+        engine: &mut dyn Engine,
+        chunk: &Loaded<'_>,
+        rows: Range<usize>,
+    ) -> Result<Noise> {
+        if engine.device().kind != DeviceKind::Cpu {
+            return Noise::of(stream, rows);
+        }
+        let (nx, grid) = (stream.ramp.nx, &chunk.grid);
+        let mut noise = Noise { first: rows.start * nx, gain: Vec::new(), variance: Vec::new() };
+        engine.download_with(chunk.slot.cal, &mut |planes| {
+            let part = |plane: Plane| {
+                let first = plane as usize * grid.len() * nx + (rows.start - grid.start) * nx;
+                bytemuck::cast_slice(&planes[first..first + rows.len() * nx]).to_vec()
+            };
+            (noise.gain, noise.variance) = (part(Plane::Gain), part(Plane::ReadVariance));
+        })?;
+        Ok(noise)
+    }
+
     pub(super) fn gain(&self, pixel: usize) -> f64 {
         f64::from(self.gain[pixel - self.first])
     }
@@ -170,12 +222,12 @@ impl Noise {
         place: usize,
         pixel: usize,
         k: usize,
-        rate: &Rate,
+        rates: &Window,
         kind: Kind,
     ) -> Jump {
         let at = |k: usize| k * seen.width + place;
         let gain = self.gain(pixel);
-        let rate = stream.electrons(rate, pixel, gain);
+        let rate = stream.electrons(rates, pixel, gain);
         let lost = (seen.flags[at(k - 1)] | seen.flags[at(k)]) & LOST != 0;
         let seconds = stream.amplitudes.seconds(k).filter(|_| !lost && rate.is_finite());
         let rise = gain * (f64::from(seen.values[at(k)]) - f64::from(seen.values[at(k - 1)]));
@@ -196,39 +248,35 @@ impl Stream<'_> {
     }
 
     /// A rate in e-/s.
-    pub(super) fn electrons(&self, rate: &Rate, pixel: usize, gain: f64) -> f64 {
-        f64::from(rate.data[pixel]) * if self.params.counts != 0 { gain } else { 1.0 }
+    pub(super) fn electrons(&self, rates: &Window, pixel: usize, gain: f64) -> f64 {
+        f64::from(rates.rate(pixel)) * if self.params.counts != 0 { gain } else { 1.0 }
     }
 
-    /// Pixels of `rows` whose ramps are to be looked at.
-    pub(super) fn worth_seeing(&self, rate: &Rate, rows: Range<usize>) -> Vec<usize> {
-        let nx = self.ramp.nx;
+    /// Those of `pixels` whose ramps are to be looked at.
+    pub(super) fn worth_seeing(&self, rates: &Window, pixels: impl Iterator<Item = usize>) -> Vec<usize> {
         let bits = dq::JUMP_DET | if self.wants_saturated() { dq::SATURATED } else { 0 };
-        (rows.start * nx..rows.end * nx).filter(|p| rate.dq[*p] & bits != 0).collect()
+        pixels.filter(|p| rates.dq(*p..p + 1)[0] & bits != 0).collect()
     }
 
-    /// Looks at the ramps of `pixels` of a chunk that is still in `slot`, and takes
-    /// their jumps.
+    /// Looks at the ramps of `pixels` of a chunk, and takes their jumps.
     pub(super) fn see(
         &self,
         engine: &mut dyn Engine,
-        slot: &Slot,
-        tables: Buffer,
-        grid: Range<usize>,
+        chunk: &Loaded<'_>,
         pixels: &[usize],
-        (rate, found): (&Rate, &mut Found),
+        (rates, found): (&Window, &mut Found),
     ) -> Result<()> {
         let Some((first, last)) = pixels.first().zip(pixels.last()) else { return Ok(()) };
         let _span = profile::span(Work::Compute, "jumps");
         let nx = self.ramp.nx;
-        let noise = Noise::of(self, first / nx..last / nx + 1)?;
-        for part in pixels.chunks(self.at_once(grid.len())) {
-            let stored = self.store(engine, slot, tables, grid.clone(), part)?;
+        let noise = Noise::of_loaded(self, engine, chunk, first / nx..last / nx + 1)?;
+        for part in pixels.chunks(self.at_once(chunk.grid.len())) {
+            let stored = self.store(engine, chunk, part)?;
             let values = engine.download_f32(stored[1])?;
             let flags = engine.download(stored[2])?;
             stored.into_iter().for_each(|b| engine.free(b));
             let seen = Seen { values: &values, flags: &flags, width: part.len() };
-            found.take(self, &seen, part.iter().copied().enumerate(), &noise, rate);
+            found.take(self, &seen, part.iter().copied().enumerate(), &noise, rates);
         }
         Ok(())
     }
@@ -240,11 +288,13 @@ impl Stream<'_> {
         seen: &Seen<'_>,
         first: usize,
         rows: Range<usize>,
-        (rate, found): (&Rate, &mut Found),
+        (rates, found): (&Window, &mut Found),
     ) -> Result<()> {
         let noise = Noise::of(self, rows.clone())?;
-        let pixels = self.worth_seeing(rate, rows).into_iter().map(|p| (p - first, p));
-        found.take(self, seen, pixels, &noise, rate);
+        let own = rows.start * self.ramp.nx..rows.end * self.ramp.nx;
+        let pixels = self.worth_seeing(rates, own.clone()).into_iter().map(|p| (p - first, p));
+        found.take(self, seen, pixels, &noise, rates);
+        found.count(self, own);
         Ok(())
     }
 
@@ -254,24 +304,21 @@ impl Stream<'_> {
         (self.ramp.chunk_bytes(rows) / 8 / (self.ramp.ramps * self.ramp.reads)).max(256)
     }
 
-    /// Stores the ramps of `pixels` (of the frame) of a chunk that is in `slot`: the
-    /// list, the values and the flags.
+    /// Stores the ramps of `pixels` (of the frame) of a chunk: the list, the values and
+    /// the flags.
     pub(super) fn store(
         &self,
         engine: &mut dyn Engine,
-        slot: &Slot,
-        tables: Buffer,
-        grid: Range<usize>,
+        chunk: &Loaded<'_>,
         pixels: &[usize],
     ) -> Result<[Buffer; 3]> {
         let total = self.ramp.ramps * self.ramp.reads;
-        let list: Vec<u32> = pixels.iter().map(|p| (p - grid.start * self.ramp.nx) as u32).collect();
-        let list = engine.buffer_of(&list)?;
+        let list = engine.buffer_of(&self.list(chunk, pixels))?;
         let values = engine.allocate(total * pixels.len())?;
         let flags = engine.allocate(total * pixels.len())?;
-        let listed =
-            Slot { ramp: slot.ramp, flags: slot.flags, cal: slot.cal, list, out: values, flags_out: flags };
-        self.dispatch(engine, &listed, tables, grid, Some(pixels.len()), Some(self.params.stages))?;
+        let slot = chunk.slot.with(list, values, flags);
+        let stages = Some(self.params.stages);
+        self.dispatch(engine, &slot, chunk.tables, chunk.grid.clone(), Some(pixels.len()), stages)?;
         Ok([list, values, flags])
     }
 }

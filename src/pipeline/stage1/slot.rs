@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::window::Window;
 use super::{Plan, Stream, chain};
 use crate::engine::{Buffer, DeviceKind, Dispatch, Engine};
 use crate::error::{Error, Result};
@@ -18,7 +19,20 @@ pub(super) struct Slot {
     pub(super) flags_out: Buffer,
 }
 
+/// A chunk on the device, with the tables of its exposure.
+pub(super) struct Loaded<'a> {
+    pub(super) slot: &'a Slot,
+    pub(super) tables: Buffer,
+    /// Its rows.
+    pub(super) grid: Range<usize>,
+}
+
 impl Slot {
+    /// The same chunk with another list and other outputs.
+    pub(super) fn with(&self, list: Buffer, out: Buffer, flags_out: Buffer) -> Slot {
+        Slot { ramp: self.ramp, flags: self.flags, cal: self.cal, list, out, flags_out }
+    }
+
     pub(super) fn free(self, engine: &mut dyn Engine) {
         for b in [self.ramp, self.flags, self.cal, self.list, self.out, self.flags_out] {
             engine.free(b);
@@ -77,8 +91,9 @@ impl Stream<'_> {
             engine.upload(slot.flags, &words)?;
         }
         let pixels = rows.start * nx..rows.end * nx;
+        let own = engine.device().kind == DeviceKind::Cpu;
         engine.upload_with(slot.cal, self.cal.planes() * pixels.len() * 4, &mut |to| {
-            self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to))
+            self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to), own)
         })
     }
 
@@ -111,6 +126,32 @@ impl Stream<'_> {
             params: bytemuck::cast_slice(&[params]).to_vec(),
             constants: params.constants(),
         }])
+    }
+
+    /// Fits `pixels` (of the frame) of a chunk again, with the saturation of their
+    /// neighbourhood, into those of `rates`.
+    pub(super) fn fit_listed(
+        &self,
+        engine: &mut dyn Engine,
+        chunk: &Loaded<'_>,
+        pixels: &[usize],
+        rates: &mut Window,
+    ) -> Result<()> {
+        for pixels in pixels.chunks(self.at_once(chunk.grid.len())) {
+            let list = engine.buffer_of(&self.list(chunk, pixels))?;
+            let (out, none) =
+                (engine.allocate(self.params.out_planes() * pixels.len())?, engine.allocate(1)?);
+            let slot = chunk.slot.with(list, out, none);
+            self.dispatch(engine, &slot, chunk.tables, chunk.grid.clone(), Some(pixels.len()), None)?;
+            engine.download_with(out, &mut |w| rates.scatter(w, pixels))?;
+            [list, out, none].into_iter().for_each(|b| engine.free(b));
+        }
+        Ok(())
+    }
+
+    /// Where `pixels` of the frame are in a chunk.
+    pub(super) fn list(&self, chunk: &Loaded<'_>, pixels: &[usize]) -> Vec<u32> {
+        pixels.iter().map(|p| (p - chunk.grid.start * self.ramp.nx) as u32).collect()
     }
 
     /// The parameters of a chunk whose items are all its pixels.

@@ -6,12 +6,14 @@
 //! nor on threads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::jumps::{Found, Jump, Kind, LOST, Noise, Seen};
-use super::{Slot, Stream, scatter, snowballs};
-use crate::datamodel::Rate;
+use super::slot::Loaded;
+use super::window::Window;
+use super::{Stream, snowballs};
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::Result;
 use crate::kernels::ramp::{Encoding, Params, RAMP, flag, stage};
@@ -29,13 +31,13 @@ pub(super) struct Marks {
 
 impl Marks {
     /// Whether pixels of `range` have any.
-    pub(super) fn any(&self, range: std::ops::Range<usize>) -> bool {
+    pub(super) fn any(&self, range: Range<usize>) -> bool {
         let range = (range.start as u32, 0)..(range.end as u32, 0);
         self.jumps.range(range.clone()).next().is_some() || self.saturated.range(range).next().is_some()
     }
 
     /// Pixels of `range` with any, ascending.
-    fn pixels(&self, range: std::ops::Range<usize>) -> Vec<usize> {
+    pub(super) fn pixels(&self, range: Range<usize>) -> Vec<usize> {
         let range = (range.start as u32, 0)..(range.end as u32, 0);
         let jumps = self.jumps.range(range.clone()).map(|((p, _), _)| *p as usize);
         let mut out: Vec<usize> =
@@ -75,22 +77,11 @@ impl Marks {
 }
 
 impl Stream<'_> {
-    /// What the jumps take with them. `found` is in order.
-    pub(super) fn marks(&self, rate: &Rate, found: &mut Found) -> Result<Marks> {
+    /// What the jumps take with them in the whole frame. `found` is in order.
+    pub(super) fn marks(&self, rates: &Window, found: &mut Found) -> Result<Marks> {
         let mut marks = Marks::default();
         let Some(spread) = &self.spread else { return Ok(marks) };
-        if spread.leak != [0.0; 2] {
-            self.neighbours(spread.leak, rate, &found.jumps, &mut marks)?;
-        }
-        if spread.after {
-            let step = &spread.step;
-            for (level, time) in [
-                (step.after_jump_flag_dn1, step.after_jump_flag_time1),
-                (step.after_jump_flag_dn2, step.after_jump_flag_time2),
-            ] {
-                self.after(level, time, &found.jumps, &mut marks);
-            }
-        }
+        self.marks_near(rates, &found.jumps, 0..self.ramp.ny, &mut marks)?;
         if spread.step.expand_large_events {
             let Found { jumps, saturated, .. } = found;
             let mut by_read: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -116,6 +107,31 @@ impl Stream<'_> {
         Ok(marks)
     }
 
+    /// Adds what jumps take with them in their own pixel and in its neighbours, of pixels of
+    /// `rows`. `jumps`, in order, are those of these rows and of one more on each side.
+    pub(super) fn marks_near(
+        &self,
+        rates: &Window,
+        jumps: &[Jump],
+        rows: Range<usize>,
+        marks: &mut Marks,
+    ) -> Result<()> {
+        let Some(spread) = &self.spread else { return Ok(()) };
+        if spread.leak != [0.0; 2] {
+            self.neighbours(spread.leak, rates, jumps, &rows, marks)?;
+        }
+        if spread.after {
+            let step = &spread.step;
+            for (level, time) in [
+                (step.after_jump_flag_dn1, step.after_jump_flag_time1),
+                (step.after_jump_flag_dn2, step.after_jump_flag_time2),
+            ] {
+                self.after(level, time, jumps, &rows, marks);
+            }
+        }
+        Ok(())
+    }
+
     fn shape(&self) -> snowballs::Shape {
         let (ramps, reads) = (self.ramp.ramps, self.ramp.reads);
         let times = &self.ramp.times[..reads];
@@ -126,14 +142,22 @@ impl Stream<'_> {
     /// Neighbours into which the jumps of one read together leak more than 1 σ of a
     /// step in them: from there on the leak would shift the neighbour's rate by more
     /// than the lost difference adds to its error.
-    fn neighbours(&self, leak: [f64; 2], rate: &Rate, jumps: &[Jump], marks: &mut Marks) -> Result<()> {
+    fn neighbours(
+        &self,
+        leak: [f64; 2],
+        rates: &Window,
+        jumps: &[Jump],
+        rows: &Range<usize>,
+        marks: &mut Marks,
+    ) -> Result<()> {
         let (ny, nx) = (self.ramp.ny, self.ramp.nx);
+        let pixels = rows.start * nx..rows.end * nx;
         let mut leaks: Vec<(u32, u32, f64)> = Vec::new();
         for j in jumps.iter().filter(|j| j.amplitude.is_finite()) {
             let (p, charge) = (j.pixel as usize, f64::from(j.amplitude));
             let (x, y) = (p % nx, p / nx);
             let mut to = |ok: bool, q: usize, part: f64| {
-                if ok {
+                if ok && pixels.contains(&q) {
                     leaks.push((q as u32, j.read, charge * part));
                 }
             };
@@ -151,16 +175,16 @@ impl Stream<'_> {
         });
         /// Rows whose noise is read together.
         const ROWS: usize = 64;
-        let band = |q: u32| q as usize / nx / ROWS;
+        let band = |q: u32| (q as usize / nx - rows.start) / ROWS;
         let bands: Vec<&[(u32, u32, f64)]> = leaks.chunk_by(|a, b| band(a.0) == band(b.0)).collect();
         for leaks in bands {
-            let rows = band(leaks[0].0) * ROWS;
-            let noise = Noise::of(self, rows..(rows + ROWS).min(ny))?;
+            let first = rows.start + band(leaks[0].0) * ROWS;
+            let noise = Noise::of(self, first..(first + ROWS).min(rows.end))?;
             let matters = leaks.par_iter().map_init(
                 || self.amplitudes.clone(),
                 |amplitudes, (q, k, leak)| {
                     let q = *q as usize;
-                    let rate = self.electrons(rate, q, noise.gain(q));
+                    let rate = self.electrons(rates, q, noise.gain(q));
                     let listed = jumps.binary_search_by_key(&(*k, q as u32), |j| (j.read, j.pixel)).is_ok();
                     !listed
                         && rate.is_finite()
@@ -175,13 +199,14 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Reads up to `time` seconds after jumps of `level` DN or more.
-    fn after(&self, level: f64, time: f64, jumps: &[Jump], marks: &mut Marks) {
-        let (reads, times) = (self.ramp.reads, &self.ramp.times);
+    /// Reads up to `time` seconds after jumps of `level` DN or more, in `rows`.
+    fn after(&self, level: f64, time: f64, jumps: &[Jump], rows: &Range<usize>, marks: &mut Marks) {
+        let (reads, times, nx) = (self.ramp.reads, &self.ramp.times, self.ramp.nx);
+        let jumps = jumps.iter().filter(|j| rows.contains(&(j.pixel as usize / nx)));
         if time <= 0.0 {
             return;
         }
-        for j in jumps.iter().filter(|j| f64::from(j.amplitude) >= level * f64::from(j.gain)) {
+        for j in jumps.filter(|j| f64::from(j.amplitude) >= level * f64::from(j.gain)) {
             let k = j.read as usize;
             let last = k - k % reads + reads;
             // A hair more, so that a time of so many reads is that many.
@@ -198,7 +223,7 @@ impl Stream<'_> {
         engine: &mut dyn Engine,
         tables: Buffer,
         marks: &Marks,
-        (rate, found): (&mut Rate, &mut Found),
+        (rates, found): (&mut Window, &mut Found),
     ) -> Result<()> {
         let (ny, nx, halo) = (self.ramp.ny, self.ramp.nx, self.reach());
         for rows in self.chunks() {
@@ -211,29 +236,37 @@ impl Stream<'_> {
             let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(ny);
             let slot = self.slot(engine, grid.len(), 1, false)?;
             self.upload(engine, &slot, grid.clone())?;
-            let mut cal = vec![0f32; self.cal.planes() * grid.len() * nx];
-            self.cal.read(grid.clone(), &mut cal)?;
-            for part in pixels.chunks(self.at_once(grid.len())) {
-                self.refit_part(engine, (&slot, tables), grid.clone(), part, &cal, marks, (rate, found))?;
-            }
+            self.refit_in(engine, &Loaded { slot: &slot, tables, grid }, &pixels, marks, (rates, found))?;
             slot.free(engine);
         }
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the inside of the loop above")]
+    /// Fits `pixels`, ascending, of a chunk with their marks, and lists what these left
+    /// out.
+    pub(super) fn refit_in(
+        &self,
+        engine: &mut dyn Engine,
+        chunk: &Loaded<'_>,
+        pixels: &[usize],
+        marks: &Marks,
+        (rates, found): (&mut Window, &mut Found),
+    ) -> Result<()> {
+        let mut parts = pixels.chunks(self.at_once(chunk.grid.len()));
+        parts.try_for_each(|part| self.refit_part(engine, chunk, part, marks, (&mut *rates, &mut *found)))
+    }
+
     fn refit_part(
         &self,
         engine: &mut dyn Engine,
-        (slot, tables): (&Slot, Buffer),
-        grid: std::ops::Range<usize>,
+        chunk: &Loaded<'_>,
         pixels: &[usize],
-        cal: &[f32],
         marks: &Marks,
-        (rate, found): (&mut Rate, &mut Found),
+        (rates, found): (&mut Window, &mut Found),
     ) -> Result<()> {
+        let grid = &chunk.grid;
         let (nx, reads, n) = (self.ramp.nx, self.ramp.reads, pixels.len());
-        let [list, ramp, flags] = self.store(engine, slot, tables, grid.clone(), pixels)?;
+        let [list, ramp, flags] = self.store(engine, chunk, pixels)?;
         let values = engine.download_f32(ramp)?;
         let mut words = engine.download(flags)?;
         let new: Vec<Vec<(usize, Kind)>> = pixels
@@ -243,34 +276,36 @@ impl Stream<'_> {
             .collect();
         engine.upload(flags, &words)?;
         // The planes at the pixels alone.
-        let mut own = vec![0f32; self.cal.planes() * n];
-        for (plane, to) in own.chunks_mut(n).enumerate() {
-            let from = &cal[plane * grid.len() * nx..];
-            to.iter_mut().zip(pixels).for_each(|(t, p)| *t = from[p - grid.start * nx]);
-        }
-        let own = engine.buffer_of_f32(&own)?;
+        let mut own = vec![0u32; self.cal.planes() * n];
+        engine.download_with(chunk.slot.cal, &mut |cal| {
+            for (plane, to) in own.chunks_mut(n).enumerate() {
+                let from = &cal[plane * grid.len() * nx..];
+                to.iter_mut().zip(pixels).for_each(|(t, p)| *t = from[p - grid.start * nx]);
+            }
+        })?;
+        let own = engine.buffer_of(&own)?;
         let out = engine.allocate(self.params.out_planes() * n)?;
         let none = engine.allocate(1)?;
         let params = self.stored_params(n, n);
         engine.submit(&vec![Dispatch {
             kernel: &RAMP,
-            buffers: vec![ramp, flags, own, tables, list, out, none],
+            buffers: vec![ramp, flags, own, chunk.tables, list, out, none],
             items: n,
             params: bytemuck::cast_slice(&[params]).to_vec(),
             constants: params.constants(),
         }])?;
-        engine.download_with(out, &mut |w| scatter(w, n, rate, pixels.iter().copied()))?;
+        engine.download_with(out, &mut |w| rates.scatter(w, pixels))?;
         for buffer in [list, ramp, flags, own, out, none] {
             engine.free(buffer);
         }
         if new.iter().all(Vec::is_empty) {
             return Ok(());
         }
-        let noise = Noise::of(self, pixels[0] / nx..pixels[n - 1] / nx + 1)?;
+        let noise = Noise::of_loaded(self, engine, chunk, pixels[0] / nx..pixels[n - 1] / nx + 1)?;
         // As they were: what was left out is what there was to see.
         let seen = Seen { values: &values, flags: &words, width: n };
         for (i, (p, new)) in pixels.iter().zip(&new).enumerate() {
-            let jumps = new.iter().map(|(k, kind)| noise.jump(self, &seen, i, *p, *k, rate, *kind));
+            let jumps = new.iter().map(|(k, kind)| noise.jump(self, &seen, i, *p, *k, rates, *kind));
             found.jumps.extend(jumps);
         }
         Ok(())
@@ -308,7 +343,7 @@ impl Stream<'_> {
         &self,
         marks: &Marks,
         (flags, width, first): (&mut [u32], usize, usize),
-        pixels: std::ops::Range<usize>,
+        pixels: Range<usize>,
     ) -> Vec<(usize, Vec<(usize, Kind)>)> {
         let pixels = marks.pixels(pixels);
         let reads = self.ramp.reads;

@@ -1,9 +1,8 @@
 //! The fit of a stored chunk.
 
 use super::super::Stream;
-use super::super::place::place;
+use super::super::window::Window;
 use super::{Chunk, Fit, even};
-use crate::datamodel::Rate;
 use crate::engine::{Buffer, Dispatch, Engine};
 use crate::error::Result;
 use crate::kernels::array_length;
@@ -12,7 +11,7 @@ use crate::kernels::ols_c::{self, OLS_C};
 use crate::kernels::ramp::{Params, RAMP, Tables};
 
 impl Stream<'_> {
-    /// Fits the chunk's own rows, into those of `rate`: all ramps together, or with
+    /// Fits the chunk's own rows, into those of `rates`: all ramps together, or with
     /// `ols_c` one `alone` (from 1).
     pub(super) fn fit_chunk(
         &self,
@@ -20,7 +19,7 @@ impl Stream<'_> {
         tables: Buffer,
         chunk: &Chunk,
         alone: u32,
-        rate: &mut Rate,
+        rates: &mut Window,
     ) -> Result<()> {
         let (ramp, nx) = (self.ramp, self.ramp.nx);
         let (items, pixels) = (chunk.rows.len() * nx, chunk.grid.len() * nx);
@@ -99,7 +98,7 @@ impl Stream<'_> {
         };
         engine.submit(&vec![Dispatch { kernel, buffers, items, params, constants }])?;
         let own = chunk.rows.start * nx..chunk.rows.end * nx;
-        engine.download_with(out, &mut |w| place(w, rate, own.clone()))?;
+        engine.download_with(out, &mut |w| rates.place(w, own.clone()))?;
         extra.into_iter().for_each(|b| engine.free(b));
         Ok(())
     }
