@@ -50,6 +50,8 @@ pub(super) enum Verb {
     Refs(Refs),
     /// What files say of themselves, and what they leave out
     Meta(Meta),
+    /// Lenslet calibrations as rectification matrices in OSIRIS's format, and back
+    Rectmat(Rectmat),
     /// A night of raw frames with their truth
     Simulate(Simulate),
     /// The devices of this machine, and which one is chosen
@@ -525,6 +527,37 @@ pub(super) enum MetaVerb {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Rectmat {
+    #[command(subcommand)]
+    pub(super) verb: RectmatVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RectmatVerb {
+    /// Profiles and throughputs of a LEN-SPX calibration as hilo, effective and basis_vectors
+    Export {
+        /// LEN-SPX calibration
+        #[arg(value_name = "LENSPX")]
+        lenspx: PathBuf,
+        /// The matrix to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// A LEN-SPX calibration (for `banded`) with the profiles of a matrix
+    Import {
+        /// Rectification matrix
+        #[arg(value_name = "MATRIX")]
+        matrix: PathBuf,
+        /// LEN-SPX calibration of the same lenslets, in the order of the matrix: wavelengths and places in the field
+        #[arg(long, value_name = "LENSPX")]
+        like: PathBuf,
+        /// The calibration to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Simulate {
     /// The night's description (YAML)
     pub(super) config: PathBuf,
@@ -599,7 +632,7 @@ pub(super) struct LensletBench {
     /// Time the IRIS format, too: 4096 × 4096 pixels, 2048 spectra
     #[arg(long)]
     pub(super) full: bool,
-    /// Only sections with this in their name: leak, calibration, flux, errors, rejection, precision, time
+    /// Only sections with this in their name: leak, calibration, flux, errors, rejection, precision, wavelength, time
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(super) only: Vec<String>,
     /// Write the report to this file, too

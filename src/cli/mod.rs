@@ -22,6 +22,7 @@ mod print;
 mod progress;
 mod quicklook;
 mod readout;
+mod rectmat;
 mod reduce;
 mod refs;
 mod report;
@@ -66,6 +67,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<Exit> {
         Verb::Emit(a) => emit::emit(&a),
         Verb::Refs(a) => refs::refs(&a, &families),
         Verb::Meta(a) => meta::meta(&a),
+        Verb::Rectmat(a) => rectmat::rectmat(&a),
         Verb::Config(a) => config::config(&a, &families),
         Verb::Demo(a) => demo::demo(&a),
         Verb::Simulate(a) => simulate::simulate(&a),

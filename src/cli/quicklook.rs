@@ -192,7 +192,8 @@ fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
         number(cuts.low),
         number(cuts.high)
     )];
-    let smooth = args.smooth.map_or(String::new(), |f| format!("smoothed by a Gaussian of {} pixels FWHM", number(f)));
+    let smooth =
+        args.smooth.map_or(String::new(), |f| format!("smoothed by a Gaussian of {} pixels FWHM", number(f)));
     let what = [first.shown.made.to_owned(), collapsed(first, args)?, smooth];
     notes.extend(what.into_iter().filter(|w| !w.is_empty()));
     if let Some(m) = first.measured.as_ref().filter(|_| !several) {
@@ -278,7 +279,10 @@ fn line(look: &Look, text: &str) -> Result<Canvas> {
         title: format!(
             "{}  ({}, {}) to ({}, {}){across}",
             title(&look.shown.header, &look.path),
-            from[0], from[1], to[0], to[1]
+            from[0],
+            from[1],
+            to[0],
+            to[1]
         ),
         unit: look.shown.unit.clone(),
         ..Words::default()

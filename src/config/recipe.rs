@@ -46,6 +46,8 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("nonlin", include_str!("../../configs/nonlin.yaml")),
     ("imager", include_str!("../../configs/imager.yaml")),
     ("lenspx", include_str!("../../configs/lenspx.yaml")),
+    ("wavecal", include_str!("../../configs/wavecal.yaml")),
+    ("dispersion", include_str!("../../configs/dispersion.yaml")),
     ("lenslet_sky", include_str!("../../configs/lenslet_sky.yaml")),
     ("lenslet", include_str!("../../configs/lenslet.yaml")),
 ];
@@ -84,12 +86,14 @@ impl Recipe {
             Step::PhotonTransfer(_) => Some("gain"),
             Step::BadPixels(_) => Some("mask"),
             Step::NonlinFit(_) => Some("nonlin"),
+            Step::Wavecal(_) => Some("wavecal"),
+            Step::Dispersion(_) => Some("dispersion"),
             _ => None,
         };
         if let Some(whole) = whole {
             return Some(Recipe { name: name.into(), ..Recipe::built_in(whole).ok()? });
         }
-        let set = matches!(step, Step::MergeSubarrays(_) | Step::CombineFrames(_) | Step::Wavecal(_));
+        let set = matches!(step, Step::MergeSubarrays(_) | Step::CombineFrames(_));
         let takes = if set { Takes::Set } else { Takes::One };
         Some(Recipe { name: name.into(), about: format!("the step {name} alone"), takes, steps: vec![step] })
     }
@@ -126,6 +130,8 @@ impl Recipe {
             _ if has("photon_transfer") => Some("gain"),
             _ if has("bad_pixels") => Some("mask"),
             _ if has("nonlin_fit") => Some("nonlin"),
+            _ if has("dispersion") => Some("dispersion"),
+            _ if has("wavecal") && has("extract") => Some("wavemap"),
             _ if has("wavecal") => Some("lenspx"),
             _ if has("normalize") => Some("flat"),
             "dark" => Some("dark"),
@@ -282,6 +288,8 @@ mod tests {
             ("sky", (2, Some("sky"))),
             ("lenslet_sky", (2, Some("sky"))),
             ("lenspx", (2, Some("lenspx"))),
+            ("wavecal", (2, Some("wavemap"))),
+            ("dispersion", (2, Some("dispersion"))),
         ] {
             assert_eq!(what(&Recipe::built_in(name).expect(name)), expected, "{name}");
         }

@@ -215,6 +215,18 @@ pub enum CosmicFrames {
     All,
 }
 
+/// The frame of a cube's wavelengths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpectralFrame {
+    /// As the telescope saw them (SPECSYS = TOPOCENT).
+    Topocentric,
+    /// About the solar system's barycentre (BARYCENT).
+    Barycentric,
+    /// About the Sun (HELIOCEN).
+    Heliocentric,
+}
+
 /// How a spectrum is extracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -452,7 +464,10 @@ steps! {
         maxiters: u32 = 4; Between(1.0, 1000.0),
     }
     /// World coordinates.
-    AssignWcs "assign_wcs S_WCS" {}
+    AssignWcs "assign_wcs S_WCS" {
+        /// Of cubes: the frame of the wavelengths, topocentric, barycentric or heliocentric.
+        spectral_frame: SpectralFrame = SpectralFrame::Topocentric,
+    }
     /// Subarrays put back into the full frame that they were taken with.
     MergeSubarrays "merge_subarrays S_MERGSA" {}
     /// Combination of a set of frames.
@@ -488,13 +503,20 @@ steps! {
     }
     /// Wavelengths of the spectra.
     Wavecal "wavecal S_WAVCAL" {
-        /// Legendre degree of λ(x).
+        /// Legendre degree of λ(x); in the recipe `wavecal` of its change from the LEN-SPX
+        /// calibration's.
         degree: u32 = 3; Between(1.0, 10.0),
     }
     /// Spectra to a cube on a common linear wavelength grid.
     CubeBuild "cube_build S_CUBE" {
         /// Channel width, µm; 0 takes the spectra's own median sampling.
         wavelength_step: f64 = 0.0; AtLeast(0.0),
+        /// Measure the zero point of the wavelengths from the sky's OH lines.
+        oh_check: bool = true,
+        /// Shift the wavelengths by what the OH lines show.
+        wavelength_shift: bool = false,
+        /// Move the channels by the instrumental dispersion, where there is a reference.
+        dispersion: bool = true,
     }
     /// Subtraction of a sky cube.
     SkySub "sky_sub S_SKYSUB" {
@@ -502,6 +524,11 @@ steps! {
         scale: f64 = 1.0; AtLeast(0.0),
         /// OH lines by vibrational family, with a shift, to the cube's own empty spaxels.
         oh_scaling: bool = false,
+    }
+    /// Place of a white point source against wavelength.
+    Dispersion "dispersion S_IDP" {
+        /// Legendre degree of the offsets in wavelength.
+        degree: u32 = 3; Between(1.0, 10.0),
     }
 }
 

@@ -3,8 +3,8 @@
 /// Whether a keyword belongs to the world coordinates.
 pub fn is_wcs_keyword(keyword: &str) -> bool {
     const EXACT: &[&str] = &[
-        "WCSAXES", "WCSNAME", "RADESYS", "RADECSYS", "LONPOLE", "LATPOLE", "SPECSYS", "SSYSOBS", "RESTWAV",
-        "RESTFRQ", "A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER",
+        "WCSAXES", "WCSNAME", "RADESYS", "RADECSYS", "LONPOLE", "LATPOLE", "SPECSYS", "SSYSOBS", "VELOSYS",
+        "RESTWAV", "RESTFRQ", "A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER",
     ];
     const ONE: &[&str] = &["CRPIX", "CRVAL", "CTYPE", "CUNIT", "CDELT", "CROTA", "CNAME", "CRDER", "CSYER"];
     const TWO: &[&str] = &["PC", "CD", "PV", "PS", "A_", "B_", "AP_", "BP_"];

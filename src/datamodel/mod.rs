@@ -6,6 +6,7 @@ mod check;
 mod coordinates;
 mod date;
 pub mod dq;
+pub mod lines;
 mod merge;
 mod meta;
 mod models;

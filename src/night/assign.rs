@@ -6,6 +6,7 @@
 //! | bias, sky | a warning; its step is skipped |
 //! | dark | a set (flats, skies, scans): a warning, the step is skipped. One exposure: an error, unless a sky of the same EXPTIME and READMODE, which kept its dark too, takes it away, or the user skips the step |
 //! | flat, lenspx, refpix | an error for this exposure, unless the user skips the step |
+//! | wavemap, dispersion | nothing is said: lenspx has wavelengths of its own, channels stay where they are. A wavemap further in time than the lenspx is not taken |
 //!
 //! Where CRDS says that a type does not apply to an exposure (N/A), the step that
 //! reads nothing else is skipped.
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{Overrides, Recipe, RefpixAlgorithm, Step, Takes};
 use crate::datamodel::Meta;
 use crate::refs::crds::{Crds, Facts};
-use crate::refs::{Candidate, Found, choose, find};
+use crate::refs::{Candidate, Found, choose, find, middle};
 
 /// A reference that was looked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +91,26 @@ fn needs(step: &Step) -> &'static [&'static str] {
         Step::Extract(_) | Step::CubeBuild(_) => &["lenspx"],
         _ => &[],
     }
+}
+
+/// The references that a step is better with.
+fn may_use(step: &Step) -> &'static [&'static str] {
+    match step {
+        Step::Extract(_) => &["wavemap"],
+        Step::CubeBuild(c) if c.dispersion => &["wavemap", "dispersion"],
+        Step::CubeBuild(_) => &["wavemap"],
+        _ => &[],
+    }
+}
+
+/// Why a wavemap is not taken: the wavelengths of the lenspx are nearer in time.
+fn older(found: &Picked, picked: &[Picked], meta: &Meta, candidates: &[Candidate]) -> bool {
+    let of = |p: &Picked| candidates.iter().find(|c| Some(&c.path) == p.path.as_ref());
+    let lenspx = picked.iter().find(|p| p.reftype == "lenspx");
+    let (Some(map), Some(spx)) = (of(found), lenspx.and_then(of)) else { return false };
+    let distance = |c: &Candidate| Some((middle(&c.meta)? - middle(meta)?).abs());
+    let by_hand = map.origin.by_hand();
+    !by_hand && matches!((distance(map), distance(spx)), (Some(a), Some(b)) if a > b)
 }
 
 /// The steps that read references of this type and no other.
@@ -178,6 +199,21 @@ pub fn assign(
                 let idle = recipe.steps.iter().filter(|s| needs(s) == [reftype]);
                 skipped.extend(idle.map(Step::name));
             }
+        }
+        warnings.extend(found.doubts.iter().cloned());
+        picked.push(found);
+    }
+    let made = recipe.master();
+    let better: Vec<&'static str> =
+        recipe.steps.iter().filter(|s| !s.skip()).flat_map(may_use).copied().collect();
+    for reftype in ["wavemap", "dispersion"].into_iter().filter(|t| better.contains(t)) {
+        // What a recipe makes it makes without one of before, and a wavemap is of lenspx alone.
+        if made == Some(reftype) || made == Some("wavemap") {
+            continue;
+        }
+        let found = pick(reftype, candidates);
+        if found.path.is_none() || (reftype == "wavemap" && older(&found, &picked, meta, candidates)) {
+            continue;
         }
         warnings.extend(found.doubts.iter().cloned());
         picked.push(found);

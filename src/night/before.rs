@@ -46,8 +46,11 @@ impl<'a> Before<'a> {
 
     fn new(others: &'a [Exposure], asked: &'a [Exposure], whole: bool) -> Self {
         let raw = |e: &&Exposure| e.meta.level < Some(1);
-        let other =
-            |exposure: &'a Exposure| Other { exposure, end: end(exposure), files: exposure.files.as_slice().into() };
+        let other = |exposure: &'a Exposure| Other {
+            exposure,
+            end: end(exposure),
+            files: exposure.files.as_slice().into(),
+        };
         let mut by_detector: BTreeMap<&str, Vec<Other>> = BTreeMap::new();
         for e in others.iter().filter(raw).map(other).filter(|e| e.end.is_some()) {
             by_detector.entry(&e.exposure.meta.detector).or_default().push(e);

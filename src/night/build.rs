@@ -17,7 +17,7 @@ use self::bound::Bound;
 use self::merged::{FullFrames, scales_sky};
 use self::names::caseless;
 use super::assign::{Assigned, assign};
-use super::group::{Group, of_other_kinds};
+use super::group::{Group, arcs_of_another_time, of_other_kinds};
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
 use crate::config::{Recipe, Step, Takes};
@@ -108,12 +108,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    pub(super) fn lenspx(&mut self, group: &Group<'_>) {
-        // Arcs alone make no lenspx: they are listed with what has no recipe yet.
+    /// A LEN-SPX calibration of scans and the arcs beside them; the other arcs of the group,
+    /// of which wavemaps are made.
+    pub(super) fn lenspx<'e>(&mut self, group: &Group<'e>, science: &[&Exposure]) -> Vec<&'e Exposure> {
         let scans = |e: &&Exposure| e.obsname.as_ref().is_some_and(|o| o.kind == Kind::Spx);
-        if group.exposures.iter().any(scans) {
-            self.master("lenspx", "lenspx", group);
+        if !group.exposures.iter().any(scans) {
+            return group.exposures.clone();
         }
+        let away = arcs_of_another_time(&group.exposures, science);
+        self.master("lenspx", "lenspx", &group.without(&away));
+        away
     }
 
     pub(super) fn sky(&mut self, group: &Group<'_>) {
@@ -268,7 +272,7 @@ impl<'a> Builder<'a> {
     fn on_the_way(&mut self, recipe: &Recipe, exposures: &[&Exposure]) {
         let last = recipe.steps.iter().rposition(|s| !s.skip());
         for (i, step) in recipe.steps.iter().enumerate() {
-            let together = matches!(step, Step::CombineFrames(_) | Step::Wavecal(_));
+            let together = matches!(step, Step::CombineFrames(_) | Step::Wavecal(_) | Step::Dispersion(_));
             if self.intermediate || together {
                 return;
             }
@@ -427,18 +431,12 @@ impl<'a> Builder<'a> {
     /// Lists an exposure that nothing above took.
     pub(super) fn without_recipe(&mut self, exposure: &Exposure) {
         let Some(obsname) = &exposure.obsname else { return };
-        let why = match obsname.kind {
-            Kind::Arc if obsname.channel == "LEN" => {
-                "no recipe yet for arcs without LEN-SPX scans of their mode"
-            }
-            _ => "no recipe yet",
-        };
         self.push(
             exposure.name.clone(),
             obsname.to_string(),
             "",
             vec![exposure.name.clone()],
-            Action::NoRecipe(why),
+            Action::NoRecipe("no recipe yet"),
         );
     }
 

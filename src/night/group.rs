@@ -30,6 +30,13 @@ impl<'a> Group<'a> {
         Group { label: label(reftype, &group.meta), when: when(&group.meta), ..group }
     }
 
+    /// The set less some of its members.
+    pub(super) fn without(&self, others: &[&Exposure]) -> Group<'a> {
+        let is_other = |e: &&Exposure| others.iter().any(|o| o.name == e.name);
+        let exposures: Vec<&Exposure> = self.exposures.iter().copied().filter(|e| !is_other(e)).collect();
+        Group { meta: shared(&exposures), exposures, label: self.label.clone(), when: self.when.clone() }
+    }
+
     /// The set in words: "flat IMG1 K".
     pub(super) fn name(&self, reftype: &str) -> String {
         let parts = [reftype, &self.meta.detector, &self.label, &self.when];
@@ -92,6 +99,9 @@ pub(super) fn of_other_kinds(reftype: &str, frames: &[&Exposure]) -> Vec<String>
         "flat" => &[Kind::Flat],
         "sky" => &[Kind::Sky, Kind::Science],
         "lenspx" => &[Kind::Spx, Kind::Arc],
+        // A frame of one wavelength is an arc of one line.
+        "wavemap" => &[Kind::Arc, Kind::Spx],
+        "dispersion" => &[Kind::Dispersion, Kind::Fiber],
         _ => return Vec::new(),
     };
     let other = |e: &&&Exposure| e.obsname.as_ref().is_some_and(|o| !usual.contains(&o.kind));
@@ -105,12 +115,13 @@ pub(super) fn of_other_kinds(reftype: &str, frames: &[&Exposure]) -> Vec<String>
 /// evening's are not averaged with the morning's.
 const SESSION: f64 = 0.25;
 
-/// The same for skies: what the sky was an hour ago it is no more.
+/// The same for skies, and for arcs that follow the spectra's drift: what the sky was an
+/// hour ago it is no more.
 const SKY_SESSION: f64 = 1.0 / 24.0;
 
 /// Groups `exposures` into masters of `reftype`: sets taken apart in time are masters of
-/// their own, so that each science exposure may take the nearest. Of skies, those between
-/// which a science exposure of the same mode (one of `science`) lies, too.
+/// their own, so that each science exposure may take the nearest. Of skies and arcs, those
+/// between which a science exposure of the same mode (one of `science`) lies, too.
 pub(super) fn groups<'a>(
     reftype: &str,
     exposures: impl Iterator<Item = &'a Exposure>,
@@ -140,6 +151,32 @@ pub(super) fn groups<'a>(
     out
 }
 
+/// The arcs of a LEN-SPX set that are not part of it: those between which and the nearest
+/// scan a science exposure of the same mode lies. They tell where the spectra are at another
+/// time. The set keeps what it needs: all of them, where it would else have no lines.
+pub(super) fn arcs_of_another_time<'a>(set: &[&'a Exposure], science: &[&Exposure]) -> Vec<&'a Exposure> {
+    let is_arc = |e: &Exposure| e.obsname.as_ref().is_some_and(|o| o.kind == Kind::Arc);
+    let (arcs, scans): (Vec<&Exposure>, Vec<&Exposure>) = set.iter().copied().partition(|e| is_arc(e));
+    let date = |e: &Exposure| julian_date(&e.meta);
+    let same = |s: &&&Exposure| {
+        set.first().is_some_and(|f| {
+            (&s.meta.detector, &s.meta.instmode, &s.meta.filter)
+                == (&f.meta.detector, &f.meta.instmode, &f.meta.filter)
+        })
+    };
+    let between: Vec<f64> = science.iter().filter(same).filter_map(|s| date(s)).collect();
+    let apart = |arc: &&&Exposure| {
+        let Some(own) = date(arc) else { return false };
+        let nearest =
+            scans.iter().filter_map(|s| date(s)).min_by(|a, b| (a - own).abs().total_cmp(&(b - own).abs()));
+        nearest.is_some_and(|n| between.iter().any(|s| (n.min(own)..n.max(own)).contains(s)))
+    };
+    let away: Vec<&Exposure> = arcs.iter().filter(apart).copied().collect();
+    let lines = |e: &&Exposure| e.header.has("SPXWAVE") || e.header.has("SPXWAV1");
+    let enough = away.len() < arcs.len() || scans.iter().any(lines);
+    if enough { away } else { Vec::new() }
+}
+
 /// Exposures in order of time, cut where they are apart.
 fn sets<'a>(reftype: &str, exposures: &[&'a Exposure], science: &[&Exposure]) -> Vec<Vec<&'a Exposure>> {
     let Some(first) = exposures.first() else { return Vec::new() };
@@ -147,7 +184,7 @@ fn sets<'a>(reftype: &str, exposures: &[&'a Exposure], science: &[&Exposure]) ->
         (&s.meta.detector, &s.meta.instmode, &s.meta.filter)
             == (&first.meta.detector, &first.meta.instmode, &first.meta.filter)
     };
-    let sky = reftype == "sky";
+    let sky = matches!(reftype, "sky" | "wavemap");
     let between: Vec<f64> =
         science.iter().filter(|_| sky).filter(same).filter_map(|s| julian_date(&s.meta)).collect();
     let longest = if sky { SKY_SESSION } else { SESSION };

@@ -232,7 +232,10 @@ fn file_as_reference(by: &str, reftype: &str, path: &Path) -> Result<With> {
 /// Whether a file is a finished reference, not a frame to make one of.
 fn is_reference(path: &Path, kind: &str) -> Result<bool> {
     let fits = Fits::open(path)?;
-    let made_of_frames = matches!(canonical_reftype(kind), Some("dark" | "flat" | "sky" | "lenspx"));
+    let made_of_frames = matches!(
+        canonical_reftype(kind),
+        Some("dark" | "flat" | "sky" | "lenspx" | "wavemap" | "dispersion")
+    );
     let header = fits.primary();
     Ok(!made_of_frames || header.has("REFTYPE") || header.integer("DATALVL") >= Some(2))
 }

@@ -2,7 +2,8 @@
 //!
 //! Darks make a master for each detector, READMODE and EXPTIME; flats for each
 //! detector, FILTER and PUPIL; LEN-SPX scans with the arcs of their mode a lenspx
-//! for each FILTER, GRATING and SCALE; skies a master for each of these; each of them
+//! for each FILTER, GRATING and SCALE; other arcs a wavemap and white point sources a
+//! dispersion for each of these, skies a master for each of these; each of them
 //! one for each set that was taken together. What a person put together (`night.yaml`,
 //! associations) is made so. Every science exposure is a task of its own; a
 //! full frame with its subarrays is one more. Masters stand before what needs them, so
@@ -150,10 +151,22 @@ pub fn plan(
         builder.master("flat", "flat", &group);
     }
     builder.pairs(&pairs, |reftype| reftype == "flat");
+    let mut arcs = Vec::new();
     for group in groups("lenspx", free_of(&[Kind::Spx, Kind::Arc], lenslet, "lenspx"), &science) {
-        builder.lenspx(&group);
+        arcs.extend(builder.lenspx(&group, &science));
     }
     builder.pairs(&pairs, |reftype| reftype == "lenspx");
+    for group in groups("wavemap", arcs.into_iter().filter(|e| free("wavemap", e)), &science) {
+        builder.master("wavecal", "wavemap", &group);
+    }
+    builder.pairs(&pairs, |reftype| reftype == "wavemap");
+    // A fibre's frames are of the dispersion where their OBSNAME says so.
+    let sources = free_of(&[Kind::Dispersion, Kind::Fiber], lenslet, "dispersion")
+        .filter(|e| e.meta.obsname.trim().eq_ignore_ascii_case("LEN-IDP") || !is_fibre(e));
+    for group in groups("dispersion", sources, &science) {
+        builder.master("dispersion", "dispersion", &group);
+    }
+    builder.pairs(&pairs, |reftype| reftype == "dispersion");
     for group in groups("sky", free_of(&[Kind::Sky], |c| c != "SLI", "sky"), &science) {
         builder.sky(&group);
     }
@@ -182,6 +195,10 @@ pub fn plan(
     plan.warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     plan.keep_only(&settings.only)?;
     Ok(plan)
+}
+
+fn is_fibre(exposure: &Exposure) -> bool {
+    exposure.obsname.as_ref().is_some_and(|o| o.kind == Kind::Fiber)
 }
 
 /// Plans one recipe on named files: one task a file, or one for the set. `named` says how
@@ -261,7 +278,7 @@ pub fn of_associations(
 }
 
 /// The types of which masters are made of raw frames, each before those that need it.
-const MASTERS: [&str; 4] = ["dark", "flat", "lenspx", "sky"];
+const MASTERS: [&str; 6] = ["dark", "flat", "lenspx", "wavemap", "dispersion", "sky"];
 
 impl Plan {
     /// One task alone, whatever it needs being there.

@@ -606,3 +606,82 @@ fn frames_may_serve_two_types_and_a_pair_for_a_part_is_told() {
         super::plan(night, &scan, &by_hand, &References::default(), &settings(night)).expect_err("a dark");
     assert!(refused.to_string().contains("REFTYPE is dark"), "{refused}");
 }
+
+/// A lenslet frame at a time of day, hours.
+fn lenslet_at(obsname: &str, n: i64, hours: f64) -> crate::fits::Header {
+    let mut h = frame(obsname, n);
+    let minutes = (hours * 60.0).round() as i64;
+    h.set("EXPDTST", format!("20320102{:02}{:02}00", minutes / 60, minutes % 60).as_str(), "");
+    if obsname.is_empty() {
+        h.set("IMTYPE", "ARC", "");
+        h.set("INSTMODE", "LENSLET", "");
+        h.set("LAMP", "Ar", "");
+    }
+    h
+}
+
+#[test]
+fn arcs_of_another_time_make_wavemaps_and_point_sources_a_dispersion() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let night = dir.path();
+    for (name, obsname, n, hours) in [
+        ("dark", "LEN-DRK", 1, 1.0),
+        ("scan", "LEN-SPX", 2, 2.0),
+        ("arc-a", "", 3, 2.1),
+        ("idp", "LEN-IDP", 4, 2.2),
+        ("sci-a", "LEN-SCI", 5, 3.0),
+        ("arc-b", "", 6, 5.0),
+        ("arc-c", "", 7, 5.1),
+        ("sci-b", "LEN-SCI", 8, 6.0),
+        ("arc-d", "", 9, 6.5),
+        ("sci-c", "LEN-SCI", 10, 6.6),
+    ] {
+        write(&night.join(format!("{name}.fits")), &lenslet_at(obsname, n, hours));
+    }
+    let plan = planned(night, &settings(night));
+    let mode = "IFU LENSLET-K-4000-K-9mas";
+    let files = |name: &str| task(&plan, name).files.clone();
+    assert_eq!(files(&format!("lenspx {mode}")), ["scan.fits", "arc-a.fits"]);
+    let maps: Vec<&Task> = plan.tasks.iter().filter(|t| t.recipe == "wavecal").collect();
+    assert_eq!(
+        maps.iter().map(|t| t.files.clone()).collect::<Vec<_>>(),
+        [vec!["arc-b.fits", "arc-c.fits"], vec!["arc-d.fits"]]
+    );
+    assert!(maps.iter().all(|t| t.job().is_some_and(|j| j.references.contains_key("lenspx"))));
+    assert_eq!(
+        (files(&format!("dispersion {mode}")), task(&plan, &format!("dispersion {mode}")).recipe.as_str()),
+        (vec!["idp.fits".to_owned()], "dispersion")
+    );
+    let of =
+        |name: &str, reftype: &str| task(&plan, name).job().expect("job").references.get(reftype).cloned();
+    // Nearer to the scans than to any arc; then each by the nearest arc.
+    assert_eq!(of("sci-a.fits", "wavemap"), None);
+    assert_eq!(of("sci-b.fits", "wavemap"), maps[1].product().map(Path::to_path_buf));
+    assert_eq!(of("sci-c.fits", "wavemap"), maps[1].product().map(Path::to_path_buf));
+    for name in ["sci-a.fits", "sci-b.fits", "sci-c.fits"] {
+        assert!(of(name, "dispersion").is_some(), "{name}");
+        assert!(task(&plan, name).needs.len() >= 3, "{name}");
+    }
+    // Without the arc beside them the scans keep the others: they would have no lines.
+    std::fs::remove_file(night.join("arc-a.fits")).expect("remove");
+    let plan = planned(night, &settings(night));
+    assert!(plan.tasks.iter().all(|t| t.recipe != "wavecal"));
+    let spx = plan.tasks.iter().find(|t| t.recipe == "lenspx").expect("lenspx");
+    assert_eq!(spx.files, ["scan.fits", "arc-b.fits", "arc-c.fits", "arc-d.fits"]);
+    // Arcs alone need a LEN-SPX calibration of another night.
+    std::fs::remove_file(night.join("scan.fits")).expect("remove");
+    let plan = planned(night, &settings(night));
+    let map = plan.tasks.iter().find(|t| t.recipe == "wavecal").expect("wavecal");
+    assert!(
+        matches!(&map.action, Action::Refused(s) if s.contains("extract needs a lenspx")),
+        "{:?}",
+        map.action
+    );
+    let mut spx = reference("lenspx", "IFU");
+    for (key, value) in [("FILTER", "K"), ("GRATING", "4000-K"), ("INSTMODE", "LENSLET")] {
+        spx.set(key, value, "");
+    }
+    write(&night.join("refs/lenspx.fits"), &spx);
+    let plan = planned(night, &settings(night));
+    assert!(plan.tasks.iter().filter(|t| t.recipe == "wavecal").all(|t| t.job().is_some()));
+}

@@ -14,12 +14,13 @@ use super::lenspx::LensCal;
 use super::product::{self, About, MasterInfo};
 use super::provenance::{Provenance, Status, same_reference};
 use super::sky_lines::{FAMILIES, SkyLines};
+use super::wavelength::observer::{C, Correction};
 use super::wcs::{self, Grid};
 use super::{Done, Job};
-use crate::config::{AssignWcs, CubeBuild, Extract, Step, Takes};
-use crate::datamodel::{Cube, Meta};
+use crate::config::{AssignWcs, CubeBuild, Extract, SpectralFrame, Step, Takes};
+use crate::datamodel::{Cube, Meta, Span};
 use crate::error::{Error, Result};
-use crate::fits::Header;
+use crate::fits::{Fits, Header};
 use crate::refs::Frame;
 
 /// A shift between cube and sky (channels) that is worth a warning.
@@ -83,13 +84,15 @@ impl Pipeline {
                 let (mut header, spectra) = lenslet::read_spectra(&file)?;
                 refuse_repeats(job, &header, &file)?;
                 let cal = lenslet::calibration(job)?;
-                let record = self.same_lenspx(job, &header, &file, record)?;
-                let cube = lenslet::build(&spectra, &cal, building, &mut header)?;
+                let mut record = self.same_calibration(job, &header, &file, record)?;
+                let cube = lenslet::build(job, &spectra, &cal, building, &mut header, &mut done.warnings)?;
+                note_references(&mut record, job, &["dispersion"], &mut self.checksums)?;
                 (header, record, cube)
             }
             (None, None) => {
                 let (header, cube) = crate::input::read_cube(&file)?;
                 refuse_repeats(job, &header, &file)?;
+                topocentric(&file)?;
                 (header, record, cube)
             }
         };
@@ -136,7 +139,9 @@ impl Pipeline {
             }
             let spectra = lenslet::spectra(job, f, &cal, extract, self.engine.as_mut())?;
             match building {
-                Some(step) => cubes.push(lenslet::build(&spectra, &cal, step, &mut f.header)?),
+                Some(step) => {
+                    cubes.push(lenslet::build(job, &spectra, &cal, step, &mut f.header, &mut done.warnings)?);
+                }
                 None if is_set => {
                     return Err(Error::Usage(format!(
                         "recipe '{}': a set needs cube_build",
@@ -152,8 +157,9 @@ impl Pipeline {
         let cube = lenslet::mean(&cubes)?;
         let mut record = std::mem::take(&mut frames[0].provenance);
         record.inputs.clone_from(&job.inputs);
-        let types = if dark.is_some() { ["dark", "lenspx"].as_slice() } else { &["lenspx"] };
-        note_references(&mut record, job, types, &mut self.checksums)?;
+        let types = if dark.is_some() { ["dark"].as_slice() } else { &[] };
+        let types = [types, &["lenspx", "wavemap", "dispersion"]].concat();
+        note_references(&mut record, job, &types, &mut self.checksums)?;
         let header = match frames.as_slice() {
             [one] if !is_set => one.header.clone(),
             _ => blend(&frames.iter().map(|f| &f.header).collect::<Vec<_>>()),
@@ -177,8 +183,8 @@ impl Pipeline {
         }
         let mut record = std::mem::take(&mut level1.provenance);
         record.warnings.clone_from(&done.warnings);
-        let types = if step!(job, DarkSub).is_some() { ["dark", "lenspx"].as_slice() } else { &["lenspx"] };
-        note_references(&mut record, job, types, &mut self.checksums)?;
+        let types = if step!(job, DarkSub).is_some() { ["dark"].as_slice() } else { &[] };
+        note_references(&mut record, job, &[types, &["lenspx", "wavemap"]].concat(), &mut self.checksums)?;
         // Spectra have no place for sky coordinates; the cube gets them.
         left_out.push("assign_wcs");
         self.finish_record(job, &mut record, &left_out, &[])?;
@@ -196,37 +202,78 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Notes the calibration, refused where the spectra were extracted with another.
-    fn same_lenspx(
+    /// Notes the calibrations, refused where the spectra were extracted with others.
+    fn same_calibration(
         &mut self,
         job: &Job,
         header: &Header,
         file: &Path,
         mut record: Provenance,
     ) -> Result<Provenance> {
-        note_references(&mut record, job, &["lenspx"], &mut self.checksums)?;
+        note_references(&mut record, job, &["lenspx", "wavemap"], &mut self.checksums)?;
         let mut ours = Header::new();
         record.keywords(&mut ours);
-        if same_reference(header, &ours, "lenspx") {
-            return Ok(record);
+        for (reftype, keyword, what) in
+            [("lenspx", "LENSPX", "LEN-SPX calibration"), ("wavemap", "WAVMAP", "wavemap")]
+        {
+            let (r, c) = (format!("R_{keyword}"), format!("C_{keyword}"));
+            let neither = reftype == "wavemap" && !header.has(&c);
+            if neither || same_reference(header, &ours, reftype) {
+                continue;
+            }
+            let name = |h: &Header| h.text(&r).unwrap_or_else(|| "none that is known".into());
+            return Err(Error::input(
+                file,
+                format!(
+                    "was extracted with the {what} {}, and {} is another (by {c}, the checksum): give \
+                     the same with --override_{reftype}=FILE, or extract again",
+                    name(header),
+                    name(&ours)
+                ),
+            ));
         }
-        let name = |h: &Header| h.text("R_LENSPX").unwrap_or_else(|| "none that is known".into());
-        Err(Error::input(
-            file,
-            format!(
-                "was extracted with the LEN-SPX calibration {}, and {} is another (by C_LENSPX, the checksum): give \
-                 the same with --override_lenspx=FILE, or extract again",
-                name(header),
-                name(&ours)
-            ),
-        ))
+        Ok(record)
+    }
+
+    /// Notes the corrections for the observer's motion, and moves the cube's wavelengths to
+    /// the frame that was asked for: its SPECSYS with the velocity. A sky is subtracted from
+    /// others and stays as it was observed.
+    fn to_frame(
+        &self,
+        job: &Job,
+        header: &mut Header,
+        cube: &mut Cube,
+        done: &mut Done,
+    ) -> Result<Option<(&'static str, f64)>> {
+        let asked = step!(job, AssignWcs).map(|s| s.spectral_frame).filter(|_| job.recipe.master().is_none());
+        let correction = match (wcs::pointing(header)?, Span::of(header).middle, job.instrument.site) {
+            (Some(sky), Some(mjd), Some(site)) => Correction::of(sky, site.geocentric(), mjd),
+            _ => {
+                if asked.is_some_and(|f| f != SpectralFrame::Topocentric) {
+                    done.warnings.push(
+                        "assign_wcs: the wavelengths stay topocentric: the header does not say where (RA, DEC) or when \
+                         (EXPJDMID, DATE-AVG …) it was taken, or the instrument file not from where (site)"
+                            .into(),
+                    );
+                }
+                return Ok(None);
+            }
+        };
+        correction.write(header);
+        let (frame, velocity) = match asked {
+            Some(SpectralFrame::Barycentric) => ("BARYCENT", correction.barycentric),
+            Some(SpectralFrame::Heliocentric) => ("HELIOCEN", correction.heliocentric),
+            _ => return Ok(None),
+        };
+        cube.wavelength.iter_mut().for_each(|w| *w *= 1.0 + velocity / C);
+        Ok(Some((frame, velocity)))
     }
 
     /// The sky, the coordinates, the file.
     fn finish_cube(
         &mut self,
         job: &Job,
-        header: Header,
+        mut header: Header,
         mut record: Provenance,
         mut cube: Cube,
         done: &mut Done,
@@ -252,6 +299,7 @@ impl Pipeline {
             }
             (None, _) => {}
         }
+        let moved = self.to_frame(job, &mut header, &mut cube, done)?;
         let step = if cube.nw > 1 { cube.wavelength[1] - cube.wavelength[0] } else { 0.0 };
         let first = cube.wavelength.first().copied().unwrap_or(0.0);
         let grid = Grid::Cube { ny: cube.ny, nx: cube.nx, first, step };
@@ -260,6 +308,10 @@ impl Pipeline {
         let mut coordinates = None;
         if asked.is_none_or(|s| !s.skip()) {
             coordinates = wcs::assign(&header, None, &job.instrument, grid)?;
+            if let (Some(found), Some((frame, velocity))) = (&mut coordinates, moved) {
+                found.cards.set("SPECSYS", frame, "of the wavelengths");
+                found.cards.set("VELOSYS", velocity, "[m/s] by which they were corrected");
+            }
             match &coordinates {
                 Some(found) => {
                     done.warnings.extend(found.warnings.iter().cloned());
@@ -290,6 +342,21 @@ impl Pipeline {
         let path = product_path(job, Some(&meta), 2);
         done.products.push(product::write_cube(&path, &about, &cube)?);
         Ok(())
+    }
+}
+
+/// Refuses a cube whose wavelengths are not the observer's: what is done to cubes counts on
+/// that.
+fn topocentric(file: &Path) -> Result<()> {
+    let fits = Fits::open(file)?;
+    match fits.hdu("DATA").and_then(|h| h.header.text("SPECSYS")) {
+        Some(frame) if frame != "TOPOCENT" => Err(Error::input(
+            file,
+            format!(
+                "has its wavelengths in the frame {frame} (SPECSYS): give the cube before assign_wcs moved them"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

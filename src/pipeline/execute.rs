@@ -75,6 +75,10 @@ impl Pipeline {
             self.mask(job, step, progress)
         } else if let Some(step) = step!(job, NonlinFit) {
             self.nonlin(job, step, progress)
+        } else if job.recipe.master() == Some("wavemap") {
+            self.wavecal(job, progress)
+        } else if job.recipe.master() == Some("dispersion") {
+            self.dispersion(job, progress)
         } else if has(|s| matches!(s, Step::Wavecal(_))) {
             self.lenspx(job, progress)
         } else if has(|s| matches!(s, Step::Extract(_) | Step::CubeBuild(_) | Step::SkySub(_)))

@@ -3,6 +3,7 @@
 
 pub mod factored;
 pub mod flexure;
+pub mod solver;
 
 use rayon::prelude::*;
 
@@ -85,7 +86,7 @@ pub fn extract(engine: &mut dyn Engine, rate: &Rate, cal: &LensCal, params: &Ext
                  make it from scans and monochromatic frames, or take extract.method = banded",
             )
         })?;
-        return factored::extract(rate, cal, psf, params);
+        return factored::extract(engine, rate, cal, psf, params);
     }
     let noise = Noise::of(rate)?;
     let n = cal.lenslets.len() * rate.nx;

@@ -37,6 +37,7 @@ pub mod sky_lines;
 pub mod stage1;
 pub mod stage2;
 mod subarrays;
+pub mod wavelength;
 pub mod wcs;
 
 pub use blend::blend;

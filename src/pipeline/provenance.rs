@@ -199,6 +199,8 @@ pub fn reference_keyword(reftype: &str) -> String {
         "saturation" => "SATURA",
         "linearity" | "nonlincoeff" => "NONLIN",
         "wavemap" => "WAVMAP",
+        // R_DISPER is JWST's disperser.
+        "dispersion" => "IDP",
         "telluric" => "TELLUR",
         "persistence" => "PERSAT",
         "dq" => "MASK",

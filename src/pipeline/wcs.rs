@@ -129,7 +129,7 @@ fn detector_centre(h: &Header, meta: &Meta, instrument: &Instrument, ny: usize, 
 }
 
 /// Where the telescope looked, degrees; `None` where the header does not say.
-fn pointing(h: &Header) -> Result<Option<[f64; 2]>> {
+pub(super) fn pointing(h: &Header) -> Result<Option<[f64; 2]>> {
     let angle = |keyword: &str, hours: f64| -> Result<Option<f64>> {
         if !h.has(keyword) {
             return Ok(None);
@@ -287,6 +287,7 @@ impl Tan {
         h.set("CDELT3", step, "");
         h.set("PC3_3", 1.0, "");
         h.set("SPECSYS", "TOPOCENT", "no velocity correction");
+        h.set("SSYSOBS", "TOPOCENT", "what does not change during the exposure");
         h
     }
 

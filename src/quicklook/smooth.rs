@@ -49,7 +49,8 @@ pub fn along(plane: &Plane, from: [f64; 2], to: [f64; 2], width: usize) -> (Vec<
     let (ux, uy) = if length > 0.0 { (dx / length, dy / length) } else { (1.0, 0.0) };
     let distances: Vec<f64> = (0..=length.round() as usize).map(|k| k as f64).collect();
     let pixel = |x: f64, y: f64| {
-        let inside = |v: f64, n: usize| (-0.5..n as f64 - 0.5).contains(&v).then(|| v.round().max(0.0) as usize);
+        let inside =
+            |v: f64, n: usize| (-0.5..n as f64 - 0.5).contains(&v).then(|| v.round().max(0.0) as usize);
         let at = inside(y, plane.ny)?.min(plane.ny - 1) * plane.nx + inside(x, plane.nx)?.min(plane.nx - 1);
         Some(plane.values[at]).filter(|v| v.is_finite())
     };

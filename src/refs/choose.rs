@@ -42,6 +42,8 @@ pub const REFTYPES: &[&str] = &[
     "flat",
     "sky",
     "lenspx",
+    "wavemap",
+    "dispersion",
 ];
 
 /// The reference that applies.
@@ -213,7 +215,7 @@ pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> boo
     if candidate.origin.by_hand() {
         return Agree(Key::Detector).holds(exposure, &candidate.meta);
     }
-    if reftype == "lenspx" && exposure.instmode != "LENSLET" {
+    if matches!(reftype, "lenspx" | "wavemap" | "dispersion") && exposure.instmode != "LENSLET" {
         return false;
     }
     rules(reftype, &exposure.instmode).iter().all(|rule| rule.holds(exposure, &candidate.meta))
@@ -223,7 +225,7 @@ pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> boo
 /// more than its own night allows. A reference with a USEAFTER says by that when it applies.
 fn ahead(reftype: &str, exposure: &Meta, candidate: &Candidate) -> Option<f64> {
     const NIGHT: f64 = 1.0;
-    let nightly = matches!(reftype, "dark" | "flat" | "lenspx" | "sky");
+    let nightly = matches!(reftype, "dark" | "flat" | "lenspx" | "sky" | "wavemap");
     if !nightly || candidate.origin.by_hand() || candidate.useafter.is_some() {
         return None;
     }

@@ -59,7 +59,7 @@ pub struct Candidate {
     /// Where it is (or, for a master still to be made, will be).
     pub path: PathBuf,
     /// Canonical reference type (`dark`, `flat`, `sky`, `bias`, `nonlin`,
-    /// `invlin`, `ipc`, `refpix`, `gain`, `readnoise`, `saturation`, `mask`, `lenspx`).
+    /// `invlin`, `ipc`, `refpix`, `gain`, `readnoise`, `saturation`, `mask`, `lenspx`, `wavemap`, `dispersion`).
     pub reftype: String,
     /// The facts it is selected by.
     pub meta: Meta,

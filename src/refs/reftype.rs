@@ -21,6 +21,7 @@ pub fn canonical_reftype(text: &str) -> Option<&'static str> {
         "wavemap" => "wavemap",
         "telluric" => "telluric",
         "photom" => "photom",
+        "dispersion" | "idp" => "dispersion",
         "distortion" => "distortion",
         _ => return None,
     })

@@ -39,7 +39,7 @@ pub(super) fn rules(reftype: &str, instmode: &str) -> &'static [Rule] {
         "sky" => {
             &[Same(Detector), Same(Instmode), Same(Filter), Same(Grating), Agree(Scale), Within(Subarray)]
         }
-        "lenspx" => {
+        "lenspx" | "wavemap" | "dispersion" => {
             &[Agree(Detector), Agree(Instmode), Same(Filter), Same(Grating), Agree(Scale), Agree(Subarray)]
         }
         // A dark is a rate: another READMODE is second choice, not refused.

@@ -10,6 +10,7 @@ use super::lenslet::LensletConfig;
 use super::physics::Physics;
 use crate::config::{not_understood, read_text};
 use crate::datamodel::Kind;
+use crate::datamodel::lines::{LAMPS, of_lamps};
 use crate::error::{Error, Result};
 
 const DEMO: &str = include_str!("../../configs/simulate/demo.yaml");
@@ -98,6 +99,10 @@ pub enum Purpose {
     Sci,
     /// Lenslet scan or lamp: see [`Spx`].
     Spx,
+    /// Arc lamp through all lenslets, by IMTYPE (no OBSNAME): `lamps`, or `lines`.
+    Arc,
+    /// White point source among the lenslets (LEN-IDP).
+    Idp,
 }
 
 impl Purpose {
@@ -109,6 +114,8 @@ impl Purpose {
             Purpose::Sky => Kind::Sky,
             Purpose::Sci => Kind::Science,
             Purpose::Spx => Kind::Spx,
+            Purpose::Arc => Kind::Arc,
+            Purpose::Idp => Kind::Dispersion,
         }
     }
 }
@@ -132,7 +139,7 @@ pub enum Spx {
 pub struct Block {
     /// `IMG1` … `IMG4`, or `IFU` for the lenslet spectrograph ("IMG1").
     pub detector: String,
-    /// What for: DRK, NFF, SKY, SCI, SPX (SCI).
+    /// What for: DRK, NFF, SKY, SCI, SPX, ARC, IDP (SCI).
     pub kind: Purpose,
     /// Exposures (1). For `white` and `mono` SPX: exposures a column or a line.
     pub count: usize,
@@ -146,9 +153,15 @@ pub struct Block {
     pub readmode: String,
     /// Light of a SPX block (white).
     pub spx: Spx,
-    /// Wavelengths (µm) and fluxes (e-/s a lenslet) of `arc` and `mono` (none).
+    /// Wavelengths (µm) and fluxes (e-/s a lenslet) of `arc`, `mono` and ARC (none).
     pub lines: Vec<[f64; 2]>,
-    /// Offsets of the pointing, arcsec (east, north), taken in turn (none).
+    /// Lamps of ARC, as LAMP names them: `Ar`, `Kr+Xe` … (none). The brightest line in
+    /// the band has `lenslet.field.arc` e-/s a lenslet.
+    pub lamps: String,
+    /// Seconds between the exposure before and the first (0).
+    pub wait: f64,
+    /// Offsets of the pointing, arcsec (east, north), taken in turn (none). Of IDP: of the
+    /// point source, spaxels along ix and iy from the field's centre.
     pub dithers: Vec<[f64; 2]>,
     /// Position angle in place of the night's (none).
     pub pa: Option<f64>,
@@ -170,6 +183,8 @@ impl Default for Block {
             readmode: "UTR".into(),
             spx: Spx::White,
             lines: Vec::new(),
+            lamps: String::new(),
+            wait: 0.0,
             dithers: Vec::new(),
             pa: None,
             sky: 1.0,
@@ -227,11 +242,15 @@ impl NightConfig {
                 return fail("count must be at most 10000, ramps 1 to 64, reads 1 to 10000".into());
             }
             let light = |v: f64| v.is_finite() && v >= 0.0;
-            if !(b.read_time.is_finite() && b.read_time > 0.0 && light(b.sky) && light(b.lamp)) {
-                return fail("read_time must be positive, sky and lamp not negative".into());
+            let lights = [b.sky, b.lamp, b.wait];
+            if !(b.read_time.is_finite() && b.read_time > 0.0 && lights.into_iter().all(light)) {
+                return fail("read_time must be positive, sky, lamp and wait not negative".into());
             }
-            if b.kind == Purpose::Spx && b.detector != "IFU" {
-                return fail("kind SPX needs detector IFU".into());
+            if matches!(b.kind, Purpose::Spx | Purpose::Arc | Purpose::Idp) && b.detector != "IFU" {
+                return fail("kinds SPX, ARC and IDP need detector IFU".into());
+            }
+            if b.kind == Purpose::Arc && b.lines.is_empty() && of_lamps(&b.lamps).is_empty() {
+                return fail(format!("kind ARC needs lines, or lamps of {}", LAMPS.join(", ")));
             }
             if b.kind == Purpose::Nff && b.detector == "IFU" {
                 return fail("the lenslet spectrograph has no flats (kind NFF)".into());

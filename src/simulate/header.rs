@@ -1,6 +1,6 @@
 //! Headers of raw frames, and dates.
 
-use super::config::{NightConfig, Spx};
+use super::config::{NightConfig, Purpose, Spx};
 use super::plan::{Exposure, Lamp};
 use super::wcs::Wcs;
 use crate::config::Instrument;
@@ -58,7 +58,10 @@ pub(super) fn raw(night: &NightConfig, instrument: &Instrument, e: &Exposure) ->
     h.set("DETECTOR", b.detector.as_str(), "");
     h.set("INSTMODE", if e.is_lenslet() { "LENSLET" } else { "IMG" }, "");
     h.set("OBSTYPE", b.kind.kind().obstype(), "");
-    h.set("OBSNAME", e.obsname(), "");
+    // Arcs have none of their own.
+    if b.kind != Purpose::Arc {
+        h.set("OBSNAME", e.obsname(), "");
+    }
     h.set("IMTYPE", e.imtype(), "");
     let l = &night.lenslet;
     if e.is_lenslet() {
@@ -124,6 +127,7 @@ fn object(night: &NightConfig, e: &Exposure) -> String {
         Lamp::Science => night.object.clone(),
         Lamp::White(_) => "WHITE LAMP".into(),
         Lamp::Lines(..) => "LINE LAMP".into(),
+        Lamp::Point(_) => "WHITE POINT SOURCE".into(),
     }
 }
 
@@ -138,6 +142,9 @@ fn lamp(h: &mut Header, e: &Exposure) {
         Lamp::Lines(lines, Spx::Mono) => {
             h.set("SPXTYPE", "MONO", "lamp of a LEN-SPX frame");
             h.set("SPXWAVE", lines.first().map_or(0.0, |l| l[0]), "vacuum um");
+        }
+        Lamp::Lines(..) if !e.block.lamps.is_empty() => {
+            h.set("LAMP", e.block.lamps.as_str(), "arc lamps that are lit");
         }
         Lamp::Lines(lines, _) => {
             h.set("SPXTYPE", "ARC", "lamp of a LEN-SPX frame");
@@ -169,7 +176,8 @@ mod tests {
             let h = raw(&night, &iris, &e);
             let m = Meta::from_header(&h);
             assert_eq!(m.detector, e.block.detector);
-            assert_eq!(m.obsname, e.obsname());
+            let named = e.block.kind != Purpose::Arc;
+            assert!(if named { m.obsname == e.obsname() } else { m.obsname.is_empty() && m.imtype == "ARC" });
             assert!(m.scale.is_some() && m.exptime.is_some() && m.jd == Some(e.jd) && m.expdtst.len() == 14);
             for k in ["RA", "DEC", "PA", "NREADS", "NGROUPS", "READMODE", "FILTER", "GRATING", "DATALVL"] {
                 assert!(h.has(k), "{k}");

@@ -73,6 +73,14 @@ pub struct LensletConfig {
     pub blocks: usize,
     /// Pixels along x from block to block (585).
     pub block_step: f64,
+    /// How far the spectra move on the detector in an hour from the night's start, columns
+    /// and rows ([0, 0]).
+    pub drift: [f64; 2],
+    /// Instrumental dispersion along ix, spaxels: coefficients of u, u² …, with u from −1
+    /// to 1 over the band; targets and point sources move by it (none).
+    pub dispersion_x: Vec<f64>,
+    /// The same along iy.
+    pub dispersion_y: Vec<f64>,
     /// A two-dimensional point-spread function in place of `fwhm`, `wings` and `lsf` (none).
     pub psf: Option<Psf>,
     /// How it differs for sky and targets (not at all).
@@ -107,6 +115,9 @@ impl Default for LensletConfig {
             throughput_spread: 0.08,
             blocks: 1,
             block_step: 585.0,
+            drift: [0.0; 2],
+            dispersion_x: Vec::new(),
+            dispersion_y: Vec::new(),
             psf: None,
             science: Change::default(),
             field: Field::default(),
@@ -156,7 +167,13 @@ impl LensletConfig {
             self.pitch[0],
             self.pitch[1],
             self.throughput_spread,
+            self.drift[0],
+            self.drift[1],
         ];
+        let dispersion = || self.dispersion_x.iter().chain(&self.dispersion_y);
+        if dispersion().any(|v| !(v.is_finite() && v.abs() < 100.0)) {
+            return fail("dispersion_x and dispersion_y are spaxels, less than 100");
+        }
         if numbers.iter().any(|v| !v.is_finite()) {
             return fail("all numbers must be finite");
         }
@@ -239,6 +256,18 @@ impl LensletConfig {
         out
     }
 
+    /// How far light of `wave` stands off, spaxels along ix and iy.
+    pub fn dispersion(&self, wave: f64) -> [f64; 2] {
+        let u = (2.0 * wave - self.wave[0] - self.wave[1]) / (self.wave[1] - self.wave[0]);
+        let sum = |c: &[f64]| c.iter().rev().fold(0.0, |sum, c| u * (c + sum));
+        [sum(&self.dispersion_x), sum(&self.dispersion_y)]
+    }
+
+    /// Whether it has any.
+    pub(super) fn disperses(&self) -> bool {
+        self.dispersion_x.iter().chain(&self.dispersion_y).any(|c| *c != 0.0)
+    }
+
     /// The band's transmission: 1 inside `wave`, soft edges.
     pub fn band(&self, wave: f64) -> f64 {
         let edge = |d: f64| 0.5 * (1.0 + (d / self.band_edge).tanh());
@@ -249,6 +278,16 @@ impl LensletConfig {
 impl Lenslet {
     fn u(&self, wave: f64) -> f64 {
         (2.0 * wave - self.wave[0] - self.wave[1]) / (self.wave[1] - self.wave[0])
+    }
+
+    /// The lenslet with its spectrum moved by `by` columns and rows.
+    #[must_use]
+    pub fn moved(&self, by: [f64; 2]) -> Lenslet {
+        let mut out = self.clone();
+        out.x[0] += by[0];
+        out.x_ref += by[0];
+        out.y[0] += by[1];
+        out
     }
 
     /// Detector column of a wavelength (µm).

@@ -17,7 +17,8 @@
 //! # LEN-SPX keywords
 //! `SPXTYPE` = 'WHITE' (white lamp through one column of lenslets, `LENSCOL`, from 1),
 //! 'ARC' (all lenslets; `SPXNWAV` lines at `SPXWAV1`, `SPXWAV2` … vacuum µm) or 'MONO'
-//! (all lenslets; one line at `SPXWAVE`).
+//! (all lenslets; one line at `SPXWAVE`). Arcs (IMTYPE ARC) have no OBSNAME; their lamps
+//! are in `LAMP`, or their lines in `SPXWAV1` …
 //!
 //! # Truth of an exposure, `<raw stem>_truth.fits`
 //! PRIMARY repeats the raw header. Pixels and lenslets are counted from 0.
@@ -44,7 +45,9 @@
 //! `dark_{DETECTOR}_truth.fits` (e-/s) and `flat_{DETECTOR}_truth.fits` (median 1):
 //! DATA, DQ. `lenslets_truth.fits`: LENSLETS (IX, IY, XCOEF, YCOEF, XREF, FWHM, THRU,
 //! XMIN, XMAX: [`Lenslet`]), TRACE (lenslets, nx) row of the trace and WAVE (lenslets,
-//! nx) wavelength at each column's centre, NaN where the spectrum is not.
+//! nx) wavelength at each column's centre, NaN where the spectrum is not, at the start of
+//! the night (`lenslet.drift`); DISPERSION: WAVELENGTH (µm), DX, DY (spaxels) by which
+//! targets and point sources stand off.
 
 mod config;
 mod cosmic;

@@ -1,6 +1,7 @@
 //! The blocks of a night unrolled to exposures, each with its place, time and light.
 
 use super::config::{Block, NightConfig, Purpose, Spx};
+use crate::datamodel::lines::of_lamps;
 use crate::datamodel::{Meta, ObsName, product_name};
 
 /// What lights an exposure.
@@ -18,6 +19,8 @@ pub enum Lamp {
     White(usize),
     /// Lines (µm, e-/s a lenslet) through all lenslets.
     Lines(Vec<[f64; 2]>, Spx),
+    /// A white point source, spaxels along ix and iy from the field's centre.
+    Point([f64; 2]),
 }
 
 /// One exposure to come.
@@ -55,6 +58,8 @@ impl Exposure {
             Purpose::Sky => "SKY",
             Purpose::Sci => "SCI",
             Purpose::Spx => "SPX",
+            Purpose::Arc => "ARC",
+            Purpose::Idp => "IDP",
         }
     }
 
@@ -85,6 +90,7 @@ pub fn exposures(night: &NightConfig) -> Vec<Exposure> {
     let mut out: Vec<Exposure> = Vec::new();
     let mut seconds = 0.0;
     for block in &night.exposures {
+        seconds += block.wait;
         for (i, lamp) in lamps(night, block).into_iter().enumerate() {
             let exposure = Exposure {
                 number: out.len(),
@@ -114,12 +120,30 @@ fn lamps(night: &NightConfig, block: &Block) -> Vec<Lamp> {
         (Purpose::Spx, Spx::Mono) => {
             each(block.lines.iter().map(|l| Lamp::Lines(vec![*l], Spx::Mono)).collect())
         }
+        (Purpose::Arc, _) if block.lines.is_empty() => each(vec![Lamp::Lines(arc(night, block), Spx::Arc)]),
+        (Purpose::Arc, _) => each(vec![Lamp::Lines(block.lines.clone(), Spx::Arc)]),
+        (Purpose::Idp, _) => {
+            let centre = [[0.0; 2]];
+            let places = if block.dithers.is_empty() { centre.as_slice() } else { &block.dithers };
+            (0..block.count).map(|i| Lamp::Point(places[i % places.len()])).collect()
+        }
     }
+}
+
+/// The lines of a block's lamps in the band, the brightest of `field.arc` e-/s.
+fn arc(night: &NightConfig, block: &Block) -> Vec<[f64; 2]> {
+    let [low, high] = night.lenslet.wave;
+    let mut lines = of_lamps(&block.lamps);
+    lines.retain(|l| (low..=high).contains(&l.wavelength));
+    let brightest = lines.iter().map(|l| l.brightness).fold(f64::MIN_POSITIVE, f64::max);
+    let factor = night.lenslet.field.arc * block.lamp / brightest;
+    lines.iter().map(|l| [l.wavelength, l.brightness * factor]).collect()
 }
 
 fn dithered(night: &NightConfig, block: &Block, i: usize) -> [f64; 3] {
     let [ra, dec, pa] = night.pointing;
     let [east, north] = match block.dithers.len() {
+        _ if block.kind == Purpose::Idp => [0.0; 2],
         0 => [0.0; 2],
         n => block.dithers[i % n],
     };

@@ -221,7 +221,7 @@ struct Source {
 impl Source {
     fn new(c: &LensletConfig, l: &Lenslet, light: &Light) -> Source {
         let lines = light.lines.iter().map(|[w, f]| [l.column(*w), f * c.band(*w) * l.throughput]).collect();
-        if light.continuum == 0.0 && light.slope == 0.0 {
+        if light.is_dark() {
             return Source { lines, x0: 0, fine: Vec::new() };
         }
         let margin = 10.0 * c.band_edge;
@@ -230,7 +230,7 @@ impl Source {
         let sample = |k: usize| {
             let wave = l.wavelength(x0 + k as f64 / FINE as f64);
             let u = (2.0 * wave - l.wave[0] - l.wave[1]) / (l.wave[1] - l.wave[0]);
-            let density = (light.continuum + light.slope * u) * c.band(wave) / l.slope(wave);
+            let density = light.density(u) * c.band(wave) / l.slope(wave);
             (density * l.throughput / FINE as f64) as f32
         };
         Source { lines, x0: x0 as i64, fine: (0..=n).map(sample).collect() }

@@ -12,6 +12,7 @@ use super::lenslet::{Lenslet, LensletConfig};
 use super::psf::{self, Change};
 use super::random::{SIGMA, erf, gauss_pixel};
 use super::wcs::Wcs;
+use crate::datamodel::lines::oh;
 use crate::error::{Error, Result};
 
 /// Sky, lamps and targets of the lenslet spectrograph.
@@ -22,8 +23,15 @@ pub struct Field {
     pub white: f64,
     /// Sky continuum, e-/s/µm a lenslet (6500).
     pub sky_continuum: f64,
-    /// Sky lines: vacuum µm, e-/s a lenslet (OH-like, nine).
+    /// OH lines of the sky (Rousselot et al. 2000): e-/s a lenslet for an intensity of 1
+    /// there (0.05).
+    pub oh: f64,
+    /// More sky lines: vacuum µm, e-/s a lenslet (none).
     pub sky_lines: Vec<[f64; 2]>,
+    /// Brightest line of arc lamps in the band, e-/s a lenslet (1500).
+    pub arc: f64,
+    /// White point source, e-/s/µm, all lenslets together (1e6).
+    pub point: f64,
     /// Stars: arcsec east and north of the pointing at the night's own position,
     /// continuum (e-/s/µm, all lenslets together), and its relative slope over the band.
     pub stars: Vec<[f64; 4]>,
@@ -44,18 +52,10 @@ impl Default for Field {
         Field {
             white: 1e6,
             sky_continuum: 6500.0,
-            sky_lines: vec![
-                [2.1033, 60.0],
-                [2.1096, 25.0],
-                [2.1156, 90.0],
-                [2.1233, 40.0],
-                [2.1327, 30.0],
-                [2.1507, 110.0],
-                [2.1580, 20.0],
-                [2.1711, 70.0],
-                [2.1802, 120.0],
-                [2.1956, 80.0],
-            ],
+            oh: 0.05,
+            sky_lines: Vec::new(),
+            arc: 1500.0,
+            point: 1e6,
             stars: vec![[0.03, 0.025, 4e5, -0.3], [-0.035, -0.02, 1.2e5, 0.2]],
             seeing: 0.025,
             nebula: [0.01, -0.01],
@@ -75,11 +75,28 @@ pub struct Light {
     pub slope: f64,
     /// Vacuum µm, e-/s.
     pub lines: Vec<[f64; 2]>,
+    /// A continuum of any shape beside that, e-/s/µm at evenly spaced u from −1.5
+    /// to 1.5, linear between them; empty for none.
+    pub table: Vec<f64>,
 }
+
+/// How far beyond the band (u = ±1) a tabulated continuum reaches.
+const TABLE: f64 = 1.5;
+/// Its samples.
+const SAMPLES: usize = 601;
 
 impl Field {
     pub(super) fn check(&self) -> Result<()> {
-        let numbers = [self.white, self.sky_continuum, self.nebula[0], self.nebula[1], self.nebula_velocity];
+        let numbers = [
+            self.white,
+            self.oh,
+            self.arc,
+            self.point,
+            self.sky_continuum,
+            self.nebula[0],
+            self.nebula[1],
+            self.nebula_velocity,
+        ];
         let lines = self.sky_lines.iter().chain(&self.nebula_lines).flatten();
         let all = numbers.iter().chain(lines).chain(self.stars.iter().flatten());
         if all.into_iter().any(|v| !v.is_finite()) {
@@ -91,15 +108,25 @@ impl Field {
         Ok(())
     }
 
-    /// The sky on every lenslet.
-    pub fn sky(&self, factor: f64) -> Light {
-        let lines = self.sky_lines.iter().map(|[w, f]| [*w, f * factor]).collect();
-        Light { continuum: self.sky_continuum * factor, slope: 0.0, lines }
+    /// The sky on every lenslet of a band (µm).
+    pub fn sky(&self, factor: f64, [low, high]: [f64; 2]) -> Light {
+        let margin = 0.1 * (high - low);
+        let oh = oh(low - margin, high + margin).iter().map(|l| [l.wavelength, l.brightness * self.oh]);
+        let lines = oh.chain(self.sky_lines.iter().copied()).map(|[w, f]| [w, f * factor]).collect();
+        Light { continuum: self.sky_continuum * factor, lines, ..Light::default() }
+    }
+
+    /// A white point source at `place` (spaxels along ix and iy from the centre of the
+    /// array) on lenslet (ix, iy).
+    pub fn point(&self, c: &LensletConfig, place: [f64; 2], ix: usize, iy: usize) -> Light {
+        let [x, y] = [0, 1].map(|k| (c.grid[k] as f64 - 1.0) / 2.0 + place[k]);
+        let part = star(c, SIGMA * self.seeing / c.scale, [x, y], [ix, iy]);
+        Light { table: tabulated(c, |wave, _| self.point * part(wave)), ..Light::default() }
     }
 
     /// The targets on lenslet (ix, iy) of an array that points by `wcs`; `nominal`
     /// is the night's own pointing.
-    pub fn targets(&self, wcs: &Wcs, nominal: &Wcs, ix: usize, iy: usize) -> Light {
+    pub fn targets(&self, c: &LensletConfig, wcs: &Wcs, nominal: &Wcs, ix: usize, iy: usize) -> Light {
         const C: f64 = 299_792.458;
         let place = |east: f64, north: f64| {
             let [x, y] = nominal.pixel_of_offset(east, north);
@@ -109,29 +136,73 @@ impl Field {
         let mut light = Light::default();
         for [east, north, flux, slope] in &self.stars {
             let [x, y] = place(*east, *north);
-            let sigma = SIGMA * self.seeing / wcs.scale;
-            let part = gauss_pixel(ix as f64, x, sigma) * gauss_pixel(iy as f64, y, sigma);
+            let part = star(c, SIGMA * self.seeing / wcs.scale, [x, y], [ix, iy]);
+            if c.disperses() {
+                let own = tabulated(c, |wave, u| flux * (1.0 + slope * u) * part(wave));
+                light = light.plus(&Light { table: own, ..Light::default() });
+                continue;
+            }
+            let part = part(c.wave[0]);
             light.continuum += flux * part;
             light.slope += flux * part * slope;
         }
         let [x, y] = place(self.nebula[0], self.nebula[1]);
-        let (dx, dy) = ((ix as f64 - x) * wcs.scale, (iy as f64 - y) * wcs.scale);
-        let level = (-(dx * dx + dy * dy) / (2.0 * self.nebula_radius.powi(2))).exp();
         let (sin, cos) = wcs.pa.to_radians().sin_cos();
-        let east = wcs.parity * dx * cos + dy * sin;
-        let velocity = self.nebula_velocity * (east / self.nebula_radius).clamp(-3.0, 3.0);
-        if level > 1e-6 {
-            light.lines.extend(self.nebula_lines.iter().map(|[w, f]| [w * (1.0 + velocity / C), f * level]));
+        for [w, f] in &self.nebula_lines {
+            let off = c.dispersion(*w);
+            let (dx, dy) = ((ix as f64 - x - off[0]) * wcs.scale, (iy as f64 - y - off[1]) * wcs.scale);
+            let level = (-(dx * dx + dy * dy) / (2.0 * self.nebula_radius.powi(2))).exp();
+            let east = wcs.parity * dx * cos + dy * sin;
+            let velocity = self.nebula_velocity * (east / self.nebula_radius).clamp(-3.0, 3.0);
+            if level > 1e-6 {
+                light.lines.push([w * (1.0 + velocity / C), f * level]);
+            }
         }
         light
     }
+}
+
+/// The part of a star's light at (x, y) spaxels that falls on one lenslet, by wavelength.
+fn star(c: &LensletConfig, sigma: f64, at: [f64; 2], lens: [usize; 2]) -> impl Fn(f64) -> f64 {
+    move |wave| {
+        let off = c.dispersion(wave);
+        [0, 1].into_iter().map(|k| gauss_pixel(lens[k] as f64, at[k] + off[k], sigma)).product()
+    }
+}
+
+/// A continuum as [`Light::table`] has it, from its density at a wavelength and u.
+fn tabulated(c: &LensletConfig, density: impl Fn(f64, f64) -> f64) -> Vec<f64> {
+    let at = |k: usize| TABLE * (2.0 * k as f64 / (SAMPLES - 1) as f64 - 1.0);
+    let wave = |u: f64| 0.5 * (c.wave[0] + c.wave[1] + u * (c.wave[1] - c.wave[0]));
+    (0..SAMPLES).map(|k| density(wave(at(k)), at(k))).collect()
 }
 
 impl Light {
     /// Both lights together.
     pub fn plus(&self, other: &Light) -> Light {
         let lines = [self.lines.as_slice(), other.lines.as_slice()].concat();
-        Light { continuum: self.continuum + other.continuum, slope: self.slope + other.slope, lines }
+        let table = match (self.table.is_empty(), other.table.is_empty()) {
+            (true, _) => other.table.clone(),
+            (_, true) => self.table.clone(),
+            _ => self.table.iter().zip(&other.table).map(|(a, b)| a + b).collect(),
+        };
+        Light { continuum: self.continuum + other.continuum, slope: self.slope + other.slope, lines, table }
+    }
+
+    /// Density of its continuum at u (−1 to 1 over the band), e-/s/µm.
+    pub(super) fn density(&self, u: f64) -> f64 {
+        let smooth = self.continuum + self.slope * u;
+        if self.table.is_empty() {
+            return smooth;
+        }
+        let at = ((u / TABLE + 1.0) / 2.0 * (SAMPLES - 1) as f64).clamp(0.0, (SAMPLES - 2) as f64);
+        let (k, t) = (at as usize, at - at.floor());
+        smooth + self.table[k] * (1.0 - t) + self.table[k + 1] * t
+    }
+
+    /// Whether it has no continuum.
+    pub(super) fn is_dark(&self) -> bool {
+        self.continuum == 0.0 && self.slope == 0.0 && self.table.is_empty()
     }
 }
 
@@ -147,7 +218,7 @@ fn continuum(c: &LensletConfig, l: &Lenslet, light: &Light) -> (f64, Vec<f64>) {
     let values = (0..=n).map(|k| {
         let wave = l.wavelength(from + k as f64 / FINE as f64);
         let u = (2.0 * wave - l.wave[0] - l.wave[1]) / (l.wave[1] - l.wave[0]);
-        (light.continuum + light.slope * u) * c.band(wave) / l.slope(wave)
+        light.density(u) * c.band(wave) / l.slope(wave)
     });
     (from, values.collect())
 }
@@ -165,7 +236,7 @@ pub(super) fn spectrum(c: &LensletConfig, l: &Lenslet, light: &Light, nx: usize)
         let (x, flux) = (l.column(*wave), flux * c.band(*wave));
         columns(x, reach).for_each(|i| out[i] += flux * gauss_pixel(i as f64, x, sigma));
     }
-    if light.continuum == 0.0 && light.slope == 0.0 {
+    if light.is_dark() {
         return out;
     }
     let (x0, values) = continuum(c, l, light);
@@ -194,7 +265,7 @@ pub(super) fn density(c: &LensletConfig, l: &Lenslet, light: &Light, waves: &[f6
     let half = (6.0 * sigma / step).ceil() as i64;
     // exp(−(d − m h)²/2σ²) = exp(−d²/2σ²) · exp(d h/σ²)ᵐ · table[m]: no exponential a sample.
     let table: Vec<f64> = (-half..=half).map(|m| bell(m as f64 * step)).collect();
-    let dark = light.continuum == 0.0 && light.slope == 0.0;
+    let dark = light.is_dark();
     let (x0, values) = if dark { (0.0, Vec::new()) } else { continuum(c, l, light) };
     let smooth = |x: f64| -> f64 {
         let at = (x - x0) / step;
@@ -300,7 +371,8 @@ mod tests {
     fn the_truth_cube_is_the_frame_before_pixels() {
         let c = LensletConfig { grid: [1, 1], throughput_spread: 0.0, ..Default::default() };
         let l = &c.lenslets([512, 512], 1)[0];
-        let light = Light { continuum: 5000.0, slope: 1000.0, lines: vec![[2.16, 300.0]] };
+        let light =
+            Light { continuum: 5000.0, slope: 1000.0, lines: vec![[2.16, 300.0]], ..Light::default() };
         let s = spectrum(&c, l, &light, 512);
         // Integrate the density over one detector column near the line.
         let x = l.column(2.16).round();
@@ -316,10 +388,20 @@ mod tests {
         let f = Field { nebula_lines: vec![], stars: vec![[0.018, 0.0, 1e5, 0.0]], ..Field::default() };
         let at = |ra: f64| Wcs::detector([ra, 0.0, 0.0], 0.009, -1.0, [17, 17], [0.0, 0.0]);
         let nominal = at(10.0);
-        let flux = |w: &Wcs, ix| f.targets(w, &nominal, ix, 8).continuum;
+        let c = LensletConfig::default();
+        let flux = |w: &Wcs, ix| f.targets(&c, w, &nominal, ix, 8).continuum;
         // 2 spaxels east is 2 to the left; pointing 2 spaxels east centres it.
         assert!(flux(&nominal, 6) > flux(&nominal, 8));
         let moved = at(10.0 + 0.018 / 3600.0);
         assert!((flux(&moved, 8) / flux(&nominal, 6) - 1.0).abs() < 1e-6);
+        // Dispersion moves its light with wavelength and keeps it.
+        let c = LensletConfig { dispersion_x: vec![0.5], ..c };
+        let at = |u: f64| -> (f64, f64) {
+            let each = (0..17).map(|ix| (ix as f64, f.targets(&c, &moved, &nominal, ix, 8).density(u)));
+            each.fold((0.0, 0.0), |s, (x, v)| (s.0 + v, s.1 + x * v))
+        };
+        let ((blue, bx), (red, rx)) = (at(-1.0), at(1.0));
+        assert!((rx / red - bx / blue - 1.0).abs() < 1e-3, "{} {}", bx / blue, rx / red);
+        assert!((red / blue - 1.0).abs() < 1e-3);
     }
 }

@@ -207,6 +207,14 @@ pub(super) fn write_lenslets(dir: &Path, night: &NightConfig, lenslets: &[Lensle
     let shape = [lenslets.len(), nx];
     w.image("TRACE", &unit("pixel"), &shape, Pixels::F64(&sampled(&|l, x| l.row(x))))?;
     w.image("WAVE", &unit("um"), &shape, Pixels::F64(&sampled(&|l, x| l.wavelength(x))))?;
+    let waves = waves(night);
+    let off = |k: usize| ColumnData::F64(waves.iter().map(|w| c.dispersion(*w)[k]).collect());
+    let columns = [
+        column("WAVELENGTH", "um", 1, ColumnData::F64(waves.clone())),
+        column("DX", "", 1, off(0)),
+        column("DY", "", 1, off(1)),
+    ];
+    w.table("DISPERSION", &Header::new(), &columns)?;
     w.finish()?;
     Ok(())
 }

@@ -183,9 +183,10 @@ impl<'a> Observatory<'a> {
         let wcs = header::wcs(self.night, &self.instrument, e, e.pointing);
         let nominal = header::wcs(self.night, &self.instrument, e, self.night.pointing);
         let on_sky = matches!(e.lamp, Lamp::Sky | Lamp::Science);
-        let sky = if on_sky { c.field.sky(e.block.sky) } else { Light::default() };
+        let sky = if on_sky { c.field.sky(e.block.sky, c.wave) } else { Light::default() };
         let own = |l: &Lenslet| match &e.lamp {
-            Lamp::Science => c.field.targets(&wcs, &nominal, l.ix, l.iy),
+            Lamp::Science => c.field.targets(c, &wcs, &nominal, l.ix, l.iy),
+            Lamp::Point(place) => c.field.point(c, *place, l.ix, l.iy),
             Lamp::White(column) if *column == l.ix => Light { continuum: c.field.white, ..Light::default() },
             Lamp::Lines(lines, _) => Light { lines: lines.clone(), ..Light::default() },
             _ => Light::default(),
@@ -193,10 +194,12 @@ impl<'a> Observatory<'a> {
         if e.lamp == Lamp::Dark {
             return (Vec::new(), Extra::None);
         }
-        let targets: Vec<Light> = self.lenslets.iter().map(own).collect();
+        let hours = (e.jd - self.night.start_jd) * 24.0 + e.exptime() / 7200.0;
+        let moved: Vec<Lenslet> = self.lenslets.iter().map(|l| l.moved(c.drift.map(|d| d * hours))).collect();
+        let targets: Vec<Light> = moved.iter().map(own).collect();
         let lights: Vec<Light> = targets.iter().map(|t| t.plus(&sky)).collect();
         let change = if on_sky { c.science.clone() } else { Change::default() };
-        let (image, spectra) = frame(c, &self.lenslets, &lights, size, &change);
+        let (image, spectra) = frame(c, &moved, &lights, size, &change);
         let cubes = (on_sky && self.truth.is_some()).then(|| {
             let same_sky = vec![sky; self.lenslets.len()];
             [self.cube(&targets), self.cube(&same_sky)]

@@ -1,7 +1,7 @@
 //! Which of the pixels that something hit are rejected, and which others.
 
 use super::scene::{NOISE, field};
-use super::{Bench, FREE, Figure, Moments, Section, Solver, fit, planes, spectra};
+use super::{Bench, FREE, Figure, Moments, Section, Solver, planes, spectra};
 use crate::error::Result;
 use crate::pipeline::lenspx::noise::Noise;
 use crate::simulate::philox::{Purpose, Source};
@@ -36,7 +36,7 @@ impl Bench {
             let noise = Noise::of(&rate)?;
             let images = planes(&self.system, &rate, &noise);
             let options = Solver { factor: noise.factor, ..Solver::default() };
-            let own = fit(&self.system, &images.data, &images.variance, &options);
+            let own = self.fit(&images, &options)?;
             let weight = self.system.to_rows(&own.weight, 0.0);
             let (mut found, mut all) = ([0.0; STRONG.len()], [0.0; STRONG.len()]);
             let (mut innocent, mut others) = (0.0, 0.0);

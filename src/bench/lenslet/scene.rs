@@ -262,13 +262,13 @@ pub(super) fn field(scene: &Scene, level: f64, flux: f64) -> Vec<Light> {
         let own = 1.0 + 0.5 * ((3 * l.ix + 5 * l.iy) as f64).sin();
         let lines =
             (0..5).map(|k| [at(l, k), flux * (1.0 + ((7 * l.ix + 3 * l.iy + k) as f64).cos())]).collect();
-        Light { continuum: density * own, slope: 0.2 * density * own, lines }
+        Light { continuum: density * own, slope: 0.2 * density * own, lines, ..Light::default() }
     };
     scene.lenslets.iter().map(one).collect()
 }
 
 /// Flux planes (lenslets, nx) of a vector of unknowns.
-pub(super) fn plane<T: crate::kernels::Real>(s: &System<T>, f: &[T], lenslets: usize) -> Vec<f64> {
+pub(super) fn plane<T: crate::kernels::Real>(s: &System, f: &[T], lenslets: usize) -> Vec<f64> {
     use crate::kernels::factored::SEG;
     let mut out = vec![0.0; lenslets * s.nx];
     for (e, entry) in s.entries.iter().enumerate() {

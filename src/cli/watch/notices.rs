@@ -41,7 +41,11 @@ impl Notices {
         let watcher = notify::recommended_watcher(hear)
             .and_then(|mut w| w.watch(&whole, RecursiveMode::Recursive).map(|()| w));
         let watcher = watcher.map_err(|e| {
-            voice.say(Level::Info, "", &format!("the system does not tell of new files ({e}): they are looked for"));
+            voice.say(
+                Level::Info,
+                "",
+                &format!("the system does not tell of new files ({e}): they are looked for"),
+            );
         });
         Notices { _watcher: watcher.ok(), night: (night.to_path_buf(), whole), told, early: Vec::new() }
     }

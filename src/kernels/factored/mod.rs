@@ -17,28 +17,37 @@
 //! Nothing is ever scattered to shared memory and all sums have a fixed order: the same
 //! bits with any number of threads.
 //!
+//! The conjugate gradients ([`solve`]) are a loop over what a [`Machine`] does with vectors
+//! that stay where it has them: on an engine by the kernels `factored_*`
+//! ([`kernels`](LIGHT)), in plain memory by [`Plain`], in f64 the reference of both.
+//!
 //! # Layout
 //! The detector is cut into segments of [`SEG`] columns. An [`Entry`] is one spectrum in
 //! one segment, its rows counted from a fixed anchor; a segment's entries ascend by it.
 //! Unknowns are (entries, SEG), coefficients (entries, ky, rank, SEG), images (segments,
 //! ny, SEG): columns are always the fastest axis.
 
+mod kernels;
 mod local;
+mod machine;
+mod operators;
 mod solve;
-mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub use kernels::{
+    DIAGONAL, EntriesParams, FOLD, FoldParams, LIGHT, LightMode, LightParams, PART, STEP, StepParams, TAKE,
+    TILE, TURN,
+};
 pub use local::{HALF_COLUMNS, HALF_SPECTRA, Local, local};
+pub use machine::{Left, Machine, Plain, gather};
+pub use operators::{Lanes, MAX_RANK, View, image};
 pub use solve::{Fit, Options, column, fit, solve};
-pub use sweep::{Lanes, adjoint, fold, image, normal};
-
-use super::Real;
 
 /// Columns a segment.
 pub const SEG: usize = 64;
 /// Reach of B along dispersion, columns.
-pub const REACH: usize = 6;
+pub const REACH: usize = 8;
 /// Weights along dispersion.
 pub const TAPS: usize = 2 * REACH + 1;
 /// A segment's columns with the reach on either side.
@@ -46,8 +55,9 @@ pub const WIDE: usize = SEG + 2 * REACH;
 /// No entry.
 pub const NONE: u32 = u32::MAX;
 
-/// One spectrum in one segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One spectrum in one segment; on devices [`ENTRY`] words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
 pub struct Entry {
     /// Number of the spectrum.
     pub spectrum: u32,
@@ -61,12 +71,15 @@ pub struct Entry {
     pub right: u32,
     /// First column that is an unknown, and the one after the last. Pixels are modelled
     /// [`REACH`] columns further: an unknown of which half is seen is hardly known.
-    pub live: [u8; 2],
+    pub live: [u16; 2],
 }
+
+/// Words of an [`Entry`].
+pub const ENTRY: usize = size_of::<Entry>() / 4;
 
 /// B, in the layout above.
 #[derive(Debug, Clone)]
-pub struct System<T> {
+pub struct System {
     /// Detector columns.
     pub nx: usize,
     /// Detector rows.
@@ -74,16 +87,17 @@ pub struct System<T> {
     /// Rows of a profile.
     pub ky: usize,
     /// Weights along dispersion, one row a term; j = −REACH … REACH.
-    pub taps: Vec<[T; TAPS]>,
+    pub taps: Vec<[f32; TAPS]>,
     /// Entries by segment, then anchor.
     pub entries: Vec<Entry>,
     /// First entry of each segment, and their number.
-    pub starts: Vec<usize>,
-    /// (entries, ky, rank, SEG).
-    pub coefs: Vec<T>,
+    pub starts: Vec<u32>,
+    /// (entries, ky, rank, SEG), in steps that the taps' scale makes up for: of each term's
+    /// largest the 32767th part, which is a tenth of what the taps leave out.
+    pub coefs: Vec<i16>,
 }
 
-impl<T: Real> System<T> {
+impl System {
     /// Terms of B.
     pub fn rank(&self) -> usize {
         self.taps.len()
@@ -104,34 +118,23 @@ impl<T: Real> System<T> {
         self.segments() * self.ny * SEG
     }
 
+    /// Entries of a segment.
+    pub fn of_segment(&self, segment: usize) -> std::ops::Range<usize> {
+        self.starts[segment] as usize..self.starts[segment + 1] as usize
+    }
+
     /// Coefficients of entry `e`, (ky, rank, SEG).
-    pub fn coefs_of(&self, e: usize) -> &[T] {
+    pub fn coefs_of(&self, e: usize) -> &[i16] {
         let n = self.ky * self.rank() * SEG;
         &self.coefs[e * n..(e + 1) * n]
     }
 
-    /// The value of B between unknown column `i` (segment columns of entry `e`, may lie
-    /// beyond it) and row `dy` of its column `x`.
-    pub fn value(&self, e: usize, x: usize, dy: usize, j: usize) -> T {
-        let c = self.coefs_of(e);
-        let mut sum = T::ZERO;
-        for (r, h) in self.taps.iter().enumerate() {
-            sum += c[(dy * self.rank() + r) * SEG + x] * h[j];
-        }
-        sum
-    }
-
-    /// The same system in another precision.
-    pub fn map<U: Real>(&self, f: impl Fn(T) -> U + Sync) -> System<U> {
-        System {
-            nx: self.nx,
-            ny: self.ny,
-            ky: self.ky,
-            taps: self.taps.iter().map(|h| h.map(&f)).collect(),
-            entries: self.entries.clone(),
-            starts: self.starts.clone(),
-            coefs: self.coefs.iter().map(|c| f(*c)).collect(),
-        }
+    /// The value of B between row `dy` of column `x` of entry `e` and the unknown `j` −
+    /// REACH columns on.
+    pub fn value(&self, e: usize, x: usize, dy: usize, j: usize) -> f64 {
+        let terms = &self.coefs_of(e)[dy * self.rank() * SEG..];
+        let of = |(r, h): (usize, &[f32; TAPS])| f64::from(h[j]) * f64::from(terms[r * SEG + x]);
+        self.taps.iter().enumerate().map(of).sum()
     }
 
     /// An image (ny, nx) in the layout of segments; `pad` beyond the detector.

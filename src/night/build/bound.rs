@@ -57,6 +57,7 @@ impl Builder<'_> {
         if planned(self).is_none() {
             match pair.reftype {
                 "sky" => self.sky(&group),
+                "wavemap" => self.master("wavecal", "wavemap", &group),
                 reftype => self.master(reftype, reftype, &group),
             }
         }
@@ -112,6 +113,10 @@ impl Builder<'_> {
                         ));
                     }
                     candidates.push(reference.clone());
+                }
+                // Nothing is left out without one.
+                Ok(None) if matches!(reftype, "wavemap" | "dispersion") => {
+                    said.push(format!("{reftype}: none, by {by}"));
                 }
                 Ok(None) => {
                     let idle = steps_that_need(reftype);

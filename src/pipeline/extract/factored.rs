@@ -4,8 +4,10 @@ use rayon::prelude::*;
 
 use super::Spectra;
 use super::flexure::{self, Flexure};
+use super::solver::OnEngine;
 use crate::config::Extract;
 use crate::datamodel::{Rate, dq};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::kernels::factored::{
     Fit, HALF_COLUMNS, HALF_SPECTRA, NONE, Options, REACH, SEG, System, fit, local,
@@ -14,7 +16,7 @@ use crate::pipeline::lenspx::noise::Noise;
 use crate::pipeline::lenspx::{LensCal, factor, psf::PsfModel};
 
 /// Columns from one exact variance to the next.
-pub const DECIMATED: usize = 16;
+pub const DECIMATED: usize = 32;
 /// The covariances that are kept: (spectra above, columns on).
 pub const LAGS: [(usize, i32); 11] =
     [(0, 1), (0, 2), (0, 3), (1, -3), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)];
@@ -31,7 +33,7 @@ pub struct Planes {
 }
 
 /// A frame in the layout of `system`.
-pub fn planes(system: &System<f32>, rate: &Rate, noise: &Noise) -> Planes {
+pub fn planes(system: &System, rate: &Rate, noise: &Noise) -> Planes {
     let n = rate.nx * rate.ny;
     let pixels: Vec<_> = (0..n).into_par_iter().map(|i| noise.pixel(rate, i)).collect();
     let of = |f: &(dyn Fn(usize) -> f32 + Sync)| -> Vec<f32> {
@@ -47,29 +49,43 @@ pub fn planes(system: &System<f32>, rate: &Rate, noise: &Noise) -> Planes {
 
 /// The spectra of a frame, with correlations ((lenslets, nx / [`DECIMATED`] + 1) for each
 /// of [`LAGS`]).
-pub fn extract(rate: &Rate, cal: &LensCal, psf: &PsfModel, params: &Extract) -> Result<Spectra> {
+pub fn extract(
+    engine: &mut dyn Engine,
+    rate: &Rate,
+    cal: &LensCal,
+    psf: &PsfModel,
+    params: &Extract,
+) -> Result<Spectra> {
     if !params.flexure {
-        return extract_with(&factor::system(cal, psf, &|_, _| 0.0)?, rate, cal, params);
+        return extract_with(engine, &factor::system(cal, psf, &|_, _| 0.0)?, rate, cal, params);
     }
-    let flexure = flexure::measure(rate, cal, psf, params)?;
+    let flexure = flexure::measure(engine, rate, cal, psf, params)?;
     let system = Flexure::system(&flexure.value, cal, psf, &|_| true)?;
-    let mut out = extract_with(&system, rate, cal, params)?;
+    let mut out = extract_with(engine, &system, rate, cal, params)?;
     out.flexure = Some(flexure);
     Ok(out)
 }
 
 /// [`extract`] with a system that there is already.
-pub fn extract_with(system: &System<f32>, rate: &Rate, cal: &LensCal, params: &Extract) -> Result<Spectra> {
+pub fn extract_with(
+    engine: &mut dyn Engine,
+    system: &System,
+    rate: &Rate,
+    cal: &LensCal,
+    params: &Extract,
+) -> Result<Spectra> {
     let noise = Noise::of(rate)?;
     let planes = planes(system, rate, &noise);
     let options =
         Options { factor: noise.factor, threshold: params.rejection_threshold, ..Options::default() };
-    let fit = fit(system, &planes.data, &planes.variance, &options);
+    let mut solver = OnEngine::new(engine, system)?;
+    let fit = fit(&mut solver, system, &planes.data, &planes.variance, &options)?;
+    drop(solver);
     Ok(spectra(system, rate, cal, &planes, &fit))
 }
 
 /// What a fit says, in the planes of [`Spectra`].
-pub fn spectra(system: &System<f32>, rate: &Rate, cal: &LensCal, planes: &Planes, fit: &Fit<f32>) -> Spectra {
+pub fn spectra(system: &System, rate: &Rate, cal: &LensCal, planes: &Planes, fit: &Fit<f32>) -> Spectra {
     let (nx, nl) = (rate.nx, cal.lenslets.len());
     let n = nl * nx;
     let mut out = Spectra {
@@ -156,20 +172,22 @@ struct Exact {
 }
 
 /// The local inverse at the first column of every [`DECIMATED`] that is determined.
-fn exact(system: &System<f32>, fit: &Fit<f32>) -> Exact {
+fn exact(system: &System, fit: &Fit<f32>) -> Exact {
     let grid = (0..system.entries.len() * PER)
         .into_par_iter()
         .map(|i| {
             let (e, from) = (i / PER, i % PER * DECIMATED);
             // The middle of the stretch stands for it.
             let near = |k: usize| from + DECIMATED / 2 + k;
-            [near(0), near(3), from + 2, near(5)].into_iter().find_map(|x| known(system, fit, e, x))
+            [near(0), near(3), from + DECIMATED / 8, near(5)]
+                .into_iter()
+                .find_map(|x| known(system, fit, e, x))
         })
         .collect();
     Exact { grid }
 }
 
-fn known(system: &System<f32>, fit: &Fit<f32>, e: usize, x: usize) -> Option<Known> {
+fn known(system: &System, fit: &Fit<f32>, e: usize, x: usize) -> Option<Known> {
     let own = local(system, &fit.weight, &fit.diagonal, e, x)?;
     let d = f64::from(fit.diagonal[e * SEG + x]);
     let seg = system.entries[e].segment as usize;
@@ -179,7 +197,7 @@ fn known(system: &System<f32>, fit: &Fit<f32>, e: usize, x: usize) -> Option<Kno
         // The neighbour's own variance is taken to be of the same ratio.
         let other = e + up;
         let column = (x as i32 + on).clamp(0, SEG as i32 - 1) as usize;
-        if other < system.starts[seg + 1] {
+        if other < system.of_segment(seg).end {
             let theirs = f64::from(fit.diagonal[other * SEG + column]);
             if theirs > 0.0 {
                 *to = (covariance * (d * theirs).sqrt() / (own.variance * d)) as f32;
@@ -191,7 +209,7 @@ fn known(system: &System<f32>, fit: &Fit<f32>, e: usize, x: usize) -> Option<Kno
 
 impl Exact {
     /// Variance times diagonal at column `x` of entry `e`, between the grid's columns.
-    fn ratio(&self, system: &System<f32>, e: usize, x: usize) -> Option<f32> {
+    fn ratio(&self, system: &System, e: usize, x: usize) -> Option<f32> {
         let at = |e: usize, k: i64| -> Option<f32> {
             let (e, k) = match k {
                 k if k < 0 => (system.entries[e].left, PER as i64 - 1),
@@ -230,7 +248,7 @@ struct Around {
     dq: [u32; SEG],
 }
 
-fn around(system: &System<f32>, planes: &Planes, fit: &Fit<f32>, flags: &[u32], e: usize) -> Around {
+fn around(system: &System, planes: &Planes, fit: &Fit<f32>, flags: &[u32], e: usize) -> Around {
     let entry = &system.entries[e];
     let (rank, seg) = (system.rank(), entry.segment as usize);
     let coefs = system.coefs_of(e);
@@ -243,8 +261,12 @@ fn around(system: &System<f32>, planes: &Planes, fit: &Fit<f32>, flags: &[u32], 
         if !(0..system.ny as i64).contains(&y) {
             continue;
         }
+        let mut profile = [0f32; SEG];
+        for (terms, whole) in coefs[dy * rank * SEG..].chunks_exact(SEG).zip(&whole) {
+            profile.iter_mut().zip(terms).for_each(|(p, a)| *p += whole * f32::from(*a));
+        }
         for x in 0..SEG {
-            let p: f32 = (0..rank).map(|r| coefs[(dy * rank + r) * SEG + x] * whole[r]).sum();
+            let p = profile[x];
             let at = (seg * system.ny + y as usize) * SEG + x;
             let w = fit.weight[at];
             let share = p.abs();
@@ -273,7 +295,7 @@ fn around(system: &System<f32>, planes: &Planes, fit: &Fit<f32>, flags: &[u32], 
 }
 
 impl Around {
-    fn sample(&self, system: &System<f32>, fit: &Fit<f32>, exact: &Exact, e: usize, x: usize) -> Sample {
+    fn sample(&self, system: &System, fit: &Fit<f32>, exact: &Exact, e: usize, x: usize) -> Sample {
         let i = e * SEG + x;
         let d = fit.diagonal[i];
         let unknown = Sample { dq: self.dq[x] | dq::DO_NOT_USE, ..Sample::default() };

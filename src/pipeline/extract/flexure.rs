@@ -7,16 +7,18 @@
 //! A few pairs of segments across the detector are enough.
 
 use super::factored::{Planes, planes};
+use super::solver::OnEngine;
 use crate::config::Extract;
 use crate::datamodel::Rate;
+use crate::engine::Engine;
 use crate::error::Result;
-use crate::kernels::factored::{Options, SEG, System, fit, image, solve};
+use crate::kernels::factored::{Machine, Options, SEG, System, fit, image, solve};
 use crate::pipeline::lenspx::legendre::Normal;
 use crate::pipeline::lenspx::noise::Noise;
 use crate::pipeline::lenspx::{LensCal, factor, psf::PsfModel};
 
 /// Pairs of segments that are fitted.
-const PAIRS: usize = 4;
+const PAIRS: usize = 3;
 /// Steps.
 const STEPS: usize = 3;
 /// Parameters.
@@ -41,7 +43,7 @@ impl Flexure {
         cal: &LensCal,
         psf: &PsfModel,
         wanted: &(dyn Fn(usize) -> bool + Sync),
-    ) -> Result<System<f32>> {
+    ) -> Result<System> {
         let [mean, by_x, by_y, width, along, across] = *values;
         let psf = psf.changed(1.0 + width, [along, across]);
         let (nx, ny) = (cal.mode.nx as f64, cal.mode.ny as f64);
@@ -56,11 +58,18 @@ impl Flexure {
 }
 
 /// Fits it.
-pub fn measure(rate: &Rate, cal: &LensCal, psf: &PsfModel, params: &Extract) -> Result<Flexure> {
+pub fn measure(
+    engine: &mut dyn Engine,
+    rate: &Rate,
+    cal: &LensCal,
+    psf: &PsfModel,
+    params: &Extract,
+) -> Result<Flexure> {
     let noise = Noise::of(rate)?;
     let segments = rate.nx.div_ceil(SEG);
     let wanted = chosen(segments);
     let mut out = Flexure::default();
+    let mut free: Vec<Vec<f32>> = Vec::new();
     for _ in 0..STEPS {
         let of = |values: &[f64; PARAMETERS]| Flexure::system(values, cal, psf, &|s| wanted[s]);
         let system = of(&out.value)?;
@@ -69,41 +78,38 @@ pub fn measure(rate: &Rate, cal: &LensCal, psf: &PsfModel, params: &Extract) -> 
         let options = Options {
             factor: noise.factor,
             threshold: params.rejection_threshold,
-            tolerance: 0.02,
+            // To first order the parameters do not depend on the spectra.
+            tolerance: 0.2,
             // A model that is off must not be taken for cosmic rays.
             model_error: 0.1,
             ..Options::default()
         };
-        let own = fit(&system, &images.data, &images.variance, &options);
-        let weight: Vec<f32> = own.weight.iter().map(|w| w.max(0.0)).collect();
-        let mut free: Vec<Vec<f32>> = Vec::new();
-        for k in 0..PARAMETERS {
-            let moved = |sign: f64| -> Result<Vec<f32>> {
-                let mut values = out.value;
-                values[k] += sign * SMALL[k];
-                let moved = of(&values)?;
-                let mut light = vec![0.0; moved.pixels()];
-                image(&moved, &carried(&system, &own.flux, &moved), &mut light);
-                Ok(light)
-            };
-            let (up, down) = (moved(1.0)?, moved(-1.0)?);
-            let step = (2.0 * SMALL[k]) as f32;
-            let mut d: Vec<f32> = up.iter().zip(&down).map(|(a, b)| (a - b) / step).collect();
-            let mut taken = vec![0.0; system.unknowns()];
-            let loose = Options { tolerance: 0.5, iterations: 12, ..options };
-            solve(&system, &d, &weight, &own.diagonal, &mut taken, &loose);
-            let mut model = vec![0.0; system.pixels()];
-            image(&system, &taken, &mut model);
+        let mut solver = OnEngine::new(engine, &system)?;
+        let own = fit(&mut solver, &system, &images.data, &images.variance, &options)?;
+        // The derivatives of the first step serve the others: they hardly change.
+        for k in free.len()..PARAMETERS {
+            let mut values = out.value;
+            values[k] += SMALL[k];
+            let moved = of(&values)?;
+            let mut d = vec![0.0; moved.pixels()];
+            image(&moved, &carried(&system, &own.flux, &moved), &mut d);
+            d.iter_mut().zip(&own.model).for_each(|(d, m)| *d = (*d - m) / SMALL[k] as f32);
+            solver.set_data(&d)?;
+            solver.set_flux(&vec![0.0; system.unknowns()])?;
+            let loose = Options { tolerance: 0.5, iterations: 9, ..options };
+            solve(&mut solver, &loose, 1)?;
+            let model = solver.model()?;
             d.iter_mut().zip(&model).for_each(|(d, m)| *d -= m);
             free.push(d);
         }
+        drop(solver);
         let mut normal = Normal::new(PARAMETERS);
         let mut row = [0.0; PARAMETERS];
-        for i in 0..weight.len() {
-            if weight[i] > 0.0 {
+        for (i, weight) in own.weight.iter().enumerate() {
+            if *weight > 0.0 {
                 free.iter().zip(&mut row).for_each(|(f, r)| *r = f64::from(f[i]));
                 let r = f64::from(images.data[i]) - f64::from(own.model[i]);
-                normal.add(&row, r, f64::from(weight[i]));
+                normal.add(&row, r, f64::from(*weight));
             }
         }
         let Some((step, variance)) = normal.solve() else { break };
@@ -113,7 +119,7 @@ pub fn measure(rate: &Rate, cal: &LensCal, psf: &PsfModel, params: &Extract) -> 
             let step = step[k].clamp(-most, most);
             out.value[k] += step;
             out.error[k] = variance[k].sqrt();
-            far = far.max(step.abs() / (0.2 * out.error[k] + 1e-4));
+            far = far.max(step.abs() / (0.2 * out.error[k] + 5e-4));
         }
         if far < 1.0 {
             break;
@@ -123,7 +129,7 @@ pub fn measure(rate: &Rate, cal: &LensCal, psf: &PsfModel, params: &Extract) -> 
 }
 
 /// Unknowns in the order of another system's entries: anchors may pass one another.
-fn carried(from: &System<f32>, f: &[f32], to: &System<f32>) -> Vec<f32> {
+fn carried(from: &System, f: &[f32], to: &System) -> Vec<f32> {
     let place = |e: &crate::kernels::factored::Entry| (e.spectrum, e.segment);
     let index: std::collections::HashMap<_, _> =
         from.entries.iter().enumerate().map(|(i, e)| (place(e), i)).collect();
@@ -150,7 +156,7 @@ fn chosen(segments: usize) -> Vec<bool> {
 }
 
 /// Leaves out the columns at the edges of what is fitted: light comes from beyond.
-fn fence(system: &System<f32>, wanted: &[bool], images: &mut Planes) {
+fn fence(system: &System, wanted: &[bool], images: &mut Planes) {
     use crate::kernels::factored::REACH;
     for (s, own) in wanted.iter().enumerate() {
         let block = &mut images.variance[s * system.ny * SEG..][..system.ny * SEG];

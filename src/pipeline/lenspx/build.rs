@@ -185,18 +185,7 @@ fn match_lines(engine: &mut dyn Engine, cal: &LensCal, arcs: &[Arc], params: &Pa
     let mut many: Vec<(&Arc, Vec<Vec<Line>>)> = Vec::new();
     for arc in arcs.iter().filter(|a| !a.wavelengths.is_empty()) {
         let spectra = extract(engine, &arc.rate, cal, &extraction)?;
-        let found: Vec<Vec<Line>> = (0..cal.lenslets.len())
-            .into_par_iter()
-            .map(|l| {
-                let samples: Vec<(f64, f64)> = (l * spectra.nx..(l + 1) * spectra.nx)
-                    .map(|i| match spectra.dq[i] & (dq::DO_NOT_USE | dq::SATURATED) {
-                        0 => (f64::from(spectra.flux[i]), f64::from(spectra.variance[i])),
-                        _ => (f64::NAN, f64::NAN),
-                    })
-                    .collect();
-                lines::find(&samples)
-            })
-            .collect();
+        let found = lines::in_spectra(&spectra, cal.lenslets.len());
         if let [wavelength] = arc.wavelengths[..] {
             for (lens, lines) in found.iter().enumerate() {
                 let strongest = lines.iter().max_by(|a, b| a.flux.total_cmp(&b.flux));

@@ -145,6 +145,24 @@ impl Frame<'_> {
         }
     }
 
+    /// The diagonal of the normal equations.
+    fn diagonal(&self, cal: &LensCal, out: &mut [Vec<f64>]) {
+        for spot in &self.spots {
+            let mut c = vec![0.0; KNOTS * KNOTS];
+            pixels_of(cal, self.rate, spot, |i, (a, p), (b, q)| {
+                let v = spot.flux * spot.flux * self.weight[i];
+                for (j, q) in q.iter().enumerate() {
+                    for (k, p) in p.iter().enumerate() {
+                        c[(b + j) * KNOTS + a + k] += v * q * q * p * p;
+                    }
+                }
+            });
+            for (t, out) in spot.terms.iter().zip(out.iter_mut()) {
+                out.iter_mut().zip(&c).for_each(|(o, c)| *o += t * t * c);
+            }
+        }
+    }
+
     /// Weights from a model; pixels far from it count for nothing.
     fn reweigh(&mut self, model: &[f64], clip: bool) {
         let (rate, noise) = (self.rate, self.noise);
@@ -363,12 +381,12 @@ fn rewave(cal: &mut LensCal, series: &[Vec<f64>]) {
 /// Fits the splines, by conjugate gradients from where they are.
 fn fit(cal: &LensCal, frames: &[Frame<'_>], theta: &mut [Vec<f64>]) {
     let (m, n) = (theta.len(), KNOTS * KNOTS);
-    let gather = |image: &(dyn Fn(&Frame<'_>) -> Vec<f64> + Sync)| -> Vec<Vec<f64>> {
+    let add_up = |of: &(dyn Fn(&Frame<'_>, &mut [Vec<f64>]) + Sync)| -> Vec<Vec<f64>> {
         let parts: Vec<Vec<Vec<f64>>> = frames
             .par_iter()
             .map(|f| {
                 let mut own = vec![vec![0.0; n]; m];
-                f.transpose(cal, &image(f), &mut own);
+                of(f, &mut own);
                 own
             })
             .collect();
@@ -380,6 +398,8 @@ fn fit(cal: &LensCal, frames: &[Frame<'_>], theta: &mut [Vec<f64>]) {
         }
         sum
     };
+    let gather =
+        |image: &(dyn Fn(&Frame<'_>) -> Vec<f64> + Sync)| add_up(&|f, out| f.transpose(cal, &image(f), out));
     let mut r = gather(&|f| {
         let model = f.image(cal, theta);
         model
@@ -389,39 +409,47 @@ fn fit(cal: &LensCal, frames: &[Frame<'_>], theta: &mut [Vec<f64>]) {
             .map(|(i, (m, w))| w * (f64::from(f.rate.data[i]) - m))
             .collect()
     });
-    // The diagonal's scale: Σ w flux² over the spots' pixels.
-    let ones = gather(&|f| f.weight.iter().map(|w| w * 1e-3).collect());
-    let scale = ones[0].iter().map(|v| v.abs()).sum::<f64>() / n as f64;
-    let flux = legendre::median(frames.iter().flat_map(|f| f.spots.iter().map(|s| s.flux.abs())).collect());
-    let damping = |k: usize| if k == 0 { 1e-9 } else { DAMPING } * scale * flux;
+    // The splines of the core count 500 times less than those of the wings: the diagonal
+    // makes them alike.
+    let mut diagonal = add_up(&|f, out| f.diagonal(cal, out));
+    let scale = diagonal[0].iter().sum::<f64>() / n as f64;
+    let damping = |k: usize| if k == 0 { 1e-9 } else { DAMPING } * scale;
+    for (k, d) in diagonal.iter_mut().enumerate() {
+        d.iter_mut().for_each(|d| *d += damping(k));
+    }
     for (k, r) in r.iter_mut().enumerate() {
         r.iter_mut().zip(&theta[k]).for_each(|(r, t)| *r -= damping(k) * t);
     }
     let inner = |a: &[Vec<f64>], b: &[Vec<f64>]| -> f64 {
         a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>()).sum()
     };
-    let mut p = r.clone();
-    let mut rr = inner(&r, &r);
-    let start = rr;
+    let preconditioned = |r: &[Vec<f64>]| -> Vec<Vec<f64>> {
+        let of = |(r, d): (&Vec<f64>, &Vec<f64>)| r.iter().zip(d).map(|(r, d)| r / d).collect();
+        r.iter().zip(&diagonal).map(of).collect()
+    };
+    let mut p = preconditioned(&r);
+    let mut rz = inner(&r, &p);
+    let start = rz;
     for _ in 0..ITERATIONS {
         let mut ap = gather(&|f| f.image(cal, &p).iter().zip(&f.weight).map(|(v, w)| v * w).collect());
         for (k, ap) in ap.iter_mut().enumerate() {
             ap.iter_mut().zip(&p[k]).for_each(|(a, p)| *a += damping(k) * p);
         }
         let pap = inner(&p, &ap);
-        if !(pap > 0.0) || rr < 1e-12 * start {
+        if !(pap > 0.0) || rz < 1e-12 * start {
             break;
         }
-        let alpha = rr / pap;
+        let alpha = rz / pap;
         for k in 0..m {
             theta[k].iter_mut().zip(&p[k]).for_each(|(t, p)| *t += alpha * p);
             r[k].iter_mut().zip(&ap[k]).for_each(|(r, a)| *r -= alpha * a);
         }
-        let next = inner(&r, &r);
-        let beta = next / rr;
-        rr = next;
+        let z = preconditioned(&r);
+        let next = inner(&r, &z);
+        let beta = next / rz;
+        rz = next;
         for k in 0..m {
-            p[k].iter_mut().zip(&r[k]).for_each(|(p, r)| *p = r + beta * *p);
+            p[k].iter_mut().zip(&z[k]).for_each(|(p, z)| *p = z + beta * *p);
         }
     }
 }

@@ -11,10 +11,11 @@
 
 use rayon::prelude::*;
 
+use super::LensCal;
 use super::psf::{FINE, HALF, NODES, PsfModel, eigen, modelled, weights};
-use super::{LensCal, legendre};
 use crate::error::{Error, Result};
-use crate::kernels::factored::{Entry, NONE, REACH, SEG, System, TAPS};
+use crate::kernels::factored::{Entry, MAX_RANK, NONE, REACH, SEG, System, TAPS};
+use crate::simd::widest;
 
 /// Widths of the grid are this far apart at most, columns.
 const WIDTH_STEP: f64 = 0.02;
@@ -23,14 +24,22 @@ const TRUNCATED: f64 = 5e-4;
 /// Regularisation of the kernels, relative to the diagonal.
 const DAMPING: f64 = 1e-6;
 /// Most rows of a profile.
-const MAX_ROWS: usize = 64;
+const MAX_ROWS: i64 = 64;
 
-/// Kernels of one eigen-PSFlet and one width, projected on the taps: (NODES, rank).
+/// Terms of a profile's node, in lanes; unused ones are 0.
+const LANES: usize = MAX_RANK;
+/// Nodes with what interpolation reaches beyond them, where profiles are 0.
+const PADDED: usize = NODES + 6;
+/// Nodes before the first.
+const BEFORE: usize = 3;
+type Profile = Vec<[f32; LANES]>;
+
+/// Kernels of one eigen-PSFlet and one width, projected on the taps.
 struct Tables {
     taps: Vec<[f64; TAPS]>,
     widths: Vec<f64>,
-    /// (eigen-PSFlets, widths, NODES, rank).
-    values: Vec<f64>,
+    /// (eigen-PSFlets, widths, NODES).
+    values: Vec<[f32; LANES]>,
 }
 
 /// The line-spread function of width `sigma` at column j from a line at sample s.
@@ -142,7 +151,7 @@ impl Tables {
         let total: f64 = values.iter().map(|v| v.max(0.0)).sum();
         let mut rest = total;
         let (mut taps, mut shares) = (Vec::new(), Vec::new());
-        for k in 0..TAPS {
+        for k in 0..MAX_RANK {
             if rest <= TRUNCATED * TRUNCATED * total {
                 break;
             }
@@ -152,20 +161,24 @@ impl Tables {
             taps.push(times(&from_image, &v));
             shares.push(times(&to_image, &v));
         }
-        let mut out = Vec::with_capacity(nb * n * NODES * taps.len());
+        let mut out = Vec::with_capacity(nb * n * NODES);
         for k in 0..nb {
             for of_width in &whole {
                 for row in of_width[k].chunks_exact(TAPS) {
-                    out.extend(shares.iter().map(|h| h.iter().zip(row).map(|(h, v)| h * v).sum::<f64>()));
+                    let mut node = [0.0; LANES];
+                    for (v, h) in node.iter_mut().zip(&shares) {
+                        *v = h.iter().zip(row).map(|(h, v)| h * v).sum::<f64>() as f32;
+                    }
+                    out.push(node);
                 }
             }
         }
         Tables { taps, widths, values: out }
     }
 
-    /// Profiles (NODES, rank) of lenslet number `l` at knot `k`.
-    fn profiles(&self, psf: &PsfModel, l: usize, k: usize) -> Vec<f64> {
-        let (nb, rank, nw) = (psf.basis.len(), self.taps.len(), self.widths.len());
+    /// Profiles of lenslet number `l` at knot `k`.
+    fn profiles(&self, psf: &PsfModel, l: usize, k: usize) -> Profile {
+        let (nb, nw) = (psf.basis.len(), self.widths.len());
         let width = f64::from(psf.lsf[l * psf.knots + k]);
         let (g, t) = if nw > 1 {
             let at = (width - self.widths[0]) / (self.widths[nw - 1] - self.widths[0]) * (nw - 1) as f64;
@@ -174,13 +187,13 @@ impl Tables {
         } else {
             (0, 0.0)
         };
-        let mut out = vec![0.0; NODES * rank];
+        let mut out = vec![[0.0; LANES]; PADDED];
         for b in 0..nb {
-            let c = f64::from(psf.coefs[(l * psf.knots + k) * nb + b]);
+            let c = psf.coefs[(l * psf.knots + k) * nb + b];
             for (g, share) in [(g, 1.0 - t), (g + 1, t)] {
                 if share != 0.0 && g < nw {
-                    let table = &self.values[(b * nw + g) * NODES * rank..][..NODES * rank];
-                    out.iter_mut().zip(table).for_each(|(o, v)| *o += c * share * v);
+                    let table = &self.values[(b * nw + g) * NODES..][..NODES];
+                    add_times(&mut out[BEFORE..], table, c * share as f32);
                 }
             }
         }
@@ -188,13 +201,65 @@ impl Tables {
     }
 }
 
+/// out += factor·table.
+#[inline(always)]
+fn added(out: &mut [[f32; LANES]], table: &[[f32; LANES]], factor: f32) {
+    for (o, v) in out.iter_mut().zip(table) {
+        for k in 0..LANES {
+            o[k] += factor * v[k];
+        }
+    }
+}
+
+/// The values at `out.len()` rows, a pixel from one to the next, of the profile a + t(b − a):
+/// Σ_n w_n of six nodes, the first row's from `first` on; in whole `steps`, of which a
+/// term's 1 has so many.
+#[inline(always)]
+fn between_knots(
+    a: &[[f32; LANES]],
+    b: &[[f32; LANES]],
+    t: f32,
+    first: usize,
+    w: &[f32; 6],
+    steps: &[f32; LANES],
+    out: &mut [[i16; LANES]],
+) {
+    const MOST: f32 = 32767.0;
+    for (dy, o) in out.iter_mut().enumerate() {
+        let from = first + dy * FINE;
+        let (mut below, mut above) = ([0f32; LANES], [0f32; LANES]);
+        for ((a, b), w) in a[from..from + 6].iter().zip(&b[from..from + 6]).zip(w) {
+            for k in 0..LANES {
+                below[k] += w * a[k];
+                above[k] += w * b[k];
+            }
+        }
+        for k in 0..LANES {
+            let v = (below[k] + t * (above[k] - below[k])) * steps[k];
+            // Rounded by a cast of what is positive.
+            o[k] = ((v.clamp(-MOST, MOST) + (MOST + 1.5)) as i32 - (MOST as i32 + 1)) as i16;
+        }
+    }
+}
+
+widest! {
+    fn add_times(out: &mut [[f32; LANES]], table: &[[f32; LANES]], factor: f32) = added
+}
+widest! {
+    fn interpolate(
+        a: &[[f32; LANES]],
+        b: &[[f32; LANES]],
+        t: f32,
+        first: usize,
+        w: &[f32; 6],
+        steps: &[f32; LANES],
+        out: &mut [[i16; LANES]],
+    ) = between_knots
+}
+
 /// B for frames of the calibration's size. `moved` is added to the row of a lenslet's
 /// trace (its number and column).
-pub fn system(
-    cal: &LensCal,
-    psf: &PsfModel,
-    moved: &(dyn Fn(usize, f64) -> f64 + Sync),
-) -> Result<System<f32>> {
+pub fn system(cal: &LensCal, psf: &PsfModel, moved: &(dyn Fn(usize, f64) -> f64 + Sync)) -> Result<System> {
     system_of(cal, psf, moved, &|_| true)
 }
 
@@ -204,7 +269,7 @@ pub fn system_of(
     psf: &PsfModel,
     moved: &(dyn Fn(usize, f64) -> f64 + Sync),
     wanted: &(dyn Fn(usize) -> bool + Sync),
-) -> Result<System<f32>> {
+) -> Result<System> {
     let tables = Tables::new(psf);
     let rank = tables.taps.len();
     let (nx, ny) = (cal.mode.nx, cal.mode.ny);
@@ -222,30 +287,34 @@ pub fn system_of(
         let (from, to) = modelled(&cal.lenslets[l], nx);
         let within = |x: usize| x.clamp(s * SEG, (s + 1) * SEG) - s * SEG;
         let from = within(from);
-        [from as u8, within(to + 1).max(from) as u8]
+        [from as u16, within(to + 1).max(from) as u16]
     };
+    // First and last row of each lenslet's profiles in the segments where it has any.
+    let found: Vec<Vec<(usize, i32, i64)>> = (0..cal.lenslets.len())
+        .into_par_iter()
+        .map(|l| {
+            let of = |s: usize| {
+                let (from, to) = columns(l, s);
+                let rows = (from..to).map(|x| row(l, x));
+                let (low, high) = rows.fold((f64::MAX, f64::MIN), |(a, b), y| (a.min(y), b.max(y)));
+                let on_detector = high >= -(HALF as f64) && low <= (ny + HALF) as f64;
+                if from >= to || !(low.is_finite() && high.is_finite() && on_detector) {
+                    return None;
+                }
+                Some((s, (low - HALF as f64).ceil() as i32, (high + HALF as f64).floor() as i64))
+            };
+            (0..segments).filter(|s| wanted(*s)).filter_map(of).collect()
+        })
+        .collect();
     let mut ky = 0;
     let mut by_segment: Vec<Vec<(i32, u32)>> = vec![Vec::new(); segments];
-    for l in 0..cal.lenslets.len() {
-        for (s, list) in by_segment.iter_mut().enumerate() {
-            let (from, to) = columns(l, s);
-            if from >= to || !wanted(s) {
-                continue;
-            }
-            let (mut low, mut high) = (f64::MAX, f64::MIN);
-            for x in from..to {
-                let y = row(l, x);
-                (low, high) = (low.min(y), high.max(y));
-            }
-            if !(low.is_finite() && high.is_finite()) || high < -(HALF as f64) || low > (ny + HALF) as f64 {
-                continue;
-            }
-            let anchor = (low - HALF as f64).ceil() as i32;
-            ky = ky.max((high + HALF as f64).floor() as i64 - i64::from(anchor) + 1);
-            list.push((anchor, l as u32));
+    for (l, found) in (0u32..).zip(found) {
+        for (s, anchor, last) in found {
+            ky = ky.max(last - i64::from(anchor) + 1);
+            by_segment[s].push((anchor, l));
         }
     }
-    if ky as usize > MAX_ROWS {
+    if ky > MAX_ROWS {
         return Err(Error::reference(
             "lenspx",
             format!(
@@ -255,7 +324,7 @@ pub fn system_of(
     }
     let ky = ky.max(1) as usize;
     let mut entries: Vec<Entry> = Vec::new();
-    let mut starts = vec![0];
+    let mut starts = vec![0u32];
     let mut before: Vec<u32> = vec![NONE; cal.lenslets.len()];
     for (s, list) in by_segment.iter_mut().enumerate() {
         list.sort_unstable();
@@ -277,46 +346,65 @@ pub fn system_of(
             });
         }
         before = now;
-        starts.push(entries.len());
+        starts.push(entries.len() as u32);
     }
-    let mut coefs = vec![0f32; entries.len() * ky * rank * SEG];
+    // The knots that entries need.
+    let of_entry = |entry: &Entry| {
+        let l = entry.spectrum as usize;
+        let (from, to) = columns(l, entry.segment as usize);
+        let knot = |x: usize| psf.between(&cal.lenslets[l], x as f64).0;
+        (l * psf.knots + knot(from), l * psf.knots + (knot(to - 1) + 1).min(psf.knots - 1))
+    };
+    let mut needed = vec![false; cal.lenslets.len() * psf.knots];
+    for entry in &entries {
+        let (first, last) = of_entry(entry);
+        needed[first..=last].fill(true);
+    }
+    let profiles: Vec<Profile> = needed
+        .par_iter()
+        .enumerate()
+        .map(|(i, n)| if *n { tables.profiles(psf, i / psf.knots, i % psf.knots) } else { Vec::new() })
+        .collect();
+    let largest = profiles
+        .par_iter()
+        .flatten_iter()
+        .fold(|| [0f32; LANES], larger)
+        .reduce(|| [0f32; LANES], |a, b| larger(a, &b));
+    // Between nodes and knots a little more is possible.
+    let scale = largest.map(|v| if v > 0.0 { 1.05 * v / f32::from(i16::MAX) } else { 1.0 });
+    let steps = scale.map(|s| 1.0 / s);
+    let mut coefs = vec![0i16; entries.len() * ky * rank * SEG];
     coefs.par_chunks_exact_mut(ky * rank * SEG).zip(&entries).for_each(|(out, entry)| {
         let l = entry.spectrum as usize;
-        let lens = &cal.lenslets[l];
         let s = entry.segment as usize;
         let (from, to) = columns(l, s);
-        let (first, _) = psf.between(lens, from as f64);
-        let (last, _) = psf.between(lens, (to - 1) as f64);
-        let profiles: Vec<Vec<f64>> =
-            (first..=(last + 1).min(psf.knots - 1)).map(|k| tables.profiles(psf, l, k)).collect();
-        let mut both = vec![0.0; NODES * rank];
+        let mut rows = vec![[0i16; LANES]; ky];
         for x in from..to {
-            let (k, t) = psf.between(lens, x as f64);
-            let (a, b) = (&profiles[k - first], &profiles[(k + 1 - first).min(profiles.len() - 1)]);
-            both.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| *o = a + t * (b - a));
-            let y = row(l, x);
-            for dy in 0..ky {
-                let eta = f64::from(entry.anchor) + dy as f64 - y;
-                if eta.abs() > HALF as f64 {
-                    continue;
-                }
-                let (node, w) = weights((eta + HALF as f64) * FINE as f64);
+            let (k, t) = psf.between(&cal.lenslets[l], x as f64);
+            let own = &profiles[l * psf.knots + k];
+            let next = &profiles[l * psf.knots + (k + 1).min(psf.knots - 1)];
+            let next = if t > 0.0 { next } else { own };
+            // Rows of the profile that lie within reach of the trace.
+            let eta = f64::from(entry.anchor) - row(l, x);
+            let first = (-(HALF as f64) - eta).ceil().max(0.0) as usize;
+            let last = ((HALF as f64 - eta).floor() as usize).min(ky - 1);
+            let (node, w) = weights((eta + first as f64 + HALF as f64) * FINE as f64);
+            let rows = &mut rows[first..=last];
+            let node = (node + BEFORE as i64) as usize;
+            interpolate(own, next, t as f32, node, &w.map(|w| w as f32), &steps, rows);
+            for (dy, row) in (first..).zip(&*rows) {
                 for r in 0..rank {
-                    let sum: f64 = (node..)
-                        .zip(w)
-                        .filter(|(n, _)| (0..NODES as i64).contains(n))
-                        .map(|(n, w)| w * both[n as usize * rank + r])
-                        .sum();
-                    out[(dy * rank + r) * SEG + x - s * SEG] = sum as f32;
+                    out[(dy * rank + r) * SEG + x - s * SEG] = row[r];
                 }
             }
         }
     });
-    let taps = tables.taps.iter().map(|h| h.map(|v| v as f32)).collect();
+    let scaled = |(h, scale): (&[f64; TAPS], &f32)| h.map(|v| (v * f64::from(*scale)) as f32);
+    let taps = tables.taps.iter().zip(&scale).map(scaled).collect();
     Ok(System { nx, ny, ky, taps, entries, starts, coefs })
 }
 
-/// Median σ of the line-spread function.
-pub fn usual_lsf(psf: &PsfModel) -> f64 {
-    legendre::median(psf.lsf.iter().map(|s| f64::from(*s)).collect())
+/// The larger magnitudes.
+fn larger(a: [f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+    std::array::from_fn(|k| a[k].max(b[k].abs()))
 }

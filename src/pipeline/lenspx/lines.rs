@@ -1,7 +1,11 @@
 //! Lines in a spectrum, and which known line each is.
 
+use rayon::prelude::*;
+
 use super::gaussian;
 use super::legendre::Normal;
+use crate::datamodel::dq;
+use crate::pipeline::extract::Spectra;
 
 /// Least significance of a line's peak, σ.
 const SIGNIFICANCE: f64 = 10.0;
@@ -26,6 +30,18 @@ pub struct Line {
     pub sigma: f64,
     /// Flux.
     pub flux: f64,
+}
+
+/// The lines of each of `lenslets` spectra; saturated and bad samples are unknown.
+pub fn in_spectra(spectra: &Spectra, lenslets: usize) -> Vec<Vec<Line>> {
+    let samples = |l: usize| -> Vec<(f64, f64)> {
+        let sample = |i: usize| match spectra.dq[i] & (dq::DO_NOT_USE | dq::SATURATED) {
+            0 => (f64::from(spectra.flux[i]), f64::from(spectra.variance[i])),
+            _ => (f64::NAN, f64::NAN),
+        };
+        (l * spectra.nx..(l + 1) * spectra.nx).map(sample).collect()
+    };
+    (0..lenslets).into_par_iter().map(|l| find(&samples(l))).collect()
 }
 
 /// Every significant line of a spectrum given as (value, variance) by column, NaN

@@ -27,6 +27,7 @@ pub mod legendre;
 pub mod lines;
 pub mod noise;
 pub mod psf;
+pub mod rectmat;
 pub mod shape;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,195 @@
+//! Where the vectors of a solution live, and what is done with them.
+
+use rayon::prelude::*;
+
+use super::operators::{Lanes, View, diagonal, fold, light, transpose};
+use super::{SEG, System, WIDE};
+use crate::error::Result;
+
+/// What a step leaves of the residual r = BᵀW(d − Bf).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Left {
+    /// Σ r²/N_ii.
+    pub square: f64,
+    /// The largest |r|/√N_ii: an unknown's residual in its σ.
+    pub worst: f64,
+}
+
+/// A device, or plain memory, that holds a system, a frame, and the vectors f (unknowns),
+/// r (residual), p (direction) and q = BᵀWB p of the conjugate gradients.
+pub trait Machine<T> {
+    /// Takes the pixels, an image.
+    fn set_data(&mut self, data: &[T]) -> Result<()>;
+    /// Takes their weights, none negative; the diagonal of N = BᵀWB.
+    fn set_weight(&mut self, weight: &[T]) -> Result<Vec<T>>;
+    /// Takes 1/N_ii, 0 for what is not solved for.
+    fn set_inverse(&mut self, inverse: &[T]) -> Result<()>;
+    /// Takes f.
+    fn set_flux(&mut self, flux: &[T]) -> Result<()>;
+    /// r := BᵀW(d − Bf), p := r/N_ii.
+    fn residual(&mut self) -> Result<Left>;
+    /// q := BᵀWB p; p·q.
+    fn apply(&mut self) -> Result<f64>;
+    /// f += αp, r −= αq.
+    fn descend(&mut self, alpha: f64) -> Result<Left>;
+    /// p := r/N_ii + βp.
+    fn turn(&mut self, beta: f64) -> Result<()>;
+    /// f.
+    fn flux(&mut self) -> Result<Vec<T>>;
+    /// B f, an image.
+    fn model(&mut self) -> Result<Vec<T>>;
+}
+
+/// Sums over entries in their order; the largest of the second values.
+pub fn gather(parts: impl Iterator<Item = (f64, f64)>) -> Left {
+    parts.fold(Left::default(), |all, (square, worst)| Left {
+        square: all.square + square,
+        worst: all.worst.max(worst),
+    })
+}
+
+/// Plain memory and this process's threads: the reference, in f64.
+pub struct Plain<'a, T> {
+    s: &'a System,
+    data: Vec<T>,
+    weight: Vec<T>,
+    inverse: Vec<T>,
+    flux: Vec<T>,
+    pub(super) r: Vec<T>,
+    pub(super) p: Vec<T>,
+    q: Vec<T>,
+    wide: Vec<T>,
+}
+
+impl<'a, T: Lanes> Plain<'a, T> {
+    /// Of a system.
+    pub fn new(s: &'a System) -> Plain<'a, T> {
+        let zeros = |n: usize| vec![T::ZERO; n];
+        let n = s.unknowns();
+        Plain {
+            s,
+            data: zeros(s.pixels()),
+            weight: zeros(s.pixels()),
+            inverse: zeros(n),
+            flux: zeros(n),
+            r: zeros(n),
+            p: zeros(n),
+            q: zeros(n),
+            wide: zeros(s.entries.len() * WIDE),
+        }
+    }
+
+    /// BᵀW(B x), or BᵀW(d − B x) with `data`, where there is an inverse.
+    fn normal(&mut self, x: &[T], data: bool) -> Vec<T> {
+        let s = self.s;
+        let mut z = vec![T::ZERO; s.pixels()];
+        let v = View::of(s);
+        let block = s.ny * SEG;
+        z.par_chunks_exact_mut(block).enumerate().for_each(|(seg, z)| {
+            light(&v, x, seg, z);
+            let (d, w) = (&self.data[seg * block..], &self.weight[seg * block..]);
+            for ((z, d), w) in z.iter_mut().zip(d).zip(w) {
+                *z = *w * if data { *d - *z } else { *z };
+            }
+        });
+        self.wide.par_chunks_exact_mut(WIDE).enumerate().for_each(|(e, w)| transpose(&v, &z, e, w));
+        let mut out = vec![T::ZERO; s.unknowns()];
+        out.par_chunks_exact_mut(SEG).enumerate().for_each(|(e, out)| {
+            fold(&s.entries, &self.wide, e, out);
+            for (o, i) in out.iter_mut().zip(&self.inverse[e * SEG..]) {
+                *o = if *i == T::ZERO { T::ZERO } else { *o };
+            }
+        });
+        out
+    }
+
+    fn left(&self) -> Left {
+        let parts: Vec<(f64, f64)> = self
+            .r
+            .par_chunks(SEG)
+            .zip(self.inverse.par_chunks(SEG))
+            .map(|(r, i)| {
+                r.iter().zip(i).fold((0.0, 0.0), |(sum, most), (r, i)| {
+                    let v = (*r * *r * *i).to_f64();
+                    (sum + v, f64::max(most, v))
+                })
+            })
+            .collect();
+        let all = gather(parts.into_iter());
+        Left { worst: all.worst.sqrt(), ..all }
+    }
+}
+
+impl<T: Lanes> Machine<T> for Plain<'_, T> {
+    fn set_data(&mut self, data: &[T]) -> Result<()> {
+        self.data.copy_from_slice(data);
+        Ok(())
+    }
+
+    fn set_weight(&mut self, weight: &[T]) -> Result<Vec<T>> {
+        self.weight.copy_from_slice(weight);
+        let v = View::of(self.s);
+        self.wide.par_chunks_exact_mut(WIDE).enumerate().for_each(|(e, w)| diagonal(&v, weight, e, w));
+        let mut out = vec![T::ZERO; self.s.unknowns()];
+        out.par_chunks_exact_mut(SEG)
+            .enumerate()
+            .for_each(|(e, out)| fold(&self.s.entries, &self.wide, e, out));
+        Ok(out)
+    }
+
+    fn set_inverse(&mut self, inverse: &[T]) -> Result<()> {
+        self.inverse.copy_from_slice(inverse);
+        Ok(())
+    }
+
+    fn set_flux(&mut self, flux: &[T]) -> Result<()> {
+        self.flux.copy_from_slice(flux);
+        Ok(())
+    }
+
+    fn residual(&mut self) -> Result<Left> {
+        let f = std::mem::take(&mut self.flux);
+        self.r = self.normal(&f, true);
+        self.flux = f;
+        self.p.fill(T::ZERO);
+        self.turn(0.0)?;
+        Ok(self.left())
+    }
+
+    fn apply(&mut self) -> Result<f64> {
+        let p = std::mem::take(&mut self.p);
+        self.q = self.normal(&p, false);
+        self.p = p;
+        let parts: Vec<f64> = self
+            .p
+            .par_chunks(SEG)
+            .zip(self.q.par_chunks(SEG))
+            .map(|(p, q)| p.iter().zip(q).map(|(p, q)| (*p * *q).to_f64()).sum())
+            .collect();
+        Ok(parts.iter().sum())
+    }
+
+    fn descend(&mut self, alpha: f64) -> Result<Left> {
+        let alpha = T::of(alpha as f32);
+        self.flux.par_iter_mut().zip(&self.p).for_each(|(f, p)| *f += alpha * *p);
+        self.r.par_iter_mut().zip(&self.q).for_each(|(r, q)| *r = *r - alpha * *q);
+        Ok(self.left())
+    }
+
+    fn turn(&mut self, beta: f64) -> Result<()> {
+        let beta = T::of(beta as f32);
+        let terms = self.r.par_iter().zip(&self.inverse);
+        self.p.par_iter_mut().zip(terms).for_each(|(p, (r, i))| *p = *r * *i + beta * *p);
+        Ok(())
+    }
+
+    fn flux(&mut self) -> Result<Vec<T>> {
+        Ok(self.flux.clone())
+    }
+
+    fn model(&mut self) -> Result<Vec<T>> {
+        let mut out = vec![T::ZERO; self.s.pixels()];
+        super::image(self.s, &self.flux, &mut out);
+        Ok(out)
+    }
+}
