@@ -92,6 +92,11 @@ mod tests {
     use super::*;
     use crate::fits::Fits;
 
+    fn about<'a>(input: &'a Header, provenance: &'a Provenance) -> About<'a> {
+        let unit = super::super::product::ELECTRONS;
+        About { input, model: "ImagerModel", level: 1, unit, wcs: None, provenance, extra: None }
+    }
+
     #[test]
     fn it_is_the_file_of_the_whole_rate() {
         let (ny, nx, planes) = (5, 4, 7u32);
@@ -99,26 +104,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         let (mut header, provenance) = (Header::new(), Provenance::default());
         header.set("NJUMPS", 0, "");
-        let of = |input| About {
-            input,
-            model: "ImagerModel",
-            level: 1,
-            unit: super::super::product::ELECTRONS,
-            wcs: None,
-            provenance: &provenance,
-            extra: None,
-        };
         let mut window = Window::new(7, 0);
         window.place(&words, 0..20);
         let (bands, whole) = (dir.path().join("bands.fits"), dir.path().join("whole.fits"));
-        let mut file = RateFile::begin(&bands, &of(&header), (ny, nx)).expect("begin");
+        let mut file = RateFile::begin(&bands, &about(&header, &provenance), (ny, nx)).expect("begin");
         for rows in [0..1, 1..1, 1..4, 4..5] {
             file.put(&window.band(rows, nx)).expect("put");
         }
         let before = header.clone();
         header.set("NJUMPS", 12345, "");
-        file.finish(&bands, &of(&header)).expect("finish");
-        write_rate(&whole, &of(&header), &window.into_rate(ny, nx), &[]).expect("write");
+        file.finish(&bands, &about(&header, &provenance)).expect("finish");
+        write_rate(&whole, &about(&header, &provenance), &window.into_rate(ny, nx), &[]).expect("write");
         let (a, b) = (Fits::open(&bands).expect("bands"), Fits::open(&whole).expect("whole"));
         assert_eq!(a.primary().integer("NJUMPS"), Some(12345));
         assert_eq!(a.hdus.len(), b.hdus.len());
@@ -128,8 +124,8 @@ mod tests {
             assert!(x.data_start == y.data_start && pixels(&a, x) == pixels(&b, y), "{}", x.name);
         }
         // More cards than there is room for.
-        let file = RateFile::begin(&bands, &of(&before), (ny, nx)).expect("begin");
+        let file = RateFile::begin(&bands, &about(&before, &provenance), (ny, nx)).expect("begin");
         (0..36).for_each(|i| header.history(&format!("{i}")));
-        assert!(file.finish(&bands, &of(&header)).is_err());
+        assert!(file.finish(&bands, &about(&header, &provenance)).is_err());
     }
 }
