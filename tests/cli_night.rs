@@ -99,7 +99,7 @@ fn wrong_usage_is_a_sentence_and_an_exit_code() {
         (&["reduce", path, "--config", &wrong], 2, "wrong.yaml: line 1"),
         (&["reduce", path, "--config", "/no/such.yaml"], 2, "cannot read /no/such.yaml"),
         (&["run", &file, &file], 2, "holds several recipes"),
-        (&["reduce", path, "--override_wavemap=x.fits"], 2, "no step uses this reference type yet"),
+        (&["reduce", path, "--override_telluric=x.fits"], 2, "no step uses this reference type yet"),
         (&["reduce", path, "--device", "no such device"], 3, "no device 'no such device'"),
         (&["reduce", path, "--device", ""], 2, "give cpu, gpu"),
         (&["reduce", path, "--read-time", "-3"], 2, "more than 0"),
@@ -171,14 +171,14 @@ fn a_file_is_named_once_and_references_of_no_use_are_said() {
     let path = dir.path().to_str().expect("UTF-8");
     std::fs::write(dir.path().join("junk.fits"), "junk").expect("write");
     for name in ["a", "b"] {
-        let cards = [("REFTYPE", "WAVEMAP"), ("DETECTOR", "IFU")];
+        let cards = [("REFTYPE", "TELLURIC"), ("DETECTOR", "IFU")];
         frame(&dir.path().join(format!("refs/{name}.fits")), &cards);
     }
     let (_, plan, _) = irisgpu(&["plan", path]);
     let said: Vec<&str> = plan.lines().filter(|l| l.contains("is not a FITS file")).collect();
     assert_eq!(said.len(), 1, "{plan}");
     assert_eq!(said[0].matches("junk.fits").count(), 1, "{said:?}");
-    assert_eq!(plan.matches("no step uses references of type wavemap").count(), 1, "{plan}");
+    assert_eq!(plan.matches("no step uses references of type telluric").count(), 1, "{plan}");
     let (code, out, err) = irisgpu(&["run", "stage1", &format!("{path}/junk.fits"), "-o", path]);
     assert_eq!(code, 1);
     for text in [out, err] {
