@@ -115,7 +115,7 @@ pub static TAKE: Kernel = Kernel {
     constants: &[],
     params: EntriesParams::LAYOUT,
     access: &[R, R, R, R, W],
-    cpu: |args| each_entry(args, |view, image, e, wide| transpose(view, image, e, wide)),
+    cpu: |args| each_entry(args, transpose),
 };
 
 /// The diagonal of BᵀWB.
@@ -125,7 +125,7 @@ pub static DIAGONAL: Kernel = Kernel {
     constants: &[],
     params: EntriesParams::LAYOUT,
     access: &[R, R, R, R, W],
-    cpu: |args| each_entry(args, |view, weight, e, wide| diagonal(view, weight, e, wide)),
+    cpu: |args| each_entry(args, diagonal),
 };
 
 /// Entries' shares together.

@@ -172,7 +172,7 @@ impl<T: Lanes> Machine<T> for Plain<'_, T> {
     fn descend(&mut self, alpha: f64) -> Result<Left> {
         let alpha = T::of(alpha as f32);
         self.flux.par_iter_mut().zip(&self.p).for_each(|(f, p)| *f += alpha * *p);
-        self.r.par_iter_mut().zip(&self.q).for_each(|(r, q)| *r = *r - alpha * *q);
+        self.r.par_iter_mut().zip(&self.q).for_each(|(r, q)| *r -= alpha * *q);
         Ok(self.left())
     }
 
