@@ -195,3 +195,25 @@ fn a_closed_stdout_is_no_crash() {
     let output = std::process::Command::new("sh").args(["-c", &line]).output().expect("sh");
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn a_fits_file_is_not_written_over_by_what_is_none() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    night(dir.path());
+    let path = dir.path().to_str().expect("UTF-8");
+    let file = dir.path().join("image.fits");
+    frame(&file, &[]);
+    let before = std::fs::read(&file).expect("frame");
+    let name = file.to_str().expect("UTF-8");
+    for args in [
+        &["quicklook", name, "-o", name][..],
+        &["plan", path, "--save", name],
+        &["reduce", path, "--trace", name],
+        &["watch", path, "--trace", name, "--until-idle", "0"],
+    ] {
+        let (code, _, err) = irisgpu(args);
+        assert!(code == 2 && err.contains("it is not written over"), "{args:?}: {code} {err}");
+    }
+    irisgpu(&["reduce", path, "--log", name, "-o", dir.path().join("out").to_str().expect("UTF-8")]);
+    assert_eq!(std::fs::read(&file).expect("frame"), before);
+}

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::args::{self, Level};
-use super::print::note;
+use super::print::{note, spare};
 use crate::datamodel::iso_date;
 use crate::night::{Outcome, Plan, Status, Task, Watch};
 
@@ -31,6 +31,10 @@ impl Log {
         let level = asked.level.unwrap_or(Level::Info);
         let path = asked.file.clone().or_else(|| folder.map(|f| f.join(NAME)));
         let file = path.filter(|_| level > Level::Off).and_then(|path| {
+            if let Err(e) = spare(&path) {
+                note(&format!("no log is written: {e}"));
+                return None;
+            }
             let opened = OpenOptions::new().append(true).create(true).open(&path);
             opened.map_err(|e| note(&format!("no log is written: cannot open {}: {e}", path.display()))).ok()
         });

@@ -20,6 +20,7 @@ pub(super) fn plan(args: &args::Plan, families: &Families) -> Result<Exit> {
     let planned = reduce::planned(&args.night, &args.common, &args.select, families);
     let (plan, _) = reduce::or_empty(planned, &args.night, &args.common, as_json)?;
     if let Some(file) = &args.save {
+        print::spare(file)?;
         save(&plan, file)?;
     }
     show(&plan, args.common.json)

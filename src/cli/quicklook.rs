@@ -29,6 +29,7 @@ struct Look {
 /// Runs `quicklook`.
 pub(super) fn quicklook(args: &Quicklook) -> Result<Exit> {
     let instrument = options::instrument(args.instrument.as_deref())?;
+    args.output.as_deref().map_or(Ok(()), print::spare)?;
     let mut looks = Vec::new();
     for path in &args.files {
         looks.push(look(path, args, &instrument)?);

@@ -34,7 +34,8 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
         return super::plan::show(&plan, args.common.json);
     }
     let idle = is_idle(&plan);
-    let _lock = if idle { None } else { Some(Lock::take(&output)?) };
+    // Where nothing is to be made, a watched night may still be settled.
+    let _lock = if idle && !super::watch::was_in(&output) { None } else { Some(Lock::take(&output)?) };
     if output.is_dir() {
         refs::keep(&output.join(CHECKSUMS));
     }
@@ -78,7 +79,8 @@ fn of_plan(args: &Reduce, families: &Families) -> Result<Exit> {
         return super::plan::show(&plan, args.common.json);
     }
     let idle = is_idle(&plan);
-    let _lock = if idle { None } else { Some(Lock::share(&plan.output)?) };
+    let _lock =
+        if idle && !super::watch::was_in(&plan.output) { None } else { Some(Lock::share(&plan.output)?) };
     let log = Log::open(&args.common.log, Some(plan.output.as_path()).filter(|o| o.is_dir()));
     carry_out(&plan, &args.common, Work::Shared(file), &log).map(|(exit, _)| exit)
 }
@@ -186,6 +188,7 @@ pub(super) fn carry_out(
 ) -> Result<(Exit, serde_json::Value)> {
     let (start, before) = (Instant::now(), profile::totals());
     if let Some(path) = &common.trace {
+        print::spare(path)?;
         profile::trace(path)?;
     }
     log.plan(plan);

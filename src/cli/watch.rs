@@ -70,6 +70,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
     refs::recall(&output.join(reduce::CHECKSUMS));
     refs::keep(&output.join(reduce::CHECKSUMS));
     if let Some(path) = &common.trace {
+        super::print::spare(path)?;
         profile::trace(path)?;
     }
     let board = Board::new(&output, &args.night, mode);

@@ -54,6 +54,8 @@ struct Arriving {
     arrived: bool,
     whole: Option<Whole>,
     named: bool,
+    /// It had arrived and changed: whoever closes it may open it again.
+    again: bool,
 }
 
 /// What a look at the night found.
@@ -94,7 +96,7 @@ impl Arrivals {
     }
 
     /// Whoever wrote a file has closed it, or given it its name: the next look takes it
-    /// where it is whole.
+    /// where it is whole. Once: one that changed after it had arrived must stand still.
     pub fn closed(&mut self, path: PathBuf) {
         self.closed.insert(path);
     }
@@ -123,6 +125,7 @@ impl Arrivals {
                     arrived: false,
                     whole: None,
                     named: false,
+                    again: known.is_some_and(|f| f.arrived || f.again),
                 },
             };
             if !file.arrived {
@@ -130,7 +133,8 @@ impl Arrivals {
                 // Long before the first look, by a clock that may not be ours.
                 let old = self.looked.is_none() && age.is_some_and(|a| a > 3 * self.settle);
                 let still = now.saturating_duration_since(file.since);
-                if old || still >= self.settle || closed.contains(path) {
+                let told = closed.contains(path) && !file.again;
+                if old || still >= self.settle || told {
                     let state = file.whole.get_or_insert_with(|| whole(path));
                     file.arrived = *state == Whole::Yes;
                     if file.arrived {

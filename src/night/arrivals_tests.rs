@@ -152,5 +152,7 @@ fn what_its_writer_has_closed_is_taken_at_once() {
     disk.put("a", 100, 5.0);
     assert_eq!(disk.look(5.0).gone, [PathBuf::from("a")]);
     disk.arrivals.closed("a".into());
-    assert_eq!(arrived(&disk.look(5.1)), ["a"]);
+    // Who closes a file again and again is not believed a second time.
+    assert_eq!(disk.look(5.1), News::default());
+    assert_eq!(arrived(&disk.look(7.0)), ["a"]);
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::config::Instrument;
 use crate::datamodel::{Cube, dq};
 use crate::error::{Error, Result};
-use crate::fits::{Fits, Header};
+use crate::fits::{Fits, Hdu, Header};
 use crate::input::{self, OpenOptions, Ramp, Raw};
 
 /// An image: (ny, nx), rows from below, NaN where there is no value.
@@ -86,7 +86,9 @@ impl Shown {
     /// ramp), or the image HDU `extension` of any FITS file.
     pub fn open(path: &Path, extension: Option<&str>, instrument: &Instrument) -> Result<Shown> {
         let fits = Fits::open(path)?;
-        if let Some(name) = extension {
+        if let Some(name) = extension
+            && !is_cube_of(&fits, name)
+        {
             return of_hdu(&fits, name);
         }
         let unit = |header: &Header| short_unit(&header.text("BUNIT").unwrap_or_default());
@@ -104,8 +106,14 @@ impl Shown {
         }
         if axes == 3 && spectral {
             let (header, mut cube) = input::read_cube(path)?;
-            cube.data = masked(std::mem::take(&mut cube.data), &cube.dq);
-            let unit = unit(&header);
+            let (mut unit, other) = (unit(&header), extension.and_then(|n| hdu_called(&fits, n)));
+            cube.data = match other {
+                Some(hdu) => {
+                    unit = short_unit(&hdu.header.text("BUNIT").unwrap_or_default());
+                    fits.pixels_f32(hdu, 0, hdu.len())?
+                }
+                None => masked(std::mem::take(&mut cube.data), &cube.dq),
+            };
             return Ok(Shown { header, content: Content::Cube(cube), unit, made: "" });
         }
         match input::open(path, instrument, &OpenOptions { read_time: Some(1.0), relabels: None })? {
@@ -164,6 +172,19 @@ pub fn channel(cube: &Cube, wavelength: f64) -> Option<usize> {
 fn masked(mut data: Vec<f32>, flags: &[u32]) -> Vec<f32> {
     data.iter_mut().zip(flags).filter(|(_, f)| *f & dq::DO_NOT_USE != 0).for_each(|(v, _)| *v = f32::NAN);
     data
+}
+
+/// The HDU of a name or number.
+fn hdu_called<'a>(fits: &'a Fits, name: &str) -> Option<&'a Hdu> {
+    name.parse::<usize>().map_or_else(|_| fits.hdu(name), |n| fits.hdus.get(n))
+}
+
+/// Whether an HDU has a value for every voxel of the file's cube.
+fn is_cube_of(fits: &Fits, name: &str) -> bool {
+    let data = ["DATA", "SCI"].iter().find_map(|n| fits.hdu(n));
+    let shape = data.map_or(&[][..], |h| &h.shape);
+    let same = hdu_called(fits, name).is_some_and(|h| h.is_image() && h.shape == shape);
+    shape.len() == 3 && fits.hdu("WAVELENGTH").is_some() && same
 }
 
 fn of_hdu(fits: &Fits, name: &str) -> Result<Shown> {
