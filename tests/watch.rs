@@ -158,6 +158,9 @@ fn a_night_that_comes_frame_by_frame_ends_as_reduce_would_have_it() {
         fits(&folder.join("night/reduced")).into_iter().find(|p| p.to_string_lossy().contains("_SCI_LVL2_"));
     let product = product.expect("a product");
     assert!(is_marked(&product));
+    // A product that somebody removes is made again.
+    std::fs::remove_file(&product).expect("remove");
+    until(folder, "made again", |_| product.is_file());
     std::fs::write(&growing, &bytes).expect("whole");
     // A sky after the science, a late flat, a duplicate.
     [k1, f2, s3, s2].into_iter().for_each(|f| put(folder, f));

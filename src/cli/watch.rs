@@ -216,7 +216,9 @@ impl Watcher<'_> {
         }
         let all: Vec<PathBuf> = folders.iter().chain(&self.args.common.masters).cloned().collect();
         let beside = (References::stamps(&all), notes(&self.args.night));
-        let other = self.beside.as_ref() != Some(&beside);
+        // A product that somebody removed is made again.
+        let lost = |t: &Task| t.up_to_date && t.product().is_some_and(|p| !p.exists());
+        let other = self.beside.as_ref() != Some(&beside) || self.plan.tasks.iter().any(lost);
         if other || news.is_other() || self.complaint.is_some() {
             // Asked before: what changes while it is read is read again.
             if self.beside.as_ref().is_none_or(|(references, _)| *references != beside.0) {
