@@ -181,7 +181,7 @@ pub(super) struct Engine {
 /// How much is said on stderr.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct Talk {
-    /// Say nothing but errors
+    /// No progress, no notes: the result and errors alone
     #[arg(short, long)]
     pub(super) quiet: bool,
     /// Say more

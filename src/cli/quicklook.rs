@@ -270,6 +270,9 @@ fn line(look: &Look, text: &str) -> Result<Canvas> {
         _ => return Err(Error::Usage(format!("'{text}': give {form}, WIDTH from 1 on"))),
     };
     let inside = |[x, y]: [f64; 2]| (1.0..=nx).contains(&x) && (1.0..=ny).contains(&y);
+    if from == to {
+        return Err(Error::Usage(format!("--line {text}: its ends are one point")));
+    }
     if !(inside(from) && inside(to)) {
         return Err(Error::Usage(format!("--line {text}: both ends must lie within 1,1 and {nx},{ny}")));
     }
