@@ -39,21 +39,23 @@ pub(super) struct Found {
 }
 
 /// Flags in `cal` the pixels of `ramp` that saturated in the exposures before it;
-/// `None` where nobody knows which ones these are.
+/// `None` where nobody knows which ones these are. Fails where a disk does.
 pub(super) fn flag(
     job: &Job,
     ramp: &Ramp,
     step: &Persistence,
     cal: &mut Calibration<'_>,
     seen: &mut Saturated,
-) -> Option<Found> {
-    let earlier = job.earlier.get(&ramp.path)?;
+) -> Result<Option<Found>> {
+    let Some(earlier) = job.earlier.get(&ramp.path) else { return Ok(None) };
     let within = |e: &&Earlier| e.seconds.is_none_or(|s| s <= step.persistence_time);
     let mut found = Found { pixels: 0, history: Vec::new(), warnings: Vec::new() };
     let mut all: Vec<u32> = Vec::new();
     for exposure in earlier.iter().filter(within) {
         let pixels = match saturated(job, exposure, ramp, seen) {
             Ok(pixels) => pixels,
+            // Asked again it may be readable: a product without its flags would stay.
+            Err(e) if e.is_of_the_disk() => return Err(e),
             Err(e) => {
                 found.warnings.push(format!("persistence: an earlier exposure is left out: {e}"));
                 continue;
@@ -77,7 +79,7 @@ pub(super) fn flag(
     found.pixels = all.len();
     let unusable = if step.persistence_dnu { dq::DO_NOT_USE } else { 0 };
     cal.mark(all, dq::PERSISTENCE | unusable);
-    Some(found)
+    Ok(Some(found))
 }
 
 /// The pixels that saturated in an earlier exposure of `ramp`'s detector.

@@ -86,7 +86,7 @@ pub(super) fn reduce(
     }
     let mut glow = None;
     if let Some(step) = recipe.active(|s| if let Step::Persistence(p) = s { Some(p) } else { None }) {
-        glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated);
+        glow = persistence::flag(job, &ramp, step, &mut cal, session.saturated)?;
         match &glow {
             Some(found) => record.warnings.extend(found.warnings.iter().cloned()),
             None => plan.left_out.push(("persistence", persistence::UNKNOWN.into())),
