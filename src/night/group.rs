@@ -158,12 +158,7 @@ pub(super) fn arcs_of_another_time<'a>(set: &[&'a Exposure], science: &[&Exposur
     let is_arc = |e: &Exposure| e.obsname.as_ref().is_some_and(|o| o.kind == Kind::Arc);
     let (arcs, scans): (Vec<&Exposure>, Vec<&Exposure>) = set.iter().copied().partition(|e| is_arc(e));
     let date = |e: &Exposure| julian_date(&e.meta);
-    let same = |s: &&&Exposure| {
-        set.first().is_some_and(|f| {
-            (&s.meta.detector, &s.meta.instmode, &s.meta.filter)
-                == (&f.meta.detector, &f.meta.instmode, &f.meta.filter)
-        })
-    };
+    let same = |s: &&&Exposure| set.first().is_some_and(|first| same_mode(s, first));
     let between: Vec<f64> = science.iter().filter(same).filter_map(|s| date(s)).collect();
     let apart = |arc: &&&Exposure| {
         let Some(own) = date(arc) else { return false };
@@ -177,13 +172,16 @@ pub(super) fn arcs_of_another_time<'a>(set: &[&'a Exposure], science: &[&Exposur
     if enough { away } else { Vec::new() }
 }
 
+/// Whether two exposures are of one detector, mode and filter.
+fn same_mode(a: &Exposure, b: &Exposure) -> bool {
+    (&a.meta.detector, &a.meta.instmode, &a.meta.filter)
+        == (&b.meta.detector, &b.meta.instmode, &b.meta.filter)
+}
+
 /// Exposures in order of time, cut where they are apart.
 fn sets<'a>(reftype: &str, exposures: &[&'a Exposure], science: &[&Exposure]) -> Vec<Vec<&'a Exposure>> {
     let Some(first) = exposures.first() else { return Vec::new() };
-    let same = |s: &&&Exposure| {
-        (&s.meta.detector, &s.meta.instmode, &s.meta.filter)
-            == (&first.meta.detector, &first.meta.instmode, &first.meta.filter)
-    };
+    let same = |s: &&&Exposure| same_mode(s, first);
     let sky = matches!(reftype, "sky" | "wavemap");
     let between: Vec<f64> =
         science.iter().filter(|_| sky).filter(same).filter_map(|s| julian_date(&s.meta)).collect();
