@@ -60,11 +60,17 @@ fn the_page_says_what_became_of_the_night() {
         assert!(row["numbers"]["background"].is_number(), "{row}");
     }
     assert!(rows.iter().any(|r| r["cube"]["size"].is_array()), "a cube");
+    // The calibration of the lenslets knows how much spectra leak, and so do its cubes.
+    let leaks: Vec<f64> = rows.iter().filter_map(|r| r["numbers"]["leak"].as_f64()).collect();
+    let with_leak = |r: &&Value| r["reftype"] == "LENSPX" || r["cube"]["size"].is_array();
+    assert!(rows.iter().filter(with_leak).all(|r| r["numbers"]["leak"].is_number()), "{report}");
+    assert!(leaks.len() >= 2 && leaks.iter().all(|l| (0.0..0.1).contains(l)), "{leaks:?}");
     let ratio = |row: &&Value| row["numbers"]["noise_ratio"].as_f64();
     assert!(science.iter().filter_map(ratio).all(|r| (0.5..2.0).contains(&r)));
     assert!(of("-NFF").iter().filter_map(ratio).next().is_none(), "flats have no noise of the sky's kind");
     assert!(report["last_run"]["command"].as_str().is_some_and(|c| c.contains("reduce n")), "{report}");
     let page = std::fs::read_to_string(out.join("report.html")).expect("page");
+    assert!(page.contains("<th class=\"n\">Leak<small>%</small></th>"));
     assert!(page.contains("broken.fits") && page.contains("END card"), "what failed, and why");
     assert!(!page.contains("http://") && !page.contains("https://"));
     // Again: nothing is looked at anew, and the page is there.

@@ -17,7 +17,7 @@ use super::sky_lines::{FAMILIES, SkyLines};
 use super::wavelength::observer::{C, Correction};
 use super::wcs::{self, Grid};
 use super::{Done, Job};
-use crate::config::{AssignWcs, CubeBuild, Extract, SpectralFrame, Step, Takes};
+use crate::config::{AssignWcs, CubeBuild, Extract, Extraction, SpectralFrame, Step, Takes};
 use crate::datamodel::{Cube, Meta, Span};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Header};
@@ -42,6 +42,7 @@ impl Pipeline {
             frames.iter_mut().try_for_each(|f| self.subtract_dark(f, &dark))?;
         }
         let cal = lenslet::calibrate(job, frames, self.engine.as_mut())?;
+        done.warnings.extend(cal.leak_warning(Extraction::Banded));
         self.finish_record(job, &mut record, &[], &["dark"])?;
         let path = job
             .product
@@ -131,6 +132,7 @@ impl Pipeline {
         alike(&frames, &files(job), &[DETECTOR, WINDOW, SIZE, DARK])?;
         let frame = Frame::new(&first.meta, first.rate.ny, first.rate.nx);
         let cal = lenslet::calibration(job)?;
+        done.warnings.extend(cal.leak_warning(extract.method));
         let dark = self.dark(job, &frame, None)?;
         let mut cubes = Vec::new();
         for f in &mut frames {

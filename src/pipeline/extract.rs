@@ -88,6 +88,18 @@ pub fn extract(engine: &mut dyn Engine, rate: &Rate, cal: &LensCal, params: &Ext
         })?;
         return factored::extract(engine, rate, cal, psf, params);
     }
+    banded_of(engine, rate, cal, params, std::slice::from_ref(&(0..rate.nx)))
+}
+
+/// [`extract`] column by column (any method but `factored`), in these ranges of columns
+/// alone; elsewhere nothing is known. The frame is of the calibration's size.
+pub fn banded_of(
+    engine: &mut dyn Engine,
+    rate: &Rate,
+    cal: &LensCal,
+    params: &Extract,
+    ranges: &[std::ops::Range<usize>],
+) -> Result<Spectra> {
     let noise = Noise::of(rate)?;
     let n = cal.lenslets.len() * rate.nx;
     let nan = || vec![f32::NAN; n];
@@ -104,8 +116,9 @@ pub fn extract(engine: &mut dyn Engine, rate: &Rate, cal: &LensCal, params: &Ext
     let ky = rows_of_profiles(cal);
     let step = chunk_columns(engine, rate, cal, ky);
     let mut sums = Sums::default();
-    for x0 in (0..rate.nx).step_by(step) {
-        let columns = x0..(x0 + step).min(rate.nx);
+    let parts = ranges.iter().flat_map(|r| r.clone().step_by(step).map(|x0| x0..(x0 + step).min(r.end)));
+    for columns in parts {
+        let x0 = columns.start;
         let table = table(cal, columns.clone(), ky)?;
         let (samples, summaries) = run(engine, rate, &noise, params, columns.clone(), &table, ky)?;
         scatter(&mut out, cal, &table, &samples, x0);
@@ -295,7 +308,7 @@ fn scatter(out: &mut Spectra, cal: &LensCal, table: &Table, samples: &[u32], x0:
 
 #[cfg(test)]
 mod tests {
-    use super::super::lenspx::Mode;
+    use super::super::lenspx::{Mode, Scan, leak};
     use super::*;
     use crate::engine::{CpuEngine, testing};
 
@@ -387,5 +400,10 @@ mod tests {
                 crate::pipeline::cube::build(&s, &cal, &crate::config::CubeBuild::default()).expect("cube");
             println!("cube {} × {} × {}: {:?}", c.nw, c.ny, c.nx, start.elapsed());
         }
+        let scans: Vec<Scan> = (0..4).map(|lenscol| Scan { lenscol, rate: rate.clone() }).collect();
+        let start = std::time::Instant::now();
+        let scans: Vec<&Scan> = scans.iter().collect();
+        leak::measure(&mut CpuEngine::new(1 << 30), &cal, &scans, Extraction::Banded).expect("leak");
+        println!("leak: {:?}", start.elapsed());
     }
 }

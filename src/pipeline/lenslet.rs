@@ -175,6 +175,10 @@ pub(super) fn spectra(
     let h = &mut level1.header;
     h.set("EXTCHI2", (spectra.reduced_chi2 * 1e5).round() / 1e5, "reduced chi-squared of the extraction");
     h.set("EXTREJ", spectra.rejected as i64, "detector pixels rejected as outliers");
+    if let Some(leak) = cal.leak_of(step.method) {
+        h.set("LEAK", leak.largest, "most of its light in a dark neighbour, by LEN-SPX");
+        h.set("LEAKMED", leak.median, "the same, median of pairs");
+    }
     if let Some(flexure) = &spectra.flexure {
         let [dy, by_x, by_y, width, along, across] = flexure.value;
         let rounded = |v: f64| (v * 1e6).round() / 1e6;

@@ -78,10 +78,22 @@ pub fn extract_with(
     let planes = planes(system, rate, &noise);
     let options =
         Options { factor: noise.factor, threshold: params.rejection_threshold, ..Options::default() };
+    extract_planes(engine, system, &planes, (rate, cal), &options)
+}
+
+/// [`extract_with`] of planes that there are already: those of `rate`, perhaps without
+/// some of its pixels.
+pub fn extract_planes(
+    engine: &mut dyn Engine,
+    system: &System,
+    planes: &Planes,
+    (rate, cal): (&Rate, &LensCal),
+    options: &Options,
+) -> Result<Spectra> {
     let mut solver = OnEngine::new(engine, system)?;
-    let fit = fit(&mut solver, system, &planes.data, &planes.variance, &options)?;
+    let fit = fit(&mut solver, system, &planes.data, &planes.variance, options)?;
     drop(solver);
-    Ok(spectra(system, rate, cal, &planes, &fit))
+    Ok(spectra(system, rate, cal, planes, &fit))
 }
 
 /// What a fit says, in the planes of [`Spectra`].

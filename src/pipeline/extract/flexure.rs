@@ -143,7 +143,7 @@ fn carried(from: &System, f: &[f32], to: &System) -> Vec<f32> {
 }
 
 /// Pairs of neighbouring segments, evenly over the detector.
-fn chosen(segments: usize) -> Vec<bool> {
+pub(crate) fn chosen(segments: usize) -> Vec<bool> {
     if segments <= 2 * PAIRS + 2 {
         return vec![true; segments];
     }
@@ -156,7 +156,7 @@ fn chosen(segments: usize) -> Vec<bool> {
 }
 
 /// Leaves out the columns at the edges of what is fitted: light comes from beyond.
-fn fence(system: &System, wanted: &[bool], images: &mut Planes) {
+pub(crate) fn fence(system: &System, wanted: &[bool], images: &mut Planes) {
     use crate::kernels::factored::REACH;
     for (s, own) in wanted.iter().enumerate() {
         let block = &mut images.variance[s * system.ny * SEG..][..system.ny * SEG];

@@ -6,7 +6,9 @@ use super::identify::rows;
 use super::lines::{self, Line};
 use super::noise::Noise;
 use super::wave::{self, Match};
-use super::{Arc, LensCal, Lenslet, Mode, Params, Scan, Shape, epsf, flat, gaussian, legendre, shape, trace};
+use super::{
+    Arc, LensCal, Lenslet, Mode, Params, Scan, Shape, epsf, flat, gaussian, leak, legendre, shape, trace,
+};
 use crate::config::{Extract, Extraction};
 use crate::datamodel::dq;
 use crate::engine::Engine;
@@ -44,6 +46,8 @@ pub fn build(
     }
     flat::solve(&mut cal, &shapes, params.flat_terms)?;
     cal.psf = epsf::measure(&mut cal, &order, arcs)?;
+    cal.leak = leak::measure(engine, &cal, &order, Extraction::Banded)?;
+    cal.leak_factored = leak::measure(engine, &cal, &order, Extraction::Factored)?;
     for l in &mut cal.lenslets {
         l.dq |= if l.dq & dq::DO_NOT_USE != 0 { dq::NON_SCIENCE } else { 0 };
     }

@@ -14,6 +14,7 @@
 
 use std::path::Path;
 
+use super::leak::Leak;
 use super::psf::{FINE, HALF, NODES, PsfModel};
 use super::{LensCal, Lenslet, Mode};
 use crate::datamodel::dq;
@@ -46,6 +47,17 @@ impl LensCal {
         primary.set("FLATMAX", self.flat_range.1, "interval of the LFLAT series, um");
         primary.set("FLATERR", finite(self.flat_error), "median relative error of LFLAT");
         primary.set("PSFRES", finite(self.misfit), "profile residual beyond noise (fraction)");
+        for (leak, name, method) in [(self.leak, "LEAK", "banded"), (self.leak_factored, "LEAK2", "factored")]
+        {
+            let Some(leak) = leak else { continue };
+            primary.set(
+                name,
+                rounded(leak.largest),
+                &format!("most of its light in a dark neighbour, {method}"),
+            );
+            primary.set(&format!("{name}MED"), rounded(leak.median), "the same, median of pairs");
+            primary.set(&format!("{name}ERR"), rounded(leak.error), "the same, what noise makes");
+        }
         let mut w = FitsWriter::create(path)?;
         w.empty("PRIMARY", &primary)?;
         w.table("LENSLETS", &Header::new(), &self.columns())?;
@@ -209,8 +221,16 @@ impl LensCal {
             flat_error: h.number("FLATERR").unwrap_or(0.0),
             misfit: h.number("PSFRES").unwrap_or(0.0),
             psf: read_psf(&fits, n, &fail)?,
+            leak: read_leak(h, "LEAK"),
+            leak_factored: read_leak(h, "LEAK2"),
         })
     }
+}
+
+/// The leak under keywords that begin so, where the file says.
+fn read_leak(h: &Header, name: &str) -> Option<Leak> {
+    let number = |end: &str| h.number(&format!("{name}{end}")).filter(|v| v.is_finite());
+    Some(Leak { largest: number("")?, median: number("MED")?, error: number("ERR").unwrap_or(0.0) })
 }
 
 /// The two-dimensional PSF, where the file has one.
@@ -246,6 +266,11 @@ fn read_psf(fits: &Fits, n: usize, fail: &dyn Fn(String) -> Error) -> Result<Opt
     }
     let basis = basis.chunks_exact(NODES * NODES).map(<[f64]>::to_vec).collect();
     Ok(Some(PsfModel { basis, knots, coefs, lsf }))
+}
+
+/// A part of light to six places.
+fn rounded(v: f64) -> f64 {
+    (finite(v) * 1e6).round() / 1e6
 }
 
 fn finite(v: f64) -> f64 {

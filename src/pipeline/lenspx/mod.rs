@@ -23,6 +23,7 @@ mod file;
 pub mod flat;
 pub mod gaussian;
 pub mod identify;
+pub mod leak;
 pub mod legendre;
 pub mod lines;
 pub mod noise;
@@ -37,6 +38,7 @@ pub mod wave;
 pub use build::build;
 pub use shape::Shape;
 
+use crate::config::Extraction;
 use crate::datamodel::{Meta, Rate};
 use crate::error::{Error, Result};
 use legendre::unit;
@@ -183,6 +185,11 @@ pub struct LensCal {
     pub misfit: f64,
     /// The two-dimensional point-spread function, where it was measured.
     pub psf: Option<psf::PsfModel>,
+    /// What extraction column by column (`banded`) gives of a spectrum's light to its
+    /// neighbours, where that was measured.
+    pub leak: Option<leak::Leak>,
+    /// The same of `factored`.
+    pub leak_factored: Option<leak::Leak>,
 }
 
 impl LensCal {
@@ -190,6 +197,16 @@ impl LensCal {
     pub fn grid(&self) -> (usize, usize) {
         let size = |pick: fn(&Lenslet) -> i32| self.lenslets.iter().map(pick).max().map_or(0, |m| m + 1);
         (size(|l| l.ix).max(0) as usize, size(|l| l.iy).max(0) as usize)
+    }
+
+    /// The leak of spectra extracted by `method`, where it is known.
+    pub fn leak_of(&self, method: Extraction) -> Option<leak::Leak> {
+        match method {
+            Extraction::Banded => self.leak,
+            Extraction::Factored => self.leak_factored,
+            // Knows nothing of neighbours: all that overlaps is given to both.
+            Extraction::Profile => None,
+        }
     }
 
     /// Throughput of lenslet `l` at `wavelength`, never outside what was measured.

@@ -127,7 +127,7 @@ pub fn import(path: &Path, like: &LensCal) -> Result<LensCal> {
             first[2 * i + 1]
         )));
     }
-    let mut cal = LensCal { psf: None, ..like.clone() };
+    let mut cal = LensCal { psf: None, leak: None, leak_factored: None, ..like.clone() };
     let range = cal.flat_range;
     cal.lenslets.par_iter_mut().enumerate().for_each(|(i, l)| {
         let strip = &values[i * height * nx..(i + 1) * height * nx];

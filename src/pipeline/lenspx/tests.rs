@@ -299,6 +299,9 @@ fn files_keep_everything_and_refuse_other_modes() {
     cal.save(&path, &crate::fits::Header::new()).expect("save");
     let back = LensCal::load(&path).expect("load");
     assert_eq!((back.lenslets.len(), &back.mode, back.grid()), (61, &cal.mode, (8, 8)));
+    let (kept, leak) = (back.leak.expect("kept"), cal.leak.expect("measured"));
+    assert!((kept.largest - leak.largest).abs() < 1e-6 && (kept.median - leak.median).abs() < 1e-6);
+    assert!(back.leak_factored.is_none(), "there is no PSF");
     for (a, b) in back.lenslets.iter().zip(&cal.lenslets) {
         assert_eq!((a.id, a.ix, a.iy, a.xmin, a.xmax, a.dq), (b.id, b.ix, b.iy, b.xmin, b.xmax, b.dq));
         assert_eq!((&a.trace, &a.wave), (&b.trace, &b.wave));
@@ -347,4 +350,44 @@ fn what_cannot_be_calibrated_is_an_error() {
         }
     }
     fails(&scans, &saturated, "saturated");
+}
+
+/// A model that has the widths wrong gives light of lit spectra to dark neighbours, and
+/// the leak says so; the right one does not.
+#[test]
+fn a_leak_is_small_with_the_right_model_and_large_with_a_wrong_one() {
+    let truth = Truth { angle: 0.122 };
+    let cal = calibration(&truth, &[], &mono(&truth)).expect("calibration");
+    let scans: Vec<Scan> = (0..N).map(|c| truth.white(c, &[])).collect();
+    let scans: Vec<&Scan> = scans.iter().collect();
+    let mut engine = CpuEngine::new(1 << 30);
+    let mut measured = |cal: &LensCal, method| leak::measure(&mut engine, cal, &scans, method).expect("leak");
+    let right = [Extraction::Banded, Extraction::Factored].map(|m| measured(&cal, m).expect("pairs"));
+    assert_eq!((cal.leak, cal.leak_factored), (Some(right[0]), Some(right[1])));
+    // The PSF of 64 lenslets is measured less well than their widths are.
+    for (leak, method, most) in [(right[0], Extraction::Banded, 2e-3), (right[1], Extraction::Factored, 1e-2)]
+    {
+        println!("{method:?}: {leak:?}");
+        assert!(leak.largest < most && leak.median < 0.4 * most && leak.error < 1e-3, "{method:?}: {leak:?}");
+        assert_eq!(cal.leak_warning(method), None);
+    }
+    let mut wrong = cal.clone();
+    wrong.lenslets.iter_mut().flat_map(|l| &mut l.fwhm).for_each(|w| *w *= 1.5);
+    wrong.psf = cal.psf.as_ref().map(|psf| psf.changed(1.4, [0.0, 0.0]));
+    for method in [Extraction::Banded, Extraction::Factored] {
+        let leak = measured(&wrong, method).expect("pairs");
+        println!("wrong, {method:?}: {leak:?}");
+        assert!(leak.largest > 0.03 && leak.median > 0.01, "{method:?}: {leak:?}");
+        let known = LensCal { leak: Some(leak), leak_factored: Some(leak), ..LensCal::default() };
+        let sentence = known.leak_warning(method).expect("a warning");
+        assert!(sentence.contains("neighbours show") && sentence.contains('%'), "{sentence}");
+    }
+    // One that has no PSF tells nothing of `factored`; one column's lenslets of nothing.
+    let flat = LensCal { psf: None, ..cal.clone() };
+    assert_eq!(measured(&flat, Extraction::Factored), None);
+    let mut alone = cal.clone();
+    alone.lenslets.retain(|l| l.ix == 0);
+    let one = [scans[0]];
+    let of_one = leak::measure(&mut CpuEngine::new(1 << 30), &alone, &one, Extraction::Banded);
+    assert_eq!(of_one.expect("leak"), None);
 }

@@ -99,6 +99,10 @@ pub struct Numbers {
     pub wavelength_rms: Option<f64>,
     /// Shift of the traces, pixels.
     pub flexure: Option<f64>,
+    /// Part of a spectrum's light that extraction gives to a dark neighbour: the largest.
+    pub leak: Option<f64>,
+    /// The same, the median.
+    pub leak_median: Option<f64>,
 }
 
 impl Row {
@@ -125,6 +129,8 @@ pub(super) fn look(path: &Path, name: &str, lesser: bool, instrument: &Instrumen
     let n = &mut row.numbers;
     n.hit_rate = h.number("HITRATE");
     n.flexure = h.number("FLEXDY");
+    n.leak = h.number("LEAK");
+    n.leak_median = h.number("LEAKMED");
     n.chi2 = h.number("EXTCHI2");
     if let Some(hdu) = fits.hdu("CHI2").filter(|h| h.is_image()) {
         let mut values = fits.f32(hdu)?;

@@ -64,6 +64,7 @@ pub(super) fn section(newest: Option<&Newest>, rows: &[Row]) -> String {
         ("FWHM", with(n.fwhm_mas, "mas")),
         ("Strehl", n.strehl.map(|v| format!("{v:.2}"))),
         ("5 σ star", with(n.depth, &n.unit)),
+        ("Leak", n.leak.map(|v| format!("{:.2} %", 100.0 * v))),
         ("Warnings", Some(row.warnings.join("; ")).filter(|t| !t.is_empty())),
     ];
     let facts: String = facts

@@ -202,6 +202,7 @@ fn row(r: &Row) -> String {
         r.references.iter().map(|(k, f)| format!("{}: {f}", k.to_lowercase())).collect();
     format!(
         "<tr><td class=\"thumb\">{picture}</td><td class=\"name\"><b title=\"{}\">{}</b><span>{}</span></td><td>{}</td>{}<td>{warn}</td></tr>\n",
+        cell(n.leak.map(|v| 100.0 * v), |v| format!("{v:.2}")),
         escape(&references.join("\n")),
         escape(name),
         what.join(" · "),
