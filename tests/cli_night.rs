@@ -210,6 +210,9 @@ fn a_fits_file_is_not_written_over_by_what_is_none() {
         &["plan", path, "--save", name],
         &["reduce", path, "--trace", name],
         &["watch", path, "--trace", name, "--until-idle", "0"],
+        &["bench", "accuracy", "--quick", "-o", name],
+        &["bench", "lenslet", "-o", name],
+        &["bench", "speed", "-o", name],
     ] {
         let (code, _, err) = irisgpu(args);
         assert!(code == 2 && err.contains("it is not written over"), "{args:?}: {code} {err}");

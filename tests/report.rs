@@ -73,10 +73,30 @@ fn the_page_says_what_became_of_the_night() {
     assert!(page.contains("<th class=\"n\">Leak<small>%</small></th>"));
     assert!(page.contains("broken.fits") && page.contains("END card"), "what failed, and why");
     assert!(!page.contains("http://") && !page.contains("https://"));
+    one_channel_is_not_collapsed(&out, rows);
     // Again: nothing is looked at anew, and the page is there.
     let said = done(dir.path(), &["report", "n"]);
     assert!(said.contains(", 0 looked at now"), "{said}");
     in_a_browser(&out, rows.len());
+}
+
+/// `quicklook` of a cube's channel takes no `--collapse`, but where a spectrum is drawn.
+fn one_channel_is_not_collapsed(out: &Path, rows: &[Value]) {
+    let cube = rows.iter().find(|r| r["cube"]["size"].is_array()).expect("a cube");
+    let file = cube["file"].as_str().expect("file");
+    for (args, code) in [
+        (&["--slice", "3", "--collapse", "median"][..], 2),
+        (&["--channels", "1,3", "--collapse", "median"], 0),
+        (&["--slice", "3", "--collapse", "median", "--spectrum", "2,2,1"], 0),
+        (&["--slice", "3"], 0),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_irisgpu"));
+        command.args(["quicklook", file, "-o", "look.png"]).args(args).current_dir(out);
+        let done = command.output().expect("run");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(code), "{args:?}: {said}");
+        assert_eq!(said.contains("--slice shows one channel"), code == 2, "{said}");
+    }
 }
 
 fn browser() -> Option<PathBuf> {

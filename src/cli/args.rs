@@ -412,9 +412,9 @@ pub(super) struct Quicklook {
     /// The channel of a cube at this wavelength; of an image, the wavelength of the Strehl ratio (um)
     #[arg(long, value_name = "UM", conflicts_with = "channels")]
     pub(super) wavelength: Option<f64>,
-    /// How the channels of a cube become an image, and the spaxels of a circle a spectrum
-    #[arg(long, value_enum, ignore_case = true, default_value = "mean")]
-    pub(super) collapse: Collapse,
+    /// How the channels of a cube become an image, and the spaxels of a circle a spectrum; not of one channel (--slice, or --wavelength of a cube) [default: mean]
+    #[arg(long, value_enum, ignore_case = true)]
+    pub(super) collapse: Option<Collapse>,
     /// The channels that --collapse takes, counted from 1 [default: all]
     #[arg(long, value_name = "FROM,TO")]
     pub(super) channels: Option<String>,

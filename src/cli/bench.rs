@@ -16,6 +16,14 @@ const QUICK: usize = 20_000;
 
 /// Runs `bench`.
 pub(super) fn bench(args: &Bench) -> Result<Exit> {
+    let output = match &args.verb {
+        BenchVerb::Accuracy(a) => &a.output,
+        BenchVerb::Lenslet(a) => &a.output,
+        BenchVerb::Speed(a) => &a.output,
+        BenchVerb::Compare(_) => &None,
+    };
+    // Before minutes of measuring.
+    output.as_deref().map_or(Ok(()), print::spare)?;
     match &args.verb {
         BenchVerb::Accuracy(a) => statistics(a),
         BenchVerb::Lenslet(a) => spectra(a),

@@ -67,7 +67,7 @@ pub(super) fn quicklook(args: &Quicklook) -> Result<Exit> {
 
 fn look(path: &Path, args: &Quicklook, instrument: &Instrument) -> Result<Look> {
     let shown = Shown::open(path, args.extension.as_deref(), instrument)?;
-    let plane = shown.plane(args.collapse, channels(&shown, args, path)?);
+    let plane = shown.plane(args.collapse.unwrap_or_default(), channels(&shown, args, path)?);
     let scale = show::pixel_scale(&shown.header);
     let typed = args.wavelength.filter(|_| shown.cube().is_none());
     let optics = scale.zip(instrument.pupil).zip(typed.or_else(|| show::band_centre(&shown.header)));
@@ -102,6 +102,15 @@ fn channels(shown: &Shown, args: &Quicklook, path: &Path) -> Result<Option<Range
             Err(Error::Usage(format!("the cube has {} channels", cube.nw)))
         }
     };
+    let alone = if args.slice.is_some() { Some("--slice") } else { args.wavelength.map(|_| "--wavelength") };
+    // A spectrum has spaxels to put together.
+    if let (Some(alone), Some(_), None) = (alone, args.collapse, &args.spectrum) {
+        return Err(Error::Usage(format!(
+            "{alone} shows one channel of {}, of which --collapse has nothing to put together: leave one of them out, \
+             or give --channels FROM,TO",
+            path.display()
+        )));
+    }
     if let Some(k) = args.slice {
         return one(k as usize - 1);
     }
@@ -227,7 +236,14 @@ fn collapsed(look: &Look, args: &Quicklook) -> Result<String> {
     Ok(if a == b {
         format!("channel {} of {}: {} um", a + 1, cube.nw, um(a))
     } else {
-        format!("{} of channels {} to {}: {} to {} um", args.collapse.word(), a + 1, b + 1, um(a), um(b))
+        format!(
+            "{} of channels {} to {}: {} to {} um",
+            args.collapse.unwrap_or_default().word(),
+            a + 1,
+            b + 1,
+            um(a),
+            um(b)
+        )
     })
 }
 
@@ -245,9 +261,9 @@ fn spectrum(look: &Look, text: &str, args: &Quicklook) -> Result<Canvas> {
             cube.nx, cube.ny
         )));
     }
-    let values = show::spectrum(cube, args.collapse, x - 1.0, y - 1.0, r);
+    let values = show::spectrum(cube, args.collapse.unwrap_or_default(), x - 1.0, y - 1.0, r);
     let of = if r > 0.0 {
-        format!("{} within {r} spaxels of ({x}, {y})", args.collapse.word())
+        format!("{} within {r} spaxels of ({x}, {y})", args.collapse.unwrap_or_default().word())
     } else {
         format!("spaxel ({x}, {y})")
     };

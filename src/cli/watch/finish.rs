@@ -15,8 +15,20 @@ use crate::cli::summary::Summary;
 use crate::cli::{print, progress};
 use crate::error::{Error, Result};
 use crate::night::{self, Status};
+use crate::pipeline::Job;
 
 impl Watcher<'_> {
+    /// The plan may be old, where the night could not be planned again lately: what it
+    /// calls up to date is so only where the product is there.
+    fn as_it_is(&mut self) {
+        for task in self.plan.tasks.iter_mut().filter(|t| t.up_to_date) {
+            let outputs = task.outputs();
+            let made = |job: &Job| outputs.iter().all(|p| night::is_up_to_date(p, &job.plan_hash));
+            task.up_to_date = task.job().is_some_and(made);
+        }
+        self.plan.warnings.extend(self.complaint.clone());
+    }
+
     /// The end: everything that `reduce` would do, and nothing is preliminary any more.
     pub(super) fn settle(&mut self, stop: &AtomicBool) -> Result<Exit> {
         let (start, interrupted) = (Instant::now(), stop.load(Ordering::Relaxed));
@@ -30,6 +42,9 @@ impl Watcher<'_> {
                 }
                 other => other,
             })?;
+        }
+        if interrupted {
+            self.as_it_is();
         }
         let name = self.crew.name();
         let outcomes = if interrupted {
