@@ -67,7 +67,7 @@ fn product(path: &Path) -> Product {
         bytes
     });
     // When, on which device, and what follows from that.
-    let free = ["CHECKSUM", "DATASUM", "DATECRT", "DEVICE", "HISTORY"];
+    let free = ["CHECKSUM", "DATASUM", "DATECRT", "DEVICE", "HISTORY", "IGNIGHT"];
     let cards = fits.hdus.iter().flat_map(|h| h.header.cards());
     let cards = cards.filter(|c| !free.contains(&c.keyword.as_str())).map(|c| c.text());
     (data.collect(), cards.collect())

@@ -190,10 +190,15 @@ fn a_night_that_comes_frame_by_frame_ends_as_reduce_would_have_it() {
     let (_, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu", "-o", "again"]);
     assert!(said.contains("6 done, 1 failed"), "{said}");
     let (watched, reduced) = (products(&folder.join("night/reduced")), products(&folder.join("again")));
-    // A master that was made before its first frame came is called after another one, and
-    // stays under that name.
+    // A master that was made before its first frame came was called after another one, and
+    // is put aside.
     let more: Vec<&String> = watched.keys().filter(|name| !reduced.contains_key(*name)).collect();
-    assert!(more.iter().all(|name| name.contains("_DARK_") || name.contains("_FLAT_")), "{more:?}");
+    assert!(more.is_empty(), "{more:?}");
+    let stale = fits(&folder.join("night/reduced/stale/masters"));
+    assert!(stale.iter().all(|p| {
+        let name = p.to_string_lossy().into_owned();
+        name.contains("_DARK_") || name.contains("_FLAT_")
+    }));
     assert!(reduced.len() >= 6);
     for (name, (data, cards)) in &reduced {
         let watched = watched.get(name).unwrap_or_else(|| panic!("{name} is not there"));
@@ -485,4 +490,40 @@ fn a_device_that_fails_is_opened_again_and_then_left() {
     let mut run = command(folder, &["reduce", "night", "--device", "cpu", "--force"]);
     let (code, said) = ended(run.env("IRISGPU_FAULT", "fire").spawn().expect("irisgpu"));
     assert!(code == 2 && said.contains("IRISGPU_FAULT=fire"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_excluded_while_it_is_watched_is_put_aside_and_comes_back() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    frames[..6].iter().for_each(|f| put(folder, f));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let child = endless(folder, &[], &path);
+    until(folder, "two", |s| count(s, "preliminary") == 2 && s["state"] == "watching");
+    let out = folder.join("night/reduced");
+    let images = || -> Vec<PathBuf> {
+        fits(&out).into_iter().filter(|p| p.to_string_lossy().contains("_SCI_LVL2_")).collect()
+    };
+    let before = images();
+    let bad = frames[5].file_name().expect("name").to_string_lossy().into_owned();
+    let notes = folder.join("night/night.yaml");
+    std::fs::write(&notes, format!("exclude: [{{files: {bad}, because: clouds}}]")).expect("night.yaml");
+    let log = says(&out.join("irisgpu.log"), "is in stale/ now");
+    assert!(log.contains(&format!("of {bad}: night.yaml leaves it out (clouds)")), "{log}");
+    until(folder, "one", |_| images().len() == 1);
+    let page = says(&out.join("report.html"), "in the folder stale");
+    assert!(page.contains("http-equiv=\"refresh\""));
+    std::fs::remove_file(&notes).expect("remove");
+    until(folder, "two again", |_| images() == before);
+    // What the plan cannot see any more is not called up to date: night.yaml is wrong, and
+    // a product is gone.
+    std::fs::write(&notes, "exclude: 3").expect("night.yaml");
+    until(folder, "unreachable", |s| s["state"] == "unreachable");
+    std::fs::remove_file(&before[0]).expect("remove");
+    let (code, said) = stopped(child);
+    assert_eq!(code, 130, "{said}");
+    assert!(said.contains("3 up to date") && said.contains("1 not run"), "{said}");
+    assert!(said.contains("Warnings:") && said.contains("night.yaml"), "{said}");
 }

@@ -23,7 +23,7 @@ pub(super) struct Cli {
 pub(super) enum Verb {
     /// Simulate a small night, reduce it, and compare with the truth
     Demo(Demo),
-    /// Reduce everything in a night that is not up to date
+    /// Reduce everything in a night that is not up to date; products that the night does not make any more go into stale/
     #[command(after_help = FAMILIES)]
     Reduce(Reduce),
     /// Reduce a night's frames as they arrive
@@ -42,7 +42,7 @@ pub(super) enum Verb {
     Report(Report),
     /// A picture of a file (PNG), its statistics, star widths, depth and Strehl ratio
     Quicklook(Quicklook),
-    /// How far the tasks of a plan's file are, from their products alone (exit code 1 where one failed)
+    /// How far the tasks of a plan's file are, from their products alone, and what is in stale/ (exit code 1 where one failed)
     Status(Status),
     /// A plan's file as a scheduler's: a script for Slurm, or a Snakefile, on stdout
     Emit(Emit),

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::args::{Common, Reduce, Select};
+use super::args::{Common, Level, Reduce, Select};
 use super::engine::Crew;
 use super::exit::Exit;
 use super::families::Families;
 use super::log::{Log, Logged};
 use super::{interrupt, options, print, progress, summary, watch};
 use crate::error::{Error, Result};
-use crate::night::{self, Executor, Lock, Outcome, Plan, Status, Task, Watch};
+use crate::night::{self, Executor, Lock, Orphan, Outcome, Plan, Status, Task, Watch};
 use crate::profile;
 use crate::refs;
 use crate::report::night as report;
@@ -29,13 +29,21 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
             summary::Summary::new(plan, &[], "", 0.0).json()
         }
     };
-    let (plan, output) = or_empty(planned, night, &args.common, json)?;
+    let (mut plan, output) = or_empty(planned, night, &args.common, json)?;
     if args.dry_run {
         return super::plan::show(&plan, args.common.json);
     }
-    let idle = is_idle(&plan);
-    // Where nothing is to be made, a watched night may still be settled.
-    let _lock = if idle && !super::watch::was_in(&output) { None } else { Some(Lock::take(&output)?) };
+    // Where nothing is to be made, a watched night may still be settled, and products of
+    // frames that are gone be put aside.
+    let orphaned = || !night::orphans(&plan, |i| plan.tasks[i].up_to_date).is_empty();
+    let idle = is_idle(&plan) && !watch::was_in(&output) && !orphaned();
+    let _lock = if idle { None } else { Some(Lock::take(&output)?) };
+    if !args.select.force {
+        let back = night::bring_back(&mut plan);
+        if back > 0 && !args.common.talk.quiet {
+            print::note(&format!("{back} products came back from {}/: nothing has changed", night::STALE));
+        }
+    }
     if output.is_dir() {
         refs::keep(&output.join(CHECKSUMS));
     }
@@ -134,7 +142,7 @@ pub(super) fn or_empty<T>(
 ) -> Result<T> {
     if let (Err(e @ Error::NothingToReduce(_)), true) = (&planned, common.json) {
         let output = output(folder, common);
-        print::json(&json(&Plan { output, tasks: Vec::new(), warnings: vec![e.to_string()] }))?;
+        print::json(&json(&Plan { output, warnings: vec![e.to_string()], ..Plan::default() }))?;
     }
     planned
 }
@@ -200,17 +208,36 @@ pub(super) fn carry_out(
         Work::Own => night::settle(plan, &outcomes).1,
     };
     unsettled.iter().for_each(|e| print::note(&format!("{e}; it stays marked as preliminary")));
+    let (aside, unmoved) = put_aside(plan, &outcomes, log);
+    unmoved.iter().for_each(|e| print::note(&format!("{e}; it is not of the night any more")));
     if let Some(path) = &common.trace {
         profile::end_trace(path)?;
     }
     let summary = summary::Summary::new(plan, &outcomes, &device, start.elapsed().as_secs_f64())
-        .with_times(&profile::since(&before), at_once);
+        .with_times(&profile::since(&before), at_once)
+        .with_aside(aside);
     if common.json {
         print::json(&summary.json())?;
     } else {
         print::out(&summary.to_string())?;
     }
     Ok((summary.exit(), summary.json()))
+}
+
+/// Puts aside what a whole night that ran does not make any more; a line in the log for
+/// each. A night that was interrupted is left as it is.
+pub(super) fn put_aside(plan: &Plan, outcomes: &[Outcome], log: &Log) -> (Vec<Orphan>, Vec<Error>) {
+    if outcomes.iter().any(|o| o.status == Status::NotRun) {
+        return Default::default();
+    }
+    let is_made =
+        |i: usize| outcomes.get(i).is_some_and(|o| matches!(o.status, Status::Done(_) | Status::UpToDate(_)));
+    let (moved, errors) = night::put_aside(plan, is_made);
+    for orphan in &moved {
+        log.event(Level::Warn, &orphan.file, &format!("is in {}/ now: {}", night::STALE, orphan.why));
+    }
+    errors.iter().for_each(|e| log.event(Level::Warn, "", &e.to_string()));
+    (moved, errors)
 }
 
 /// A plan that ran.

@@ -19,6 +19,7 @@ pub(super) fn status(args: &Status) -> Result<Exit> {
     let lines = night::read_lines(&args.plan)?;
     let output = lines.iter().find_map(|l| Some(&l.job.as_ref()?.output));
     let said = output.map(|o| LastRun::read(o)).unwrap_or_default();
+    let stale = output.map(|o| night::set_aside(o)).unwrap_or_default();
     let failed: BTreeMap<&str, &str> = said
         .tasks
         .iter()
@@ -46,7 +47,7 @@ pub(super) fn status(args: &Status) -> Result<Exit> {
             .collect();
         let counts: serde_json::Map<String, serde_json::Value> =
             counts.iter().map(|(word, n)| (word.replace(' ', "_"), (*n).into())).collect();
-        print::json(&json!({"tasks": tasks, "counts": counts}))?;
+        print::json(&json!({"tasks": tasks, "counts": counts, "stale": stale}))?;
     } else {
         let mut table = Table::new(&[">#", "ID", "TASK", "RECIPE", "NEEDS", "STATE"]);
         for (line, state, _) in &rows {
@@ -63,6 +64,9 @@ pub(super) fn status(args: &Status) -> Result<Exit> {
         let mut text = format!("{table}\n");
         for (line, why) in rows.iter().filter_map(|(l, _, why)| Some((l, why.as_ref()?))) {
             text += &format!("{}\n", about(&line.name, why));
+        }
+        if !stale.is_empty() {
+            text += &format!("not of the night any more, in {}/: {}\n", night::STALE, stale.join(", "));
         }
         let words: Vec<String> =
             counts.iter().filter(|(w, n)| *n > 0 || *w == "done").map(|(w, n)| format!("{n} {w}")).collect();

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use crate::night::{Outcome, Plan, Status, Task};
+use crate::night::{Orphan, Outcome, Plan, STALE, Status, Task};
 use crate::profile::Total;
 use crate::report::Table;
 
@@ -64,6 +64,8 @@ pub(super) struct Summary<'a> {
     seconds: f64,
     times: Vec<Total>,
     at_once: usize,
+    /// What was put aside.
+    aside: Vec<Orphan>,
     /// Each warning once, with the first task that gave it and how many others did.
     warnings: Vec<(String, String, usize)>,
 }
@@ -84,7 +86,13 @@ impl<'a> Summary<'a> {
                 warnings[at].2 += 1;
             }
         }
-        Summary { rows, engine, output: &plan.output, seconds, times: Vec::new(), at_once: 1, warnings }
+        let (times, aside) = Default::default();
+        Summary { rows, engine, output: &plan.output, seconds, times, at_once: 1, aside, warnings }
+    }
+
+    /// With the products that were put aside.
+    pub(super) fn with_aside(self, aside: Vec<Orphan>) -> Summary<'a> {
+        Summary { aside, ..self }
     }
 
     /// With what the time of `at_once` tasks at a time went for.
@@ -133,7 +141,8 @@ impl<'a> Summary<'a> {
             .iter()
             .map(|t| (t.kind.word().to_owned(), json!({"seconds": t.seconds, "bytes": t.bytes})))
             .collect();
-        json!({"output": self.output, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds, "at_once": self.at_once, "time": times})
+        let stale: Vec<Value> = self.aside.iter().map(|o| json!({"file": o.file, "why": o.why})).collect();
+        json!({"output": self.output, "stale": stale, "tasks": tasks, "counts": counts, "warnings": warnings, "engine": self.engine, "seconds": self.seconds, "at_once": self.at_once, "time": times})
     }
 }
 
@@ -198,6 +207,12 @@ impl fmt::Display for Summary<'_> {
                 n => writeln!(f, "  {first} and {} more: {text}", n - 1)?,
             }
         }
+        if !self.aside.is_empty() {
+            writeln!(f, "\nNot of the night any more, and now in {STALE}/:")?;
+        }
+        for orphan in &self.aside {
+            writeln!(f, "  {}: {}", orphan.file, orphan.why)?;
+        }
         let counts = self.counts().into_iter().filter(|(w, n)| *n > 0 || matches!(*w, "done" | "failed"));
         let counts: Vec<String> = counts.map(|(word, n)| format!("{n} {word}")).collect();
         let warnings = self.warnings.len();
@@ -242,7 +257,8 @@ mod tests {
     #[test]
     fn nothing_is_left_out_and_warnings_are_said_once() {
         let tasks = ["a", "b", "c", "d"].map(task).to_vec();
-        let plan = Plan { output: "out".into(), tasks, warnings: vec!["of the night".into()] };
+        let plan =
+            Plan { output: "out".into(), tasks, warnings: vec!["of the night".into()], ..Plan::default() };
         let outcomes = [
             ended(Status::Done(vec!["out/a.fits".into()]), &["no gain"]),
             ended(Status::Done(Vec::new()), &["no gain"]),

@@ -99,6 +99,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         stirred: Instant::now(),
         busy: Instant::now(),
         complaint: None,
+        tidy: false,
     };
     let ended = watcher.run(interrupt::stop());
     if ended.is_err() {
@@ -141,6 +142,8 @@ struct Watcher<'a> {
     busy: Instant,
     /// Why the night cannot be looked at or planned, while that lasts.
     complaint: Option<String>,
+    /// Whether what the plan does not make any more was put aside.
+    tidy: bool,
 }
 
 /// Stamps of what lies beside the frames: references, and what a person says.
@@ -162,6 +165,7 @@ impl Watcher<'_> {
             match next.filter(|_| self.complaint.is_none()) {
                 Some(i) => self.reduce(i, stop),
                 None => {
+                    self.put_aside(quiet);
                     self.report(true);
                     let idle = self.stirred.max(self.busy).elapsed().as_secs_f64();
                     // Longer than a file may be whole before it is taken.
@@ -176,6 +180,25 @@ impl Watcher<'_> {
             }
         }
         self.settle(stop)
+    }
+
+    /// When the night is quiet and nothing is left to be done: what it does not make any
+    /// more, once for each plan.
+    fn put_aside(&mut self, quiet: bool) {
+        if !quiet || self.tidy || self.complaint.is_some() {
+            return;
+        }
+        self.tidy = true;
+        let (moved, errors) = night::put_aside(&self.plan, |i| self.plan.tasks[i].up_to_date);
+        for orphan in &moved {
+            self.account.stale();
+            self.voice.say(
+                Level::Warn,
+                &orphan.file,
+                &format!("is in {}/ now: {}", night::STALE, orphan.why),
+            );
+        }
+        errors.iter().for_each(|e| self.voice.say(Level::Warn, "", &e.to_string()));
     }
 
     /// Says once that the night cannot be reached or planned, and once that it can again.
@@ -227,6 +250,12 @@ impl Watcher<'_> {
             }
             let files = self.arrivals.files().cloned().collect();
             self.plan = self.planned(night::Found { files, ..found }, true)?;
+            if let Some(frames) = &mut self.plan.frames {
+                // What is being written again is not gone.
+                frames.add(self.listing.iter().map(|(path, _)| path.as_path()));
+            }
+            night::bring_back(&mut self.plan);
+            self.tidy = false;
             self.queue.keep_only(&self.plan);
             let here: BTreeSet<&Path> = self.listing.iter().map(|(p, _)| p.as_path()).collect();
             self.seen.keep_only(&here);

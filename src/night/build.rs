@@ -18,6 +18,7 @@ use self::merged::{FullFrames, scales_sky};
 use self::names::caseless;
 use super::assign::{Assigned, assign};
 use super::group::{Group, arcs_of_another_time, of_other_kinds};
+use super::stale::mark;
 use super::state::reference_identity;
 use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date, plan_hash};
 use crate::config::{Recipe, Step, Takes};
@@ -51,6 +52,8 @@ pub(super) struct Builder<'a> {
     named: Option<Named>,
     /// Whether what is planned is left by a step on the way.
     intermediate: bool,
+    /// The night that products are of: none for named files.
+    pub(super) night: Option<String>,
     pub(super) tasks: Vec<Task>,
 }
 
@@ -93,6 +96,7 @@ impl<'a> Builder<'a> {
             bound: Vec::new(),
             named: None,
             intermediate: false,
+            night: None,
             tasks: Vec::new(),
         }
     }
@@ -380,6 +384,7 @@ impl<'a> Builder<'a> {
             compat: self.settings.compat,
             crds_context,
             plan_hash: hash,
+            night: self.night.as_deref().map(|night| mark(night, self.intermediate)),
             preliminary: false,
         };
         self.tasks.push(Task {

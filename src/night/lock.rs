@@ -11,7 +11,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-const NAME: &str = ".irisgpu.lock";
+/// Its file in a folder of products.
+pub(super) const NAME: &str = ".irisgpu.lock";
 
 /// Held while a run writes; dropping it lets the next one in.
 #[derive(Debug)]

@@ -18,7 +18,8 @@ use super::before::Before;
 use super::build::{Builder, Named, rate_beside};
 use super::group::groups;
 use super::pairs;
-use super::{ByHand, Exposure, References, Scan, Settings, read_files};
+use super::stale::night_id;
+use super::{ByHand, Exposure, Frames, References, Scan, Settings, read_files};
 use crate::config::{Recipe, Takes};
 use crate::datamodel::Kind;
 use crate::error::{Error, Result};
@@ -100,6 +101,9 @@ pub struct Plan {
     pub tasks: Vec<Task>,
     /// What concerns no single task.
     pub warnings: Vec<String>,
+    /// The night's frames, where this is the plan of a whole one: products of it that are
+    /// not in the plan are then none of its products any more.
+    pub frames: Option<Frames>,
 }
 
 /// Plans a scanned night that lies in the folder `night`; `by_hand` is what a person says
@@ -126,6 +130,7 @@ pub fn plan(
     let mut warnings = [scan.warnings.as_slice(), &by_hand.unused].concat();
     let pairs = pairs::of_night(by_hand, night, scan, &mut warnings)?;
     let mut builder = Builder::new(references, settings, before, &scan.relabels);
+    builder.night = settings.suffix.is_none().then(|| night_id(night));
     // What a person put together is in no other set.
     let free = |reftype: &str, exposure: &Exposure| {
         pairs.iter().filter(|p| p.reftype == reftype).all(|p| p.frames().all(|name| name != exposure.name))
@@ -189,7 +194,15 @@ pub fn plan(
         );
     }
     let mut plan =
-        Plan { output: settings.output.clone(), tasks: builder.tasks, warnings: references.warnings.clone() };
+        Plan { output: settings.output.clone(), warnings: references.warnings.clone(), ..Plan::default() };
+    // Products with a suffix, and those of a part of the night, are a person's own.
+    plan.frames = Frames::of(night, scan).filter(|_| settings.only.is_empty() && settings.suffix.is_none());
+    if let Some(frames) = &mut plan.frames {
+        // A person may pair frames of elsewhere.
+        let inputs = builder.tasks.iter().filter_map(Task::job).flat_map(|job| &job.inputs);
+        frames.add(inputs.map(PathBuf::as_path));
+    }
+    plan.tasks = builder.tasks;
     plan.warnings.extend(warnings);
     plan.warnings.extend(asked.problems.iter().map(|p| p.sentence.clone()));
     plan.warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
@@ -225,7 +238,7 @@ pub fn of_files(
     {
         warnings.push(format!("{} is all that the set holds then: give several exposures", one.name));
     }
-    Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings })
+    Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings, frames: None })
 }
 
 /// Plans one recipe on the products of associations: one task a product, which has its
@@ -274,7 +287,7 @@ pub fn of_associations(
         builder.named(Some(Named::So(name.clone())), |builder| builder.files(recipe, &exposures));
     }
     warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
-    Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings })
+    Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings, frames: None })
 }
 
 /// The types of which masters are made of raw frames, each before those that need it.
@@ -284,7 +297,7 @@ impl Plan {
     /// One task alone, whatever it needs being there.
     pub fn only(&self, index: usize) -> Plan {
         let task = self.tasks.get(index).map(|t| Task { needs: Vec::new(), ..t.clone() });
-        Plan { output: self.output.clone(), tasks: task.into_iter().collect(), warnings: Vec::new() }
+        Plan { output: self.output.clone(), tasks: task.into_iter().collect(), ..Plan::default() }
     }
 
     /// Marks what is asked for, and what that needs.

@@ -258,7 +258,7 @@ pub fn from_lines(lines: &[Line], only: &[String], force: bool) -> Result<Plan> 
     let asked = |l: &Line| only.is_empty() || only.iter().any(|name| l.is_called(name));
     let output = lines.iter().find_map(|l| Some(l.job.as_ref()?.output.clone())).unwrap_or_default();
     let tasks = lines.iter().map(|line| task(line, lines, asked, force)).collect();
-    Ok(Plan { output, tasks, warnings: Vec::new() })
+    Ok(Plan { output, tasks, ..Plan::default() })
 }
 
 fn task(line: &Line, lines: &[Line], asked: impl Fn(&Line) -> bool, force: bool) -> Task {

@@ -78,6 +78,10 @@ pub struct Scan {
     pub warnings: Vec<String>,
     /// Keywords given by hand.
     pub relabels: Relabels,
+    /// All files that were found, by their names within the night.
+    pub files: Vec<String>,
+    /// Whether every folder of it could be listed.
+    pub whole: bool,
 }
 
 /// Scans a night; `skip` are further folders not to look into, `by_hand` is what a
@@ -116,6 +120,7 @@ pub fn scan_of(night: &Path, found: Found, by_hand: &ByHand, seen: &Seen) -> Res
             .push(format!("{name}: references of a folder below are not taken unasked: give --refs={path}"));
     }
     let relabels = by_hand.relabels(&named, &mut warnings)?;
+    let all = named.iter().map(|(name, _)| name.clone()).collect();
     let mut ignored = Vec::new();
     let mut files = Vec::new();
     for (name, path) in named {
@@ -131,6 +136,7 @@ pub fn scan_of(night: &Path, found: Found, by_hand: &ByHand, seen: &Seen) -> Res
     scan.ignored.extend(ignored);
     scan.warnings.extend(warnings);
     scan.relabels = relabels;
+    (scan.files, scan.whole) = (all, closed.is_empty());
     for (path, e) in closed {
         let name = name_within(night, &path);
         scan.problems.push(Problem { name, obsname: String::new(), sentence: e.to_string() });

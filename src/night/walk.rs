@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::lock;
+use super::stale::STALE;
 use crate::error::{Error, Result};
 
 /// What a walk finds.
@@ -57,6 +59,10 @@ impl Walk<'_> {
                 continue;
             }
             if path.is_dir() {
+                // What a folder of products put aside is neither a frame nor a reference.
+                if name == STALE && folder.join(lock::NAME).exists() {
+                    continue;
+                }
                 if self.not_called.contains(&name.as_str()) {
                     self.passed.extend((depth > 0).then_some(path));
                 } else if let Err(e) = self.folder(&path, depth + 1) {

@@ -122,6 +122,7 @@ pub(super) fn provenance(job: &Job, engine: &dyn Engine, inputs: &[PathBuf]) -> 
         device: device.name.clone(),
         site: job.instrument.site.map(|s| (job.instrument.telescope.clone(), s.geocentric())),
         plan_hash: job.plan_hash.clone(),
+        night: job.night.clone().unwrap_or_default(),
         preliminary: job.preliminary,
         crds_context: job.crds_context.clone().unwrap_or_default(),
         inputs: inputs.to_vec(),

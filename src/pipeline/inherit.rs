@@ -8,7 +8,7 @@ use crate::fits::{Card, Header, Value};
 
 /// Keywords of bytes, units and axes, which every product writes anew.
 const ANEW: &[&str] =
-    &["BUNIT", "INHERIT", "EXTVER", "EXTLEVEL", "DISPAXIS", "DATE", "EXTNAME", "LONGSTRN", "END"];
+    &["BUNIT", "IGNIGHT", "INHERIT", "EXTVER", "EXTLEVEL", "DISPAXIS", "DATE", "EXTNAME", "LONGSTRN", "END"];
 
 /// The cards of `input` that a product takes over, in their order and as they are
 /// written there; what only stands under other names (SAMPMODE) also under the keyword

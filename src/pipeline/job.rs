@@ -62,6 +62,9 @@ pub struct Job {
     pub crds_context: Option<String>,
     /// Identifies everything that decides the products' bytes; written as IGPLAN.
     pub plan_hash: String,
+    /// The night of whose plan it is: written as IGNIGHT. None for named files.
+    #[serde(default)]
+    pub night: Option<String>,
     /// Whether a better calibration may still come: written as IGPRELIM, which is taken
     /// away when the night is settled.
     #[serde(skip)]

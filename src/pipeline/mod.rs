@@ -46,4 +46,5 @@ pub use compat::Compat;
 pub use execute::Pipeline;
 pub use frames::Frame;
 pub use job::{Done, Earlier, Job};
-pub use provenance::Provenance;
+pub use product::companions;
+pub use provenance::{Provenance, recorded_inputs, recorded_name};

@@ -19,6 +19,7 @@ use super::extract::{Spectra, factored};
 use super::inherit::inherited;
 use super::lenspx::LensCal;
 use super::provenance::Provenance;
+use super::{jump_list, ramp_rates, read_list};
 use crate::datamodel::{Cube, Image, Meta, Rate, Span, dq};
 use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels, Value};
@@ -69,6 +70,11 @@ impl<'a> About<'a> {
 pub fn is_companion(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     ["_jumps", "_ramps", "_reads"].iter().any(|end| stem.ends_with(end))
+}
+
+/// Where what stands beside a rate lies, whether or not it was written.
+pub fn companions(rate: &Path) -> Vec<PathBuf> {
+    vec![jump_list::path_for(rate), read_list::path_for(rate), ramp_rates::path_beside(rate)]
 }
 
 /// DATAMODL of a detector image.

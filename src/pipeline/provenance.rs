@@ -66,6 +66,8 @@ pub struct Provenance {
     pub site: Option<(String, [f64; 3])>,
     /// Identifies all that decides the product's data.
     pub plan_hash: String,
+    /// The night of whose plan it is; empty for named files.
+    pub night: String,
     /// Whether a better calibration may still come.
     pub preliminary: bool,
     /// The CRDS context that references came from; empty where none did.
@@ -128,6 +130,7 @@ impl Provenance {
         set("ENGINE", &self.engine, "what computed it");
         set("DEVICE", &self.device, "on which device");
         set("IGPLAN", &self.plan_hash, "hash of all that decides the data");
+        set("IGNIGHT", &self.night, "of the plan of this night (hash of its folder)");
         set("CRDS_CTX", &self.crds_context, "CRDS context of the references");
         for s in &self.steps {
             set(&s.keyword, s.status.text(), &format!("step {}", s.name));
@@ -171,11 +174,43 @@ impl Provenance {
             let why = if r.why.is_empty() { String::new() } else { format!(": {}", r.why) };
             history(format!("reference {}: {} ({}){why}", r.reftype, r.path.display(), r.checksum));
         }
-        self.inputs.iter().for_each(|i| history(format!("input: {}", file_name(i))));
+        self.inputs.iter().for_each(|i| history(format!("{INPUT}{}", file_name(i))));
         self.defaults.iter().for_each(|d| history(format!("default: {d}")));
         self.troubles.iter().for_each(|t| history(format!("warning: {t}")));
         self.warnings.iter().for_each(|w| history(format!("warning: {w}")));
     }
+}
+
+/// How HISTORY of an input begins.
+const INPUT: &str = "input: ";
+
+/// The names of the files that a product was made of, as [`recorded_name`] has them: its
+/// own, not those that its input's HISTORY brought.
+pub fn recorded_inputs(h: &Header) -> Vec<String> {
+    let mut own: Vec<String> = Vec::new();
+    let (mut within, mut continued) = (false, false);
+    for text in h.cards().iter().filter(|c| c.keyword == "HISTORY").map(|c| c.comment.trim_end()) {
+        if let Some(name) = text.strip_prefix(INPUT) {
+            if !within {
+                own.clear();
+            }
+            own.push(name.to_owned());
+            within = true;
+        } else if continued {
+            own.iter_mut().last().into_iter().for_each(|name| name.push_str(text));
+        } else {
+            within = false;
+        }
+        // A line that is full goes on in the next.
+        continued = within && text.len() == 72;
+    }
+    own
+}
+
+/// A file's name as HISTORY has it, which takes ASCII alone.
+pub fn recorded_name(path: &Path) -> String {
+    let plain = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
+    ascii(&file_name(path)).chars().map(plain).collect::<String>().trim_end().to_owned()
 }
 
 /// Signs that sentences like, as FITS can write them.
@@ -249,6 +284,28 @@ mod tests {
     }
 
     #[test]
+    fn inputs_are_read_back_and_are_its_own() {
+        let long = format!("{}.fits", "é long name".repeat(20));
+        let inputs: Vec<PathBuf> = vec!["/n/a.fits".into(), long.as_str().into(), "b.fits".into()];
+        let p = Provenance { inputs: inputs.clone(), warnings: vec!["w".into()], ..Default::default() };
+        let mut h = Header::new();
+        // What a frame's own HISTORY says is not an input of the product.
+        for text in ["input: other.fits", "reference flat: f.fits"] {
+            h.history(text);
+        }
+        p.write(&mut h);
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("x.fits");
+        let mut w = crate::fits::FitsWriter::create(&path).expect("create");
+        w.empty("PRIMARY", &h).expect("primary");
+        w.finish().expect("finish");
+        let fits = crate::fits::Fits::open(&path).expect("open");
+        let names: Vec<String> = inputs.iter().map(|p| recorded_name(p)).collect();
+        assert_eq!(recorded_inputs(fits.primary()), names);
+        assert!(recorded_inputs(&Header::new()).is_empty());
+    }
+
+    #[test]
     fn what_is_written_is_in_the_registry() {
         use crate::datamodel::registry::entry;
         for name in Step::NAMES {
@@ -259,7 +316,8 @@ mod tests {
             let keyword = reference_keyword(reftype);
             assert!(entry(&keyword).is_some(), "{keyword} of {reftype}");
         }
-        for keyword in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "IGPRELIM", "CRDS_CTX", "OBSGEO-X"] {
+        for keyword in ["DRSVER", "ENGINE", "DEVICE", "IGPLAN", "IGNIGHT", "IGPRELIM", "CRDS_CTX", "OBSGEO-X"]
+        {
             assert!(entry(keyword).is_some(), "{keyword}");
         }
     }

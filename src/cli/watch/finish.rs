@@ -11,6 +11,7 @@ use crate::cli::args::Level;
 use crate::cli::engine::Crew;
 use crate::cli::exit::Exit;
 use crate::cli::log::Logged;
+use crate::cli::reduce::put_aside;
 use crate::cli::summary::Summary;
 use crate::cli::{print, progress};
 use crate::error::{Error, Result};
@@ -45,6 +46,8 @@ impl Watcher<'_> {
         }
         if interrupted {
             self.as_it_is();
+        } else {
+            night::bring_back(&mut self.plan);
         }
         let name = self.crew.name();
         let outcomes = if interrupted {
@@ -60,12 +63,18 @@ impl Watcher<'_> {
                 self.voice.say(Level::Warn, "", &format!("{e}; it stays marked as preliminary"));
             }
         }
+        let (aside, unmoved) = match interrupted {
+            true => Default::default(),
+            false => put_aside(&self.plan, &outcomes, &self.voice.log),
+        };
+        unmoved.iter().for_each(|e| self.voice.show(Level::Warn, "", &e.to_string()));
         for (task, outcome) in self.plan.tasks.iter_mut().zip(&outcomes) {
             task.up_to_date |= matches!(outcome.status, Status::Done(_));
             self.queue.ended(task, &outcome.status, Instant::now());
         }
         self.post("stopped", true);
-        let summary = Summary::new(&self.plan, &outcomes, &name, start.elapsed().as_secs_f64());
+        let summary =
+            Summary::new(&self.plan, &outcomes, &name, start.elapsed().as_secs_f64()).with_aside(aside);
         self.account.close(Some(&summary.json()), interrupted, &self.voice);
         if self.args.common.json {
             let mut json = summary.json();

@@ -72,6 +72,8 @@ pub struct Night {
     pub rows: Vec<Row>,
     /// Files that could not be looked at, with the reason.
     pub unreadable: Vec<(String, String)>,
+    /// Products that the night does not make any more, in the folder `stale`.
+    pub stale: usize,
     /// The last run's own account.
     pub last_run: LastRun,
     /// The newest product, of a night that is not over.
@@ -207,7 +209,8 @@ impl Reporter {
         }
         self.known = Some(files);
         let (written, output) = (crate::pipeline::now_text(), self.output.clone());
-        let night = Night { format: 1, output, written, rows, unreadable, last_run, newest: None };
+        let stale = products(&self.output.join("stale"))?.len();
+        let night = Night { format: 1, output, written, rows, unreadable, stale, last_run, newest: None };
         Ok((night, looked_at, all - looked_at))
     }
 }

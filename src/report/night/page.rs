@@ -101,6 +101,12 @@ fn summary(night: &Night, live: bool) -> String {
             if run.engine.is_empty() { String::new() } else { format!(", on {}", escape(&run.engine)) }
         );
     }
+    if night.stale > 0 {
+        let (n, s) = (night.stale, if night.stale == 1 { " lies" } else { "s lie" });
+        out += &format!(
+            "<p class=\"aside\">{n} product{s} in the folder stale: their frames were removed or excluded, or make other products now. The log says which and why.</p>"
+        );
+    }
     out
 }
 
@@ -196,13 +202,13 @@ fn row(r: &Row) -> String {
         cell(n.depth, number),
         cell(n.wavelength_rms, |v| format!("{v:.3}")),
         cell(n.flexure, |v| format!("{v:+.3}")),
+        cell(n.leak.map(|v| 100.0 * v), |v| format!("{v:.2}")),
         cell(r.seconds, |s| format!("{s:.2}")),
     ];
     let references: Vec<String> =
         r.references.iter().map(|(k, f)| format!("{}: {f}", k.to_lowercase())).collect();
     format!(
         "<tr><td class=\"thumb\">{picture}</td><td class=\"name\"><b title=\"{}\">{}</b><span>{}</span></td><td>{}</td>{}<td>{warn}</td></tr>\n",
-        cell(n.leak.map(|v| 100.0 * v), |v| format!("{v:.2}")),
         escape(&references.join("\n")),
         escape(name),
         what.join(" · "),
