@@ -3,13 +3,13 @@
 
 struct Params {
     first_segment: u32, segments: u32, first_entry: u32, ny: u32,
-    ky: u32, rank: u32, tiles: u32, mode: u32,
+    ky: u32, rank: u32, nodes: u32, tiles: u32, mode: u32,
 }
 
 @group(0) @binding(0) var<storage, read> entries: array<u32>;
 @group(0) @binding(1) var<storage, read> starts: array<u32>;
-@group(0) @binding(2) var<storage, read> taps: array<f32>;
-@group(0) @binding(3) var<storage, read> coefs: array<u32>;
+@group(0) @binding(2) var<storage, read> shapes: array<f32>;
+@group(0) @binding(3) var<storage, read> coefs: array<f32>;
 @group(0) @binding(4) var<storage, read> unknowns: array<f32>;
 @group(0) @binding(5) var<storage, read> data: array<f32>;
 @group(0) @binding(6) var<storage, read> weight: array<f32>;
@@ -57,7 +57,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             e = middle + 1u;
         }
     }
-    let shift = 16u - 16u * (x & 1u);
+    let basis = p.rank * TAPS;
+    let terms = p.rank * p.nodes;
     var sum: array<f32, 16>;
     var g: array<f32, 16>;
     for (; e < last; e++) {
@@ -71,18 +72,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         for (var j = 0u; j < TAPS; j++) {
             let f = unknown(e, x + j);
             for (var r = 0u; r < p.rank; r++) {
-                g[r] += taps[r * TAPS + j] * f;
+                g[r] += shapes[r * TAPS + j] * f;
             }
         }
         let first = max(0, y0 - top);
         let end = min(i32(p.ky), y1 - top);
         for (var dy = first; dy < end; dy++) {
-            let row = ((e - p.first_entry) * p.ky + u32(dy)) * p.rank;
+            let row = ((e - p.first_entry) * p.ky + u32(dy)) * terms;
             var s = sum[top + dy - y0];
             for (var r = 0u; r < p.rank; r++) {
-                // Two columns a word.
-                let word = coefs[(row + r) * (SEG / 2u) + x / 2u];
-                s += f32(bitcast<i32>(word << shift) >> 16u) * g[r];
+                for (var k = 0u; k < p.nodes; k++) {
+                    s += coefs[row + r * p.nodes + k] * (shapes[basis + k * SEG + x] * g[r]);
+                }
             }
             sum[top + dy - y0] = s;
         }

@@ -6,10 +6,11 @@ struct Params { entries: u32, factor: f32 }
 @group(0) @binding(0) var<storage, read> direction: array<f32>;
 @group(0) @binding(1) var<storage, read> image: array<f32>;
 @group(0) @binding(2) var<storage, read> inverse: array<f32>;
-@group(0) @binding(3) var<storage, read_write> flux: array<f32>;
-@group(0) @binding(4) var<storage, read_write> residual: array<f32>;
-@group(0) @binding(5) var<storage, read_write> parts: array<f32>;
-@group(0) @binding(6) var<uniform> p: Params;
+@group(0) @binding(3) var<storage, read> prior: array<f32>;
+@group(0) @binding(4) var<storage, read_write> flux: array<f32>;
+@group(0) @binding(5) var<storage, read_write> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> parts: array<f32>;
+@group(0) @binding(7) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -25,7 +26,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
         residual[at] = r;
         let v = r * r * inverse[at];
         sum += v;
-        most = max(most, v);
+        if prior[at] == 0.0 {
+            most = max(most, v);
+        }
     }
     parts[2u * e] = sum;
     parts[2u * e + 1u] = most;

@@ -1,11 +1,11 @@
 // An entry's share of the transpose of an image, a workgroup an entry: the twin of
 // `transpose` in src/kernels/factored.
 
-struct Params { first_entry: u32, entries: u32, ny: u32, ky: u32, rank: u32 }
+struct Params { first_entry: u32, entries: u32, ny: u32, ky: u32, rank: u32, nodes: u32 }
 
 @group(0) @binding(0) var<storage, read> entries: array<u32>;
-@group(0) @binding(1) var<storage, read> taps: array<f32>;
-@group(0) @binding(2) var<storage, read> coefs: array<u32>;
+@group(0) @binding(1) var<storage, read> shapes: array<f32>;
+@group(0) @binding(2) var<storage, read> coefs: array<f32>;
 @group(0) @binding(3) var<storage, read> image: array<f32>;
 @group(0) @binding(4) var<storage, read_write> wide: array<f32>;
 @group(0) @binding(5) var<uniform> p: Params;
@@ -22,22 +22,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     let e = p.first_entry + own;
     let segment = entries[e * ENTRY + 1u];
     let top = bitcast<i32>(entries[e * ENTRY + 2u]);
-    let shift = 16u - 16u * (x & 1u);
-    var sum: array<f32, 16>;
-    for (var dy = 0u; dy < p.ky; dy++) {
-        let y = top + i32(dy);
-        if y < 0 || y >= i32(p.ny) {
-            continue;
-        }
-        let z = image[(segment * p.ny + u32(y)) * SEG + x];
-        let row = (own * p.ky + dy) * p.rank;
-        for (var r = 0u; r < p.rank; r++) {
-            let word = coefs[(row + r) * (SEG / 2u) + x / 2u];
-            sum[r] += f32(bitcast<i32>(word << shift) >> 16u) * z;
-        }
-    }
+    let basis = p.rank * TAPS;
+    let terms = p.rank * p.nodes;
+    let first = u32(clamp(-top, 0, i32(p.ky)));
+    let end = u32(clamp(i32(p.ny) - top, i32(first), i32(p.ky)));
     for (var r = 0u; r < p.rank; r++) {
-        q[r * SEG + x] = sum[r];
+        var total = 0.0;
+        for (var k = 0u; k < p.nodes; k++) {
+            var sum = 0.0;
+            for (var dy = first; dy < end; dy++) {
+                let z = image[(segment * p.ny + u32(top + i32(dy))) * SEG + x];
+                sum += coefs[(own * p.ky + dy) * terms + r * p.nodes + k] * z;
+            }
+            total += shapes[basis + k * SEG + x] * sum;
+        }
+        q[r * SEG + x] = total;
     }
     workgroupBarrier();
     if i / SEG >= p.entries {
@@ -50,7 +49,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
                 // Columns below 0 are large numbers.
                 let column = at - j;
                 if column < SEG {
-                    s += taps[r * TAPS + j] * q[r * SEG + column];
+                    s += shapes[r * TAPS + j] * q[r * SEG + column];
                 }
             }
         }

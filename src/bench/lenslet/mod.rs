@@ -18,7 +18,7 @@ use crate::pipeline::extract::solver::OnEngine;
 use crate::pipeline::extract::{Spectra, extract};
 use crate::pipeline::lenspx::noise::Noise;
 use crate::pipeline::lenspx::psf::PsfModel;
-use crate::pipeline::lenspx::{LensCal, factor};
+use crate::pipeline::lenspx::{LensCal, system};
 use crate::simulate::philox::{Purpose, Source};
 use crate::simulate::psf::{Change, Psf};
 use crate::simulate::random::normal;
@@ -57,7 +57,7 @@ pub fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
     let bench = |psf: Psf| -> Result<Bench> {
         let scene = Scene::new(&format, size, psf);
         let (cal, psf) = scene.exact()?;
-        let system = factor::system(&cal, &psf, &|_, _| 0.0)?;
+        let system = system::system(&cal, &psf, &|_, _| 0.0)?;
         Ok(Bench { scene, cal, psf, system })
     };
     let usual = bench(Psf::default())?;
@@ -578,7 +578,7 @@ fn time(options: &Options) -> Result<Section> {
         let s = extract(&mut CpuEngine::new(4 << 30), &rate, &with, &params)?;
         let (whole, busy) = (clock.elapsed().as_secs_f64(), cpu_seconds() - before);
         let clock = Instant::now();
-        let system = factor::system(&cal, &psf, &|_, _| 0.0)?;
+        let system = system::system(&cal, &psf, &|_, _| 0.0)?;
         let load = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         drop(extract_with(&mut CpuEngine::new(4 << 30), &system, &rate, &cal, &params)?);
@@ -592,7 +592,7 @@ fn time(options: &Options) -> Result<Section> {
             Figure::new(load, 0.0, FREE),
             Figure::new(solved, 0.0, FREE),
             Figure::new(s.iterations as f64, 0.0, FREE),
-            Figure::new(system.coefs.len() as f64 * 2e-9, 0.0, FREE),
+            Figure::new(system.coefs.len() as f64 * 4e-9, 0.0, FREE),
         ];
         rows.push((vec![name.into()], figures));
     }

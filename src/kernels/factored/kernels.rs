@@ -4,16 +4,16 @@
 //!
 //! | stem | items | buffers |
 //! |---|---|---|
-//! | `factored_light` | segments × tiles of [`TILE`] rows × SEG | 0 entries, 1 starts, 2 taps, 3 coefs, 4 unknowns x, 5 data, 6 weight, 7 image: B x, weight·(B x) or weight·(data − B x) |
-//! | `factored_take` | entries × SEG | 0 entries, 1 taps, 2 coefs, 3 image, 4 wide (entries, WIDE): each entry's share of Bᵀ image |
+//! | `factored_light` | segments × tiles of [`TILE`] rows × SEG | 0 entries, 1 starts, 2 shapes (taps, then basis), 3 coefs, 4 unknowns x, 5 data, 6 weight, 7 image: B x, weight·(B x) or weight·(data − B x) |
+//! | `factored_take` | entries × SEG | 0 entries, 1 shapes, 2 coefs, 3 image, 4 wide (entries, WIDE): each entry's share of Bᵀ image |
 //! | `factored_diagonal` | entries × SEG | the same of the diagonal of BᵀWB, from W |
-//! | `factored_fold` | entries | 0 entries, 1 wide, 2 inverse, 3 p, 4 unknowns: the sums of `wide`, 5 parts (entries, [`PART`]): Σ p·sums, 0 |
-//! | `factored_step` | entries | 0 p, 1 q, 2 inverse, 3 f += αp, 4 r −= αq, 5 parts: Σ r²·inverse, the largest r²·inverse |
+//! | `factored_fold` | entries | 0 entries, 1 wide, 2 inverse, 3 prior, 4 x, 5 unknowns: the sums of `wide` ± prior·x, 6 parts (entries, [`PART`]): Σ x·sums, 0 |
+//! | `factored_step` | entries | 0 p, 1 q, 2 inverse, 3 prior, 4 f += αp, 5 r −= αq, 6 parts: Σ r²·inverse, the largest r²·inverse without a prior |
 //! | `factored_turn` | entries × SEG | 0 r, 1 inverse, 2 p := r·inverse + βp |
 
 use rayon::prelude::*;
 
-use super::operators::{View, diagonal, fold, light, transpose};
+use super::operators::{Shapes, View, damped, diagonal, fold, light, transpose};
 use super::{SEG, TAPS, WIDE};
 use crate::kernels::layout::params;
 use crate::kernels::{Access, Args, Bound, Kernel};
@@ -50,6 +50,8 @@ params! {
         pub ky: u32,
         /// Terms of B.
         pub rank: u32,
+        /// Nodes of a profile.
+        pub nodes: u32,
         /// Tiles of [`TILE`] rows.
         pub tiles: u32,
         /// A [`LightMode`].
@@ -70,6 +72,8 @@ params! {
         pub ky: u32,
         /// Terms of B.
         pub rank: u32,
+        /// Nodes of a profile.
+        pub nodes: u32,
     }
 }
 
@@ -78,8 +82,8 @@ params! {
     pub struct FoldParams {
         /// Entries.
         pub entries: u32,
-        /// 1 to leave 0 where the inverse is 0.
-        pub masked: u32,
+        /// Sign of prior·x; not 0: leave 0 where the inverse is 0.
+        pub sign: f32,
     }
 }
 
@@ -134,7 +138,7 @@ pub static FOLD: Kernel = Kernel {
     wgsl: &[SHARED, include_str!("../../../shaders/factored_fold.wgsl")],
     constants: &[],
     params: FoldParams::LAYOUT,
-    access: &[R, R, R, R, W, W],
+    access: &[R, R, R, R, R, W, W],
     cpu: run_fold,
 };
 
@@ -144,7 +148,7 @@ pub static STEP: Kernel = Kernel {
     wgsl: &[SHARED, include_str!("../../../shaders/factored_step.wgsl")],
     constants: &[],
     params: StepParams::LAYOUT,
-    access: &[R, R, R, W, W, W],
+    access: &[R, R, R, R, W, W, W],
     cpu: run_step,
 };
 
@@ -158,8 +162,9 @@ pub static TURN: Kernel = Kernel {
     cpu: run_turn,
 };
 
-fn taps<'a>(bound: &'a Bound<'_>) -> &'a [[f32; TAPS]] {
-    bytemuck::cast_slice(bound.words())
+fn shapes<'a>(bound: &'a Bound<'_>, rank: u32) -> Shapes<'a> {
+    let (taps, basis) = bound.floats().split_at(rank as usize * TAPS);
+    Shapes { taps: bytemuck::cast_slice(taps), basis: bytemuck::cast_slice(basis) }
 }
 
 fn run_light(args: &mut Args<'_>) {
@@ -168,10 +173,10 @@ fn run_light(args: &mut Args<'_>) {
     let view = View {
         ny: p.ny as usize,
         ky: p.ky as usize,
-        taps: taps(h),
+        shapes: shapes(h, p.rank),
         entries: bytemuck::cast_slice(entries.words()),
         starts: starts.words(),
-        coefs: bytemuck::cast_slice(coefs.words()),
+        coefs: coefs.floats(),
         first_entry: p.first_entry as usize,
     };
     let block = view.ny * SEG;
@@ -196,10 +201,10 @@ fn each_entry(args: &mut Args<'_>, of: impl Fn(&View<'_>, &[f32], usize, &mut [f
     let view = View {
         ny: p.ny as usize,
         ky: p.ky as usize,
-        taps: taps(h),
+        shapes: shapes(h, p.rank),
         entries: bytemuck::cast_slice(entries.words()),
         starts: &[],
-        coefs: bytemuck::cast_slice(coefs.words()),
+        coefs: coefs.floats(),
         first_entry: p.first_entry as usize,
     };
     let (first, n) = (p.first_entry as usize, p.entries as usize);
@@ -210,38 +215,37 @@ fn each_entry(args: &mut Args<'_>, of: impl Fn(&View<'_>, &[f32], usize, &mut [f
 
 fn run_fold(args: &mut Args<'_>) {
     let p: FoldParams = args.params_as();
-    let [entries, wide, inverse, direction, out, parts] = args.buffers.as_mut_slice() else { return };
+    let [entries, wide, inverse, prior, x, out, parts] = args.buffers.as_mut_slice() else { return };
     let entries = bytemuck::cast_slice(entries.words());
-    let (wide, inverse, direction) = (wide.floats(), inverse.floats(), direction.floats());
+    let (wide, x) = (wide.floats(), x.floats());
+    let (inverse, prior) = (inverse.floats(), prior.floats());
     let parts = parts.floats_mut().par_chunks_exact_mut(PART).take(p.entries as usize);
     out.floats_mut().par_chunks_exact_mut(SEG).zip(parts).enumerate().for_each(|(e, (out, part))| {
+        let own = e * SEG..(e + 1) * SEG;
         fold(entries, wide, e, out);
-        let mut sum = 0.0;
-        for ((o, i), p0) in out.iter_mut().zip(&inverse[e * SEG..]).zip(&direction[e * SEG..]) {
-            if p.masked != 0 && *i == 0.0 {
-                *o = 0.0;
-            }
-            sum += *p0 * *o;
-        }
+        damped(out, &x[own.clone()], &inverse[own.clone()], &prior[own.clone()], p.sign);
+        let sum = out.iter().zip(&x[own]).fold(0.0, |sum, (o, x)| sum + *x * *o);
         part.copy_from_slice(&[sum, 0.0]);
     });
 }
 
 fn run_step(args: &mut Args<'_>) {
     let a: StepParams = args.params_as();
-    let [p, q, inverse, f, r, parts] = args.buffers.as_mut_slice() else { return };
-    let (p, q, inverse) = (p.floats(), q.floats(), inverse.floats());
+    let [p, q, inverse, prior, f, r, parts] = args.buffers.as_mut_slice() else { return };
+    let (p, q) = (p.floats(), q.floats());
+    let (inverse, prior) = (inverse.floats(), prior.floats());
     let parts = parts.floats_mut().par_chunks_exact_mut(PART).take(a.entries as usize);
     let vectors = f.floats_mut().par_chunks_exact_mut(SEG).zip(r.floats_mut().par_chunks_exact_mut(SEG));
     vectors.zip(parts).enumerate().for_each(|(e, ((f, r), part))| {
         let own = e * SEG..(e + 1) * SEG;
         f.iter_mut().zip(&p[own.clone()]).for_each(|(f, p)| *f += a.factor * *p);
         let (mut sum, mut most) = (0.0, 0f32);
-        for ((r, q), i) in r.iter_mut().zip(&q[own.clone()]).zip(&inverse[own]) {
+        let known = inverse[own.clone()].iter().zip(&prior[own.clone()]);
+        for ((r, q), (i, prior)) in r.iter_mut().zip(&q[own]).zip(known) {
             *r -= a.factor * *q;
             let v = *r * *r * *i;
             sum += v;
-            most = most.max(v);
+            most = if *prior == 0.0 { most.max(v) } else { most };
         }
         part.copy_from_slice(&[sum, most]);
     });

@@ -45,11 +45,9 @@ pub fn local<T: Real>(s: &System, weight: &[T], diagonal: &[T], e: usize, x: usi
     // √w of the pixels around.
     let mut roots = vec![0f32; WIDTH * height];
     for (k, roots) in roots.chunks_exact_mut(height).enumerate() {
-        let Some(column) = (seg * SEG + x + k).checked_sub(HALF) else { continue };
-        let (segment, within) = (column / SEG, column % SEG);
-        if segment >= s.segments() {
-            continue;
-        }
+        let column = (x + k) as i64 - HALF as i64;
+        let within = column.rem_euclid(SEG as i64) as usize;
+        let Some(segment) = s.beside(seg, column.div_euclid(SEG as i64)) else { continue };
         for (y, root) in (y0..).zip(roots) {
             if (0..s.ny as i64).contains(&y) {
                 *root = weight[(segment * s.ny + y as usize) * SEG + within].larger(T::ZERO).to_f32().sqrt();
@@ -75,8 +73,8 @@ pub fn local<T: Real>(s: &System, weight: &[T], diagonal: &[T], e: usize, x: usi
             // The neighbour's rows count from another anchor.
             let down = i64::from(s.entries[owner].anchor) - y0;
             let (from, to) = (down.clamp(0, height as i64), (down + s.ky as i64).clamp(0, height as i64));
-            for (i, a) in s.coefs_of(owner)[within..].iter().step_by(SEG).enumerate() {
-                profile[i % rank * padded + i / rank] = f32::from(*a);
+            for (i, a) in s.profiles(owner, within).enumerate() {
+                profile[i % rank * padded + i / rank] = a;
             }
             // Pixel column k sees the block's column c with tap c − k + 2 REACH.
             for c in k.saturating_sub(2 * REACH)..COLUMNS.min(k + 1) {

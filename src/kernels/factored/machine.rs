@@ -2,33 +2,34 @@
 
 use rayon::prelude::*;
 
-use super::operators::{Lanes, View, diagonal, fold, light, transpose};
+use super::operators::{Lanes, View, damped, diagonal, fold, light, transpose};
 use super::{SEG, System, WIDE};
 use crate::error::Result;
 
-/// What a step leaves of the residual r = BᵀW(d − Bf).
+/// What a step leaves of the residual r = BᵀW(d − Bf) − Λf.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Left {
     /// Σ r²/N_ii.
     pub square: f64,
-    /// The largest |r|/√N_ii: an unknown's residual in its σ.
+    /// The largest |r|/√N_ii of unknowns without a prior: a residual in their σ.
     pub worst: f64,
 }
 
 /// A device, or plain memory, that holds a system, a frame, and the vectors f (unknowns),
-/// r (residual), p (direction) and q = BᵀWB p of the conjugate gradients.
+/// r (residual), p (direction) and q = N p of the conjugate gradients.
 pub trait Machine<T> {
     /// Takes the pixels, an image.
     fn set_data(&mut self, data: &[T]) -> Result<()>;
-    /// Takes their weights, none negative; the diagonal of N = BᵀWB.
+    /// Takes their weights, none negative; the diagonal of BᵀWB.
     fn set_weight(&mut self, weight: &[T]) -> Result<Vec<T>>;
-    /// Takes 1/N_ii, 0 for what is not solved for.
-    fn set_inverse(&mut self, inverse: &[T]) -> Result<()>;
+    /// Takes 1/N_ii, 0 for what is not solved for, and Λ, what is added to the diagonal of
+    /// BᵀWB: N = BᵀWB + Λ.
+    fn set_inverse(&mut self, inverse: &[T], prior: &[T]) -> Result<()>;
     /// Takes f.
     fn set_flux(&mut self, flux: &[T]) -> Result<()>;
-    /// r := BᵀW(d − Bf), p := r/N_ii.
+    /// r := BᵀW(d − Bf) − Λf, p := r/N_ii.
     fn residual(&mut self) -> Result<Left>;
-    /// q := BᵀWB p; p·q.
+    /// q := N p; p·q.
     fn apply(&mut self) -> Result<f64>;
     /// f += αp, r −= αq.
     fn descend(&mut self, alpha: f64) -> Result<Left>;
@@ -54,6 +55,7 @@ pub struct Plain<'a, T> {
     data: Vec<T>,
     weight: Vec<T>,
     inverse: Vec<T>,
+    prior: Vec<T>,
     flux: Vec<T>,
     pub(super) r: Vec<T>,
     pub(super) p: Vec<T>,
@@ -71,6 +73,7 @@ impl<'a, T: Lanes> Plain<'a, T> {
             data: zeros(s.pixels()),
             weight: zeros(s.pixels()),
             inverse: zeros(n),
+            prior: zeros(n),
             flux: zeros(n),
             r: zeros(n),
             p: zeros(n),
@@ -79,7 +82,7 @@ impl<'a, T: Lanes> Plain<'a, T> {
         }
     }
 
-    /// BᵀW(B x), or BᵀW(d − B x) with `data`, where there is an inverse.
+    /// N x, or BᵀW(d − B x) − Λx with `data`, where there is an inverse.
     fn normal(&mut self, x: &[T], data: bool) -> Vec<T> {
         let s = self.s;
         let mut z = vec![T::ZERO; s.pixels()];
@@ -96,9 +99,9 @@ impl<'a, T: Lanes> Plain<'a, T> {
         let mut out = vec![T::ZERO; s.unknowns()];
         out.par_chunks_exact_mut(SEG).enumerate().for_each(|(e, out)| {
             fold(&s.entries, &self.wide, e, out);
-            for (o, i) in out.iter_mut().zip(&self.inverse[e * SEG..]) {
-                *o = if *i == T::ZERO { T::ZERO } else { *o };
-            }
+            let own = e * SEG..(e + 1) * SEG;
+            let sign = if data { -1.0 } else { 1.0 };
+            damped(out, &x[own.clone()], &self.inverse[own.clone()], &self.prior[own], sign);
         });
         out
     }
@@ -107,11 +110,11 @@ impl<'a, T: Lanes> Plain<'a, T> {
         let parts: Vec<(f64, f64)> = self
             .r
             .par_chunks(SEG)
-            .zip(self.inverse.par_chunks(SEG))
-            .map(|(r, i)| {
-                r.iter().zip(i).fold((0.0, 0.0), |(sum, most), (r, i)| {
+            .zip(self.inverse.par_chunks(SEG).zip(self.prior.par_chunks(SEG)))
+            .map(|(r, (i, prior))| {
+                r.iter().zip(i).zip(prior).fold((0.0, 0.0), |(sum, most), ((r, i), prior)| {
                     let v = (*r * *r * *i).to_f64();
-                    (sum + v, f64::max(most, v))
+                    (sum + v, if *prior == T::ZERO { f64::max(most, v) } else { most })
                 })
             })
             .collect();
@@ -137,8 +140,9 @@ impl<T: Lanes> Machine<T> for Plain<'_, T> {
         Ok(out)
     }
 
-    fn set_inverse(&mut self, inverse: &[T]) -> Result<()> {
+    fn set_inverse(&mut self, inverse: &[T], prior: &[T]) -> Result<()> {
         self.inverse.copy_from_slice(inverse);
+        self.prior.copy_from_slice(prior);
         Ok(())
     }
 

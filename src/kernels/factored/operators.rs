@@ -9,8 +9,28 @@ use crate::simd::widest;
 
 /// Columns that are summed at a time.
 const CHUNK: usize = 16;
+/// Rows that are summed at a time: a product is loaded once for all of them.
+const BLOCK: usize = 6;
+/// Products of a tap and a node that are held at a time.
+const GROUP: usize = 32;
 /// Most terms of B.
 pub const MAX_RANK: usize = 16;
+
+/// What is the same for all spectra.
+#[derive(Debug, Clone, Copy)]
+pub struct Shapes<'a> {
+    /// Weights along dispersion, one row a term.
+    pub taps: &'a [[f32; TAPS]],
+    /// Weights of a profile's nodes in a segment's columns, one row a node.
+    pub basis: &'a [[f32; SEG]],
+}
+
+impl Shapes<'_> {
+    /// Coefficients a row.
+    fn terms(&self) -> usize {
+        self.taps.len() * self.basis.len()
+    }
+}
 
 /// The parts of a [`System`] that a range of its segments needs.
 #[derive(Debug, Clone, Copy)]
@@ -19,14 +39,14 @@ pub struct View<'a> {
     pub ny: usize,
     /// Rows of a profile.
     pub ky: usize,
-    /// Weights along dispersion.
-    pub taps: &'a [[f32; TAPS]],
+    /// Taps and nodes.
+    pub shapes: Shapes<'a>,
     /// All entries.
     pub entries: &'a [Entry],
     /// First entry of each segment.
     pub starts: &'a [u32],
     /// Coefficients from entry `first_entry` on.
-    pub coefs: &'a [i16],
+    pub coefs: &'a [f32],
     /// See `coefs`.
     pub first_entry: usize,
 }
@@ -37,7 +57,7 @@ impl<'a> View<'a> {
         View {
             ny: s.ny,
             ky: s.ky,
-            taps: &s.taps,
+            shapes: s.shapes(),
             entries: &s.entries,
             starts: &s.starts,
             coefs: &s.coefs,
@@ -46,11 +66,11 @@ impl<'a> View<'a> {
     }
 
     /// Rows of the detector that entry `e` covers, and their coefficients.
-    fn rows_of(&self, e: usize) -> (usize, usize, &'a [i16]) {
+    fn rows_of(&self, e: usize) -> (usize, usize, &'a [f32]) {
         let (anchor, ky, ny) = (i64::from(self.entries[e].anchor), self.ky as i64, self.ny as i64);
         let from = anchor.clamp(0, ny);
         let to = (anchor + ky).clamp(from, ny);
-        let row = self.taps.len() * SEG;
+        let row = self.shapes.terms();
         let own = &self.coefs[(e - self.first_entry) * self.ky * row..][..self.ky * row];
         (from as usize, to as usize, &own[(from - anchor).min(ky) as usize * row..])
     }
@@ -59,26 +79,21 @@ impl<'a> View<'a> {
 /// Numbers with loops compiled for the widest vectors.
 pub trait Lanes: Real {
     /// Adds an entry's light to the image rows; see `add`.
-    fn light(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[Self; WIDE], rows: &mut [Self]);
+    fn light(coefs: &[f32], shapes: Shapes<'_>, wide: &[Self; WIDE], rows: &mut [Self]);
     /// An entry's transpose; see `take`.
-    fn take(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[Self], wide: &mut [Self]);
+    fn take(coefs: &[f32], shapes: Shapes<'_>, rows: &[Self], wide: &mut [Self]);
     /// An entry's squares; see `squares`.
-    fn squares(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[Self], wide: &mut [Self]);
+    fn squares(coefs: &[f32], shapes: Shapes<'_>, rows: &[Self], wide: &mut [Self]);
     /// An entry's part of leverages; see `leverage`.
-    fn leverage(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[Self; WIDE], rows: &mut [Self]);
+    fn leverage(coefs: &[f32], shapes: Shapes<'_>, wide: &[Self; WIDE], rows: &mut [Self]);
 }
 
+/// rows[dy][x] += Σ_r Σ_k a[dy][r][k] φ_k[x] Σ_j h_r[j] f[x + j] for the rows that there are.
 #[inline(always)]
-fn number<T: Real>(a: i16) -> T {
-    T::of(f32::from(a))
-}
-
-/// rows[dy][x] += Σ_r a[dy][r][x] Σ_j h_r[j] f[x + j] for the rows that there are.
-#[inline(always)]
-fn add<T: Real>(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[T; WIDE], rows: &mut [T]) {
-    let rank = taps.len();
-    let mut g = [[T::ZERO; SEG]; MAX_RANK];
-    for (h, g) in taps.iter().zip(&mut g) {
+fn add<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut [T]) {
+    let Shapes { taps, basis } = shapes;
+    let mut seen = [[T::ZERO; SEG]; MAX_RANK];
+    for (h, g) in taps.iter().zip(&mut seen) {
         for c in (0..SEG).step_by(CHUNK) {
             let mut sum = [T::ZERO; CHUNK];
             for (j, h) in h.iter().enumerate() {
@@ -90,42 +105,77 @@ fn add<T: Real>(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[T; WIDE], rows: &mu
             g[c..c + CHUNK].copy_from_slice(&sum);
         }
     }
-    for (row, a) in rows.chunks_exact_mut(SEG).zip(coefs.chunks_exact(rank * SEG)) {
-        for c in (0..SEG).step_by(CHUNK) {
-            let mut sum = [T::ZERO; CHUNK];
-            sum.copy_from_slice(&row[c..c + CHUNK]);
-            for (a, g) in a.chunks_exact(SEG).zip(&g) {
-                let (a, g) = (&a[c..c + CHUNK], &g[c..c + CHUNK]);
-                for k in 0..CHUNK {
-                    sum[k] += number::<T>(a[k]) * g[k];
-                }
-            }
-            row[c..c + CHUNK].copy_from_slice(&sum);
+    let terms = shapes.terms();
+    let mut products = [[T::ZERO; SEG]; GROUP];
+    for first in (0..terms).step_by(GROUP) {
+        let last = (first + GROUP).min(terms);
+        for (t, product) in (first..last).zip(&mut products) {
+            let (g, phi) = (&seen[t / basis.len()], &basis[t % basis.len()]);
+            product.iter_mut().zip(g).zip(phi).for_each(|((p, g), phi)| *p = T::of(*phi) * *g);
+        }
+        let products = &products[..last - first];
+        let mut at = 0;
+        let count = rows.len() / SEG;
+        while at + BLOCK <= count {
+            add_rows::<T, BLOCK>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
+            at += BLOCK;
+        }
+        while at + 2 <= count {
+            add_rows::<T, 2>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
+            at += 2;
+        }
+        if at < count {
+            add_rows::<T, 1>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
         }
     }
 }
 
-/// wide[x + j] = Σ_r h_r[j] Σ_dy a[dy][r][x] rows[dy][x].
+/// Adds the products, with their coefficients of each row, to `N` rows.
 #[inline(always)]
-fn take<T: Real>(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[T], wide: &mut [T]) {
-    let rank = taps.len();
-    // With zeros on either side.
-    let mut q = [[T::ZERO; SEG + 2 * (TAPS - 1)]; MAX_RANK];
-    for (r, q) in q[..rank].iter_mut().enumerate() {
-        for c in (0..SEG).step_by(CHUNK) {
-            let mut sum = [T::ZERO; CHUNK];
-            for (row, a) in rows.chunks_exact(SEG).zip(coefs.chunks_exact(rank * SEG)) {
-                let (row, a) = (&row[c..c + CHUNK], &a[r * SEG + c..][..CHUNK]);
+fn add_rows<T: Real, const N: usize>(coefs: &[f32], terms: usize, products: &[[T; SEG]], rows: &mut [T]) {
+    for c in (0..SEG).step_by(CHUNK) {
+        let mut sum = [[T::ZERO; CHUNK]; N];
+        for n in 0..N {
+            sum[n].copy_from_slice(&rows[n * SEG + c..][..CHUNK]);
+        }
+        let own: [&[f32]; N] = std::array::from_fn(|n| &coefs[n * terms..][..products.len()]);
+        for (t, product) in products.iter().enumerate() {
+            let product = &product[c..c + CHUNK];
+            for n in 0..N {
+                let a = T::of(own[n][t]);
                 for k in 0..CHUNK {
-                    sum[k] += number::<T>(a[k]) * row[k];
+                    sum[n][k] += a * product[k];
                 }
             }
-            q[TAPS - 1 + c..][..CHUNK].copy_from_slice(&sum);
+        }
+        for n in 0..N {
+            rows[n * SEG + c..][..CHUNK].copy_from_slice(&sum[n]);
+        }
+    }
+}
+
+/// wide[x + j] = Σ_r h_r[j] Σ_k φ_k[x] Σ_dy a[dy][r][k] rows[dy][x].
+#[inline(always)]
+fn take<T: Real>(coefs: &[f32], shapes: Shapes<'_>, rows: &[T], wide: &mut [T]) {
+    let (terms, nodes) = (shapes.terms(), shapes.basis.len());
+    // With zeros on either side.
+    let mut q = [[T::ZERO; SEG + 2 * (TAPS - 1)]; MAX_RANK];
+    for t in 0..terms {
+        let mut sum = [T::ZERO; SEG];
+        for (row, a) in rows.chunks_exact(SEG).zip(coefs.chunks_exact(terms)) {
+            let a = T::of(a[t]);
+            for k in 0..SEG {
+                sum[k] += a * row[k];
+            }
+        }
+        let (q, phi) = (&mut q[t / nodes][TAPS - 1..][..SEG], &shapes.basis[t % nodes]);
+        for k in 0..SEG {
+            q[k] += T::of(phi[k]) * sum[k];
         }
     }
     for c in (0..WIDE).step_by(CHUNK) {
         let mut sum = [T::ZERO; CHUNK];
-        for (h, q) in taps.iter().zip(&q) {
+        for (h, q) in shapes.taps.iter().zip(&q) {
             for (j, h) in h.iter().enumerate() {
                 let (h, q) = (T::of(*h), &q[c + TAPS - 1 - j..][..CHUNK]);
                 for k in 0..CHUNK {
@@ -137,47 +187,70 @@ fn take<T: Real>(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[T], wide: &mut [T]
     }
 }
 
-/// B between columns of a row and the unknowns `j` − REACH columns on.
+/// A row's profiles column by column: Σ_k a[r][k] φ_k[x].
 #[inline(always)]
-fn between<T: Real>(a: &[i16], taps: &[[f32; TAPS]], c: usize, j: usize) -> [T; CHUNK] {
+fn expand<T: Real>(coefs: &[f32], basis: &[[f32; SEG]], out: &mut [[T; SEG]; MAX_RANK]) {
+    for (a, out) in coefs.chunks_exact(basis.len()).zip(out) {
+        for c in (0..SEG).step_by(CHUNK) {
+            let mut sum = [T::ZERO; CHUNK];
+            for (a, phi) in a.iter().zip(basis) {
+                let (a, phi) = (T::of(*a), &phi[c..c + CHUNK]);
+                for k in 0..CHUNK {
+                    sum[k] += a * T::of(phi[k]);
+                }
+            }
+            out[c..c + CHUNK].copy_from_slice(&sum);
+        }
+    }
+}
+
+/// B between columns of a row, whose profiles are given, and the unknowns `j` − REACH
+/// columns on.
+#[inline(always)]
+fn between<T: Real>(profiles: &[[T; SEG]; MAX_RANK], taps: &[[f32; TAPS]], c: usize, j: usize) -> [T; CHUNK] {
     let mut b = [T::ZERO; CHUNK];
-    for (a, h) in a.chunks_exact(SEG).zip(taps) {
+    for (a, h) in profiles.iter().zip(taps) {
         let (h, a) = (T::of(h[j]), &a[c..c + CHUNK]);
         for k in 0..CHUNK {
-            b[k] += h * number::<T>(a[k]);
+            b[k] += h * a[k];
         }
     }
     b
 }
 
-/// wide[x + j] = Σ_dy rows[dy][x] (Σ_r h_r[j] a[dy][r][x])².
+/// wide[x + j] = Σ_dy rows[dy][x] (Σ_r h_r[j] Σ_k a[dy][r][k] φ_k[x])².
 #[inline(always)]
-fn squares<T: Real>(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[T], wide: &mut [T]) {
-    let rank = taps.len();
-    wide.fill(T::ZERO);
-    for j in 0..TAPS {
-        for c in (0..SEG).step_by(CHUNK) {
-            let mut sum = [T::ZERO; CHUNK];
-            for (row, a) in rows.chunks_exact(SEG).zip(coefs.chunks_exact(rank * SEG)) {
-                let (b, w) = (between::<T>(a, taps, c, j), &row[c..c + CHUNK]);
+fn squares<T: Real>(coefs: &[f32], shapes: Shapes<'_>, rows: &[T], wide: &mut [T]) {
+    let mut profiles = [[T::ZERO; SEG]; MAX_RANK];
+    let mut sums = [[T::ZERO; SEG]; TAPS];
+    for (row, a) in rows.chunks_exact(SEG).zip(coefs.chunks_exact(shapes.terms())) {
+        expand(a, shapes.basis, &mut profiles);
+        for (j, sum) in sums.iter_mut().enumerate() {
+            for c in (0..SEG).step_by(CHUNK) {
+                let b = between(&profiles, shapes.taps, c, j);
+                let (w, sum) = (&row[c..c + CHUNK], &mut sum[c..c + CHUNK]);
                 for k in 0..CHUNK {
                     sum[k] += w[k] * (b[k] * b[k]);
                 }
             }
-            wide[c + j..][..CHUNK].iter_mut().zip(&sum).for_each(|(o, s)| *o += *s);
         }
+    }
+    wide.fill(T::ZERO);
+    for (j, sum) in sums.iter().enumerate() {
+        wide[j..j + SEG].iter_mut().zip(sum).for_each(|(o, s)| *o += *s);
     }
 }
 
-/// rows[dy][x] += Σ_j v[x + j] (Σ_r h_r[j] a[dy][r][x])².
+/// rows[dy][x] += Σ_j v[x + j] (Σ_r h_r[j] Σ_k a[dy][r][k] φ_k[x])².
 #[inline(always)]
-fn leverage<T: Real>(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[T; WIDE], rows: &mut [T]) {
-    let rank = taps.len();
-    for (row, a) in rows.chunks_exact_mut(SEG).zip(coefs.chunks_exact(rank * SEG)) {
+fn leverage<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut [T]) {
+    let mut profiles = [[T::ZERO; SEG]; MAX_RANK];
+    for (row, a) in rows.chunks_exact_mut(SEG).zip(coefs.chunks_exact(shapes.terms())) {
+        expand(a, shapes.basis, &mut profiles);
         for c in (0..SEG).step_by(CHUNK) {
             let mut sum = [T::ZERO; CHUNK];
             for j in 0..TAPS {
-                let (b, v) = (between::<T>(a, taps, c, j), &wide[c + j..][..CHUNK]);
+                let (b, v) = (between(&profiles, shapes.taps, c, j), &wide[c + j..][..CHUNK]);
                 for k in 0..CHUNK {
                     sum[k] += v[k] * (b[k] * b[k]);
                 }
@@ -188,47 +261,39 @@ fn leverage<T: Real>(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[T; WIDE], rows
 }
 
 widest! {
-    fn add_f32(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[f32; WIDE], rows: &mut [f32]) = add
+    fn add_f32(coefs: &[f32], shapes: Shapes<'_>, wide: &[f32; WIDE], rows: &mut [f32]) = add
 }
 widest! {
-    fn take_f32(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[f32], wide: &mut [f32]) = take
+    fn take_f32(coefs: &[f32], shapes: Shapes<'_>, rows: &[f32], wide: &mut [f32]) = take
 }
 widest! {
-    fn squares_f32(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[f32], wide: &mut [f32]) = squares
+    fn squares_f32(coefs: &[f32], shapes: Shapes<'_>, rows: &[f32], wide: &mut [f32]) = squares
 }
 widest! {
-    fn leverage_f32(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[f32; WIDE], rows: &mut [f32]) = leverage
+    fn leverage_f32(coefs: &[f32], shapes: Shapes<'_>, wide: &[f32; WIDE], rows: &mut [f32]) = leverage
 }
 
-impl Lanes for f32 {
-    fn light(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[f32; WIDE], rows: &mut [f32]) {
-        add_f32(coefs, taps, wide, rows);
-    }
-    fn take(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[f32], wide: &mut [f32]) {
-        take_f32(coefs, taps, rows, wide);
-    }
-    fn squares(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[f32], wide: &mut [f32]) {
-        squares_f32(coefs, taps, rows, wide);
-    }
-    fn leverage(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[f32; WIDE], rows: &mut [f32]) {
-        leverage_f32(coefs, taps, wide, rows);
-    }
+macro_rules! lanes {
+    ($t:ty, $add:ident, $take:ident, $squares:ident, $leverage:ident) => {
+        impl Lanes for $t {
+            fn light(coefs: &[f32], shapes: Shapes<'_>, wide: &[$t; WIDE], rows: &mut [$t]) {
+                $add(coefs, shapes, wide, rows);
+            }
+            fn take(coefs: &[f32], shapes: Shapes<'_>, rows: &[$t], wide: &mut [$t]) {
+                $take(coefs, shapes, rows, wide);
+            }
+            fn squares(coefs: &[f32], shapes: Shapes<'_>, rows: &[$t], wide: &mut [$t]) {
+                $squares(coefs, shapes, rows, wide);
+            }
+            fn leverage(coefs: &[f32], shapes: Shapes<'_>, wide: &[$t; WIDE], rows: &mut [$t]) {
+                $leverage(coefs, shapes, wide, rows);
+            }
+        }
+    };
 }
 
-impl Lanes for f64 {
-    fn light(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[f64; WIDE], rows: &mut [f64]) {
-        add(coefs, taps, wide, rows);
-    }
-    fn take(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[f64], wide: &mut [f64]) {
-        take(coefs, taps, rows, wide);
-    }
-    fn squares(coefs: &[i16], taps: &[[f32; TAPS]], rows: &[f64], wide: &mut [f64]) {
-        squares(coefs, taps, rows, wide);
-    }
-    fn leverage(coefs: &[i16], taps: &[[f32; TAPS]], wide: &[f64; WIDE], rows: &mut [f64]) {
-        leverage(coefs, taps, wide, rows);
-    }
-}
+lanes!(f32, add_f32, take_f32, squares_f32, leverage_f32);
+lanes!(f64, add, take, squares, leverage);
 
 /// An entry's unknowns with [`REACH`] columns of its neighbours on either side.
 fn reach<T: Real>(entries: &[Entry], f: &[T], e: usize) -> [T; WIDE] {
@@ -250,7 +315,7 @@ pub(super) fn light<T: Lanes>(v: &View<'_>, f: &[T], seg: usize, out: &mut [T]) 
     for e in v.starts[seg] as usize..v.starts[seg + 1] as usize {
         let (from, to, coefs) = v.rows_of(e);
         let own = reach(v.entries, f, e);
-        T::light(coefs, v.taps, &own, &mut out[from * SEG..to * SEG]);
+        T::light(coefs, v.shapes, &own, &mut out[from * SEG..to * SEG]);
     }
 }
 
@@ -258,14 +323,14 @@ pub(super) fn light<T: Lanes>(v: &View<'_>, f: &[T], seg: usize, out: &mut [T]) 
 pub(super) fn transpose<T: Lanes>(v: &View<'_>, z: &[T], e: usize, wide: &mut [T]) {
     let (from, to, coefs) = v.rows_of(e);
     let rows = &z[v.entries[e].segment as usize * v.ny * SEG..];
-    T::take(coefs, v.taps, &rows[from * SEG..to * SEG], wide);
+    T::take(coefs, v.shapes, &rows[from * SEG..to * SEG], wide);
 }
 
 /// The same of the diagonal of BᵀWB, from W.
 pub(super) fn diagonal<T: Lanes>(v: &View<'_>, weight: &[T], e: usize, wide: &mut [T]) {
     let (from, to, coefs) = v.rows_of(e);
     let rows = &weight[v.entries[e].segment as usize * v.ny * SEG..];
-    T::squares(coefs, v.taps, &rows[from * SEG..to * SEG], wide);
+    T::squares(coefs, v.shapes, &rows[from * SEG..to * SEG], wide);
 }
 
 /// What entries have for the columns of entry `e`, together: first its own, then from the
@@ -280,6 +345,17 @@ pub(super) fn fold<T: Real>(entries: &[Entry], wide: &[T], e: usize, out: &mut [
     if entry.right != NONE {
         let from = &wide[entry.right as usize * WIDE..][..REACH];
         out[SEG - REACH..].iter_mut().zip(from).for_each(|(o, v)| *o += *v);
+    }
+}
+
+/// Adds `sign`·prior·x where there is an inverse, and leaves 0 elsewhere; nothing with a
+/// `sign` of 0.
+#[inline(always)]
+pub(super) fn damped<T: Real>(out: &mut [T], x: &[T], inverse: &[T], prior: &[T], sign: f32) {
+    if sign != 0.0 {
+        for (((o, x), i), prior) in out.iter_mut().zip(x).zip(inverse).zip(prior) {
+            *o = if *i == T::ZERO { T::ZERO } else { *o + T::of(sign) * (*prior * *x) };
+        }
     }
 }
 
@@ -298,7 +374,7 @@ pub(super) fn leverages<T: Lanes>(s: &System, inverse: &[T], out: &mut [T]) {
         for e in v.starts[seg] as usize..v.starts[seg + 1] as usize {
             let (from, to, coefs) = v.rows_of(e);
             let own = reach(v.entries, inverse, e);
-            T::leverage(coefs, v.taps, &own, &mut block[from * SEG..to * SEG]);
+            T::leverage(coefs, v.shapes, &own, &mut block[from * SEG..to * SEG]);
         }
     });
 }

@@ -10,9 +10,15 @@ use crate::kernels::Real;
 
 /// An unknown of whose light the used pixels see less than this part is not solved for.
 const LEAST: f64 = 1e-4;
-/// Below this part the preconditioner takes an unknown for better known than it is: what
-/// runs off the detector need not converge, it is hardly there.
-const HARDLY: f64 = 0.1;
+/// Below this part an unknown has a prior: 0, with a weight of up to its pixels' own. A
+/// spectrum of which wings alone are seen (it runs off the detector, or along bad pixels) is
+/// seen there through a far broader function than its own; no column is known by itself, and
+/// iterations for it would not end.
+const HARDLY: f32 = 0.3;
+/// The same of an unknown [`REACH`] columns beyond what is wanted of its spectrum, a part of
+/// its pixels' weight: there is hardly light, and where another spectrum begins in the row in
+/// which this one ends, the two cannot be told apart.
+const BEYOND: f32 = 0.3;
 /// Least freedom (1 − leverage) of a pixel.
 const LEAST_FREE: f64 = 0.05;
 /// Rounds of weights: two with the model's variances, more while pixels are rejected.
@@ -29,7 +35,7 @@ pub struct Options {
     pub threshold: f64,
     /// Relative error of the model that rejection allows for.
     pub model_error: f64,
-    /// Iterations stop where no unknown's residual, in its σ, exceeds this.
+    /// Iterations stop where no residual of an unknown that is seen, in its σ, exceeds this.
     pub tolerance: f64,
     /// Most iterations of one solution.
     pub iterations: usize,
@@ -46,8 +52,10 @@ impl Default for Options {
 pub struct Fit<T> {
     /// The unknowns, (entries, SEG).
     pub flux: Vec<T>,
-    /// Diagonal of N; 0 where an unknown is not determined.
+    /// Diagonal of BᵀWB; 0 where an unknown is not determined.
     pub diagonal: Vec<T>,
+    /// What the prior adds to it.
+    pub prior: Vec<T>,
     /// Weights, an image; 0 for unused pixels, −1 for rejected ones.
     pub weight: Vec<T>,
     /// The model, an image.
@@ -60,13 +68,13 @@ pub struct Fit<T> {
     pub solved: u64,
     /// Pixels rejected.
     pub rejected: u64,
-    /// Applications of BᵀWB.
+    /// Applications of N.
     pub iterations: usize,
     /// Largest residual of an unknown in its σ.
     pub residual: f64,
 }
 
-/// Solves BᵀWB f = BᵀW d from the machine's f on; iterations and the largest residual, in
+/// Solves N f = BᵀW d from the machine's f on; iterations and the largest residual, in
 /// σ, that is left. The true residual is computed anew up to `restarts` times.
 pub fn solve<T>(m: &mut dyn Machine<T>, options: &Options, restarts: usize) -> Result<(usize, f64)> {
     let mut count = 0;
@@ -113,7 +121,7 @@ pub fn column(s: &System, weight: &[f64], diagonal: &[f64], i: usize) -> Result<
     let mut m = Plain::new(s);
     m.set_weight(weight)?;
     let inverse: Vec<f64> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d } else { 0.0 }).collect();
-    m.set_inverse(&inverse)?;
+    m.set_inverse(&inverse, &vec![0.0; diagonal.len()])?;
     m.r[i] = 1.0;
     m.turn(0.0)?;
     let start = Left { square: inverse[i], worst: inverse[i].sqrt() };
@@ -139,6 +147,19 @@ fn seen<T: Lanes>(m: &mut dyn Machine<T>, s: &System, usable: &[T]) -> Result<Ve
     Ok(out)
 }
 
+/// The priors' weights over those of the unknowns' pixels.
+fn priors(s: &System, seen: &[f32]) -> Vec<f32> {
+    let mut out: Vec<f32> = seen.iter().map(|seen| (1.0 - seen / HARDLY).max(0.0)).collect();
+    for (own, entry) in out.chunks_exact_mut(SEG).zip(&s.entries) {
+        let [from, to] = entry.wanted.map(i32::from);
+        for (x, prior) in (0..).zip(own) {
+            let far = (from - x).max(x - to + 1).max(0) as f32 / REACH as f32;
+            *prior = prior.max(BEYOND * (far * far).min(1.0));
+        }
+    }
+    out
+}
+
 /// Fits `data` whose pixels have `variance` without the spectra's photon noise (0:
 /// unusable); images of segments.
 pub fn fit<T: Lanes>(
@@ -156,10 +177,12 @@ pub fn fit<T: Lanes>(
         .collect();
     drop(covered);
     let seen = seen(m, s, &usable)?;
+    let weak = priors(s, &seen);
     let mut out = Fit { model: vec![T::ZERO; s.pixels()], weight: usable, ..Fit::default() };
     m.set_data(data)?;
     m.set_flux(&vec![T::ZERO; s.unknowns()])?;
     let mut last = false;
+    let clock = std::time::Instant::now();
     for round in 0..ROUNDS {
         // The first weights know nothing of the signal.
         let factor = T::of(if round == 0 { 0.0 } else { options.factor as f32 });
@@ -176,16 +199,10 @@ pub fn fit<T: Lanes>(
                 *d = T::ZERO;
             }
         });
-        let inverse: Vec<T> = out
-            .diagonal
-            .par_iter()
-            .zip(&seen)
-            .map(|(d, seen)| {
-                let part = T::of((*seen / HARDLY as f32).min(1.0));
-                if *d > T::ZERO { part / *d } else { T::ZERO }
-            })
-            .collect();
-        m.set_inverse(&inverse)?;
+        out.prior = out.diagonal.par_iter().zip(&weak).map(|(d, w)| *d * T::of(*w)).collect();
+        let of = |(d, p): (&T, &T)| if *d > T::ZERO { T::ONE / (*d + *p) } else { T::ZERO };
+        let inverse: Vec<T> = out.diagonal.par_iter().zip(&out.prior).map(of).collect();
+        m.set_inverse(&inverse, &out.prior)?;
         let tolerance = match (round, last) {
             (0, _) => 1.0,
             (_, false) => 0.1,
@@ -194,6 +211,7 @@ pub fn fit<T: Lanes>(
         let step = Options { tolerance: f64::max(tolerance, options.tolerance), ..*options };
         let (n, left) = solve(m, &step, if last { RESTARTS } else { 1 })?;
         out.iterations += n;
+eprintln!("round {round} last {last}: {n} its, left {left:.4}, {} {} {:?} rejected {}", s.segments(), s.basis.len(), clock.elapsed(), out.weight.iter().filter(|w| **w < T::ZERO).count());
         out.residual = left;
         out.model = m.model()?;
         if last {
@@ -201,7 +219,8 @@ pub fn fit<T: Lanes>(
         }
         let mut changed = 0;
         if options.threshold > 0.0 {
-            let back = agreeing(data, variance, options, &out);
+            // Once: what comes back and is far off again stays away.
+            let back = if round == 1 { agreeing(data, variance, options, &out) } else { Vec::new() };
             changed = back.len() as u64 + reject(s, data, options, &mut out);
             // The next round gives them their weight.
             back.into_iter().for_each(|i| out.weight[i] = T::ONE);
@@ -209,6 +228,35 @@ pub fn fit<T: Lanes>(
         last = round + 2 == ROUNDS || (round > 0 && changed == 0);
     }
     out.flux = m.flux()?;
+    if s.segments() == 64 {
+        let mut plain = Plain::<f64>::new(s);
+        let of = |v: &[T]| -> Vec<f64> { v.iter().map(|v| v.to_f64()).collect() };
+        plain.set_data(&of(data))?;
+        let used: Vec<f64> = out.weight.iter().map(|w| w.to_f64().max(0.0)).collect();
+        plain.set_weight(&used)?;
+        let d = of(&out.diagonal);
+        let pr = of(&out.prior);
+        let inv: Vec<f64> = d.iter().zip(&pr).map(|(d, p)| if *d > 0.0 { 1.0 / (d + p) } else { 0.0 }).collect();
+        plain.set_inverse(&inv, &pr)?;
+        plain.set_flux(&of(&out.flux))?;
+        let left = plain.residual()?;
+        eprintln!("true left {} sum {}", left.worst, left.square);
+        let mut list: Vec<(f64, usize)> = plain.r.iter().enumerate().map(|(i, r)| (r.abs() * inv[i].sqrt(), i)).collect();
+        list.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut shown = 0;
+        let mut seg_count = vec![0usize; 64];
+        for (v, i) in list.iter().take(20000) { let _ = v; seg_count[s.entries[i / SEG].segment as usize] += 1; }
+        eprintln!("segments of the worst 20000 {seg_count:?}; the 20000th {}", list[20000].0);
+        let mut last = usize::MAX;
+        for (v, i) in &list {
+            let e = i / SEG;
+            if e == last { continue; }
+            last = e;
+            eprintln!("{v:.4} e {e} x {} {:?} seen {:.4} prior {:.4} f {:.3} d {:.4}", i % SEG, s.entries[e], seen[*i], pr[*i] / d[*i].max(1e-30), out.flux[*i].to_f64(), d[*i]);
+            shown += 1;
+            if shown > 40 { break; }
+        }
+    }
     out.rejected = out.weight.par_iter().filter(|w| **w < T::ZERO).count() as u64;
     let sums: Vec<(f64, u64)> = out
         .weight
@@ -237,17 +285,9 @@ fn covered(s: &System) -> Vec<bool> {
     let mut out = vec![false; s.pixels()];
     out.par_chunks_exact_mut(s.ny * SEG).enumerate().for_each(|(seg, block)| {
         for e in s.of_segment(seg) {
-            let anchor = i64::from(s.entries[e].anchor);
-            for (dy, terms) in s.coefs_of(e).chunks_exact(s.rank() * SEG).enumerate() {
-                let y = anchor + dy as i64;
-                if !(0..s.ny as i64).contains(&y) {
-                    continue;
-                }
-                let row = &mut block[y as usize * SEG..][..SEG];
-                for term in terms.chunks_exact(SEG) {
-                    row.iter_mut().zip(term).for_each(|(c, a)| *c |= *a != 0);
-                }
-            }
+            let (anchor, columns) = (i64::from(s.entries[e].anchor), s.lit(e));
+            let rows = anchor.clamp(0, s.ny as i64)..(anchor + s.ky as i64).clamp(0, s.ny as i64);
+            rows.for_each(|y| block[y as usize * SEG..][columns.clone()].fill(true));
         }
     });
     out

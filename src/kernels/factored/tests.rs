@@ -14,7 +14,14 @@ pub(crate) fn system(nx: usize, n: usize, pitch: f64) -> System {
     let segments = nx.div_ceil(SEG);
     let mut entries = Vec::new();
     let mut starts = vec![0u32];
-    let mut coefs: Vec<f64> = Vec::new();
+    let mut coefs: Vec<f32> = Vec::new();
+    // Profiles at three columns, parabolas between them.
+    let nodes = [4.0, 32.0, 60.0];
+    let weight = |k: usize, x: f64| -> f64 {
+        let others = nodes.iter().enumerate().filter(|(i, _)| *i != k);
+        others.map(|(_, n)| (x - n) / (nodes[k] - n)).product()
+    };
+    let basis = (0..3).map(|k| std::array::from_fn(|x| weight(k, x as f64) as f32)).collect();
     for s in 0..segments {
         for l in 0..n {
             // Two spectra end inside.
@@ -22,8 +29,8 @@ pub(crate) fn system(nx: usize, n: usize, pitch: f64) -> System {
             if s * SEG >= last {
                 continue;
             }
-            let row = |x: usize| 3.3 + pitch * l as f64 + 0.01 * x as f64;
-            let anchor = row(s * SEG).floor() as i32 - 4;
+            let row = |x: f64| 3.3 + pitch * l as f64 + 0.01 * x;
+            let anchor = row((s * SEG) as f64).floor() as i32 - 4;
             let live = [0, (last - s * SEG).min(SEG) as u16];
             entries.push(Entry {
                 spectrum: l as u32,
@@ -32,14 +39,14 @@ pub(crate) fn system(nx: usize, n: usize, pitch: f64) -> System {
                 left: NONE,
                 right: NONE,
                 live,
+                wanted: live.map(|x| x as i16),
             });
             for dy in 0..ky {
                 for r in 0..rank {
-                    for x in 0..SEG {
-                        let d = f64::from(anchor) + dy as f64 - row(s * SEG + x);
-                        let inside = s * SEG + x < last;
+                    for x in nodes {
+                        let d = f64::from(anchor) + dy as f64 - row((s * SEG) as f64 + x);
                         let v = (-0.5 * d * d).exp() * [0.4, 0.1 * d, 0.05 * (d * d - 1.0)][r];
-                        coefs.push(if inside { v } else { 0.0 });
+                        coefs.push(v as f32);
                     }
                 }
             }
@@ -61,11 +68,10 @@ pub(crate) fn system(nx: usize, n: usize, pitch: f64) -> System {
             sign * (-0.5 * (d / width).powi(2)).exp()
         })
     };
-    let step = 0.5 / 32767.0;
     let taps = vec![tap(0.1, 0.6, 1.0), tap(0.8, 0.8, 0.4), tap(-0.5, 1.5, -0.3)];
-    let taps = taps.into_iter().map(|h| h.map(|v| (v * step) as f32)).collect();
-    let coefs = coefs.iter().map(|v| (v / step).round() as i16).collect();
-    System { nx, ny, ky, taps, entries, starts, coefs }
+    let taps = taps.into_iter().map(|h| h.map(|v| (0.5 * v) as f32)).collect();
+    let columns = (0..segments).map(|s| (s * SEG) as u32).collect();
+    System { nx, ny, ky, taps, basis, columns, entries, starts, coefs }
 }
 
 /// B as a matrix (pixels, unknowns).
@@ -148,7 +154,8 @@ fn a_fit_is_the_least_squares_solution_and_its_errors_those_of_the_inverse() {
     let residual: Vec<f64> =
         data.iter().zip(&own.model).zip(&own.weight).map(|((d, m), w)| (d - m) * w.max(0.0)).collect();
     for i in &free {
-        let gradient: f64 = b.iter().zip(&residual).map(|(row, r)| row[*i] * r).sum();
+        let data: f64 = b.iter().zip(&residual).map(|(row, r)| row[*i] * r).sum();
+        let gradient = data - own.prior[*i] * own.flux[*i];
         assert!(gradient.abs() < 1e-7 * own.diagonal[*i].sqrt(), "{gradient}");
         let exact: f64 = b.iter().zip(&own.weight).map(|(row, w)| row[*i] * row[*i] * w.max(0.0)).sum();
         assert!((exact / own.diagonal[*i] - 1.0).abs() < 1e-12);

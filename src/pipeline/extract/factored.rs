@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::kernels::factored::{
     Fit, HALF_COLUMNS, HALF_SPECTRA, NONE, Options, REACH, SEG, System, fit, local,
 };
-use crate::pipeline::lenspx::noise::Noise;
-use crate::pipeline::lenspx::{LensCal, factor, psf::PsfModel};
+use crate::pipeline::lenspx::noise::{Noise, Pixel};
+use crate::pipeline::lenspx::{LensCal, psf::PsfModel, system};
 
 /// Columns from one exact variance to the next.
 pub const DECIMATED: usize = 32;
@@ -34,17 +34,12 @@ pub struct Planes {
 
 /// A frame in the layout of `system`.
 pub fn planes(system: &System, rate: &Rate, noise: &Noise) -> Planes {
-    let n = rate.nx * rate.ny;
-    let pixels: Vec<_> = (0..n).into_par_iter().map(|i| noise.pixel(rate, i)).collect();
-    let of = |f: &(dyn Fn(usize) -> f32 + Sync)| -> Vec<f32> {
-        let rows: Vec<f32> = (0..n).into_par_iter().map(f).collect();
-        system.to_segments(&rows, 0.0)
+    let of = |part: &(dyn Fn(Pixel) -> f32 + Sync)| {
+        let mut out = vec![0f32; system.pixels()];
+        system.each_pixel(&mut out, |v, i| *v = part(noise.pixel(rate, i)));
+        out
     };
-    Planes {
-        data: of(&|i| pixels[i].rate),
-        variance: of(&|i| pixels[i].variance),
-        common: of(&|i| pixels[i].common),
-    }
+    Planes { data: of(&|p| p.rate), variance: of(&|p| p.variance), common: of(&|p| p.common) }
 }
 
 /// The spectra of a frame, with correlations ((lenslets, nx / [`DECIMATED`] + 1) for each
@@ -57,10 +52,10 @@ pub fn extract(
     params: &Extract,
 ) -> Result<Spectra> {
     if !params.flexure {
-        return extract_with(engine, &factor::system(cal, psf, &|_, _| 0.0)?, rate, cal, params);
+        return extract_with(engine, &system::system(cal, psf, &|_, _| 0.0)?, rate, cal, params);
     }
     let flexure = flexure::measure(engine, rate, cal, psf, params)?;
-    let system = Flexure::system(&flexure.value, cal, psf, &|_| true)?;
+    let system = Flexure::system(&flexure.value, cal, psf, &system::all(cal))?;
     let mut out = extract_with(engine, &system, rate, cal, params)?;
     out.flexure = Some(flexure);
     Ok(out)
@@ -129,7 +124,7 @@ pub fn spectra(system: &System, rate: &Rate, cal: &LensCal, planes: &Planes, fit
             for (x, s) in samples.iter_mut().enumerate() {
                 *s = around.sample(system, fit, &exact, e, x);
             }
-            (entry.spectrum as usize, entry.segment as usize * SEG, samples)
+            (entry.spectrum as usize, system.columns[entry.segment as usize] as usize, samples)
         })
         .collect();
     let coarse = nx.div_ceil(DECIMATED) + 1;
@@ -153,7 +148,8 @@ pub fn spectra(system: &System, rate: &Rate, cal: &LensCal, planes: &Planes, fit
     }
     for (e, entry) in system.entries.iter().enumerate() {
         for k in 0..SEG / DECIMATED {
-            let at = entry.spectrum as usize * coarse + (entry.segment as usize * SEG) / DECIMATED + k;
+            let x0 = system.columns[entry.segment as usize] as usize;
+            let at = entry.spectrum as usize * coarse + x0 / DECIMATED + k;
             if let Some(known) = exact.grid[e * PER + k] {
                 for (plane, c) in out.correlation.iter_mut().zip(known.lags) {
                     if let Some(v) = plane.get_mut(at) {
@@ -262,8 +258,8 @@ struct Around {
 
 fn around(system: &System, planes: &Planes, fit: &Fit<f32>, flags: &[u32], e: usize) -> Around {
     let entry = &system.entries[e];
-    let (rank, seg) = (system.rank(), entry.segment as usize);
-    let coefs = system.coefs_of(e);
+    let seg = entry.segment as usize;
+    let (coefs, nodes) = (system.coefs_of(e), system.basis.len());
     let mut a = Around { chi2: [0.0; SEG], common: [0.0; SEG], good: [0.0; SEG], dq: [0; SEG] };
     let mut sums = [[0f32; 3]; SEG];
     // Σ_j h_r[j]: what a constant spectrum leaves in a pixel.
@@ -274,8 +270,11 @@ fn around(system: &System, planes: &Planes, fit: &Fit<f32>, flags: &[u32], e: us
             continue;
         }
         let mut profile = [0f32; SEG];
-        for (terms, whole) in coefs[dy * rank * SEG..].chunks_exact(SEG).zip(&whole) {
-            profile.iter_mut().zip(terms).for_each(|(p, a)| *p += whole * f32::from(*a));
+        // The nodes' values, and between them.
+        for (k, phi) in system.basis.iter().enumerate() {
+            let row = coefs[dy * system.terms() + k..].iter().step_by(nodes);
+            let a: f32 = row.zip(&whole).map(|(a, whole)| a * whole).sum();
+            profile.iter_mut().zip(phi).for_each(|(p, phi)| *p += phi * a);
         }
         for x in 0..SEG {
             let p = profile[x];

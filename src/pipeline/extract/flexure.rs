@@ -12,10 +12,10 @@ use crate::config::Extract;
 use crate::datamodel::Rate;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::kernels::factored::{Machine, Options, SEG, System, fit, image, solve};
+use crate::kernels::factored::{Machine, Options, REACH, SEG, System, fit, image, solve};
 use crate::pipeline::lenspx::legendre::Normal;
 use crate::pipeline::lenspx::noise::Noise;
-use crate::pipeline::lenspx::{LensCal, factor, psf::PsfModel};
+use crate::pipeline::lenspx::{LensCal, psf::PsfModel, system};
 
 /// Pairs of segments that are fitted.
 const PAIRS: usize = 3;
@@ -37,12 +37,12 @@ pub struct Flexure {
 }
 
 impl Flexure {
-    /// The system of a calibration so changed; of the segments for which `wanted`.
+    /// The system of a calibration so changed, of some `segments`.
     pub fn system(
         values: &[f64; PARAMETERS],
         cal: &LensCal,
         psf: &PsfModel,
-        wanted: &(dyn Fn(usize) -> bool + Sync),
+        segments: &[usize],
     ) -> Result<System> {
         let [mean, by_x, by_y, width, along, across] = *values;
         let psf = psf.changed(1.0 + width, [along, across]);
@@ -53,7 +53,7 @@ impl Flexure {
             .map(|l| 2.0 * l.y(f64::midpoint(l.xmin as f64, l.xmax as f64)) / ny - 1.0)
             .collect();
         let moved = |l: usize, x: f64| mean + by_x * (2.0 * x / nx - 1.0) + by_y * middle[l];
-        factor::system_of(cal, &psf, &moved, wanted)
+        system::system_of(cal, &psf, &moved, segments)
     }
 }
 
@@ -66,15 +66,17 @@ pub fn measure(
     params: &Extract,
 ) -> Result<Flexure> {
     let noise = Noise::of(rate)?;
-    let segments = rate.nx.div_ceil(SEG);
-    let wanted = chosen(segments);
+    let segments = chosen(rate.nx.div_ceil(SEG));
+    let of = |values: &[f64; PARAMETERS]| Flexure::system(values, cal, psf, &segments);
+    let mut system = of(&[0.0; PARAMETERS])?;
+    let mut images = planes(&system, rate, &noise);
+    fence(&system, &mut images);
     let mut out = Flexure::default();
     let mut free: Vec<Vec<f32>> = Vec::new();
-    for _ in 0..STEPS {
-        let of = |values: &[f64; PARAMETERS]| Flexure::system(values, cal, psf, &|s| wanted[s]);
-        let system = of(&out.value)?;
-        let mut images = planes(&system, rate, &noise);
-        fence(&system, &wanted, &mut images);
+    for step in 0..STEPS {
+        if step > 0 {
+            system = of(&out.value)?;
+        }
         let options = Options {
             factor: noise.factor,
             threshold: params.rejection_threshold,
@@ -142,31 +144,22 @@ fn carried(from: &System, f: &[f32], to: &System) -> Vec<f32> {
     out
 }
 
-/// Pairs of neighbouring segments, evenly over the detector.
-pub(crate) fn chosen(segments: usize) -> Vec<bool> {
+/// Pairs of neighbouring segments, evenly over the detector's.
+pub(crate) fn chosen(segments: usize) -> Vec<usize> {
     if segments <= 2 * PAIRS + 2 {
-        return vec![true; segments];
+        return (0..segments).collect();
     }
-    let mut out = vec![false; segments];
-    for k in 0..PAIRS {
-        let s = (segments - 2) * (2 * k + 1) / (2 * PAIRS);
-        (out[s], out[s + 1]) = (true, true);
-    }
-    out
+    let pair = |k: usize| (segments - 2) * (2 * k + 1) / (2 * PAIRS);
+    (0..PAIRS).flat_map(|k| [pair(k), pair(k) + 1]).collect()
 }
 
 /// Leaves out the columns at the edges of what is fitted: light comes from beyond.
-pub(crate) fn fence(system: &System, wanted: &[bool], images: &mut Planes) {
-    use crate::kernels::factored::REACH;
-    for (s, own) in wanted.iter().enumerate() {
-        let block = &mut images.variance[s * system.ny * SEG..][..system.ny * SEG];
-        if !own {
-            block.fill(0.0);
-            continue;
-        }
-        let left = s > 0 && !wanted[s - 1];
-        let right = s + 1 < wanted.len() && !wanted[s + 1];
-        for row in block.chunks_exact_mut(SEG) {
+pub(crate) fn fence(system: &System, images: &mut Planes) {
+    for s in 0..system.segments() {
+        let at = system.columns[s] as usize;
+        let left = at > 0 && system.beside(s, -1).is_none();
+        let right = at + SEG < system.nx && system.beside(s, 1).is_none();
+        for row in images.variance[s * system.ny * SEG..][..system.ny * SEG].chunks_exact_mut(SEG) {
             if left {
                 row[..REACH].fill(0.0);
             }

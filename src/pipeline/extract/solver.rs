@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernels::Kernel;
 use crate::kernels::factored::{
     DIAGONAL, ENTRY, EntriesParams, FOLD, FoldParams, LIGHT, Left, LightMode, LightParams, Machine, PART,
-    SEG, STEP, StepParams, System, TAKE, TAPS, TILE, TURN, WIDE, gather,
+    SEG, STEP, StepParams, System, TAKE, TILE, TURN, WIDE, gather,
 };
 
 /// Coefficients of a range of segments.
@@ -22,18 +22,21 @@ pub struct OnEngine<'a> {
     ny: u32,
     ky: u32,
     rank: u32,
+    nodes: u32,
     entries: u32,
     all: Vec<Buffer>,
     parts: Vec<Part>,
     geometry: Buffer,
     starts: Buffer,
-    taps: Buffer,
+    /// Taps, then the nodes' weights.
+    shapes: Buffer,
     /// Images.
     data: Buffer,
     weight: Buffer,
     image: Buffer,
     /// Unknowns.
     inverse: Buffer,
+    prior: Buffer,
     flux: Buffer,
     residual: Buffer,
     direction: Buffer,
@@ -54,22 +57,24 @@ impl<'a> OnEngine<'a> {
                 ny: s.ny as u32,
                 ky: s.ky as u32,
                 rank: s.rank() as u32,
+                nodes: s.basis.len() as u32,
                 entries: s.entries.len() as u32,
                 all,
                 parts,
                 geometry: b[0],
                 starts: b[1],
-                taps: b[2],
+                shapes: b[2],
                 data: b[3],
                 weight: b[4],
                 image: b[5],
                 inverse: b[6],
-                flux: b[7],
-                residual: b[8],
-                direction: b[9],
-                curved: b[10],
-                wide: b[11],
-                sums: b[12],
+                prior: b[7],
+                flux: b[8],
+                residual: b[9],
+                direction: b[10],
+                curved: b[11],
+                wide: b[12],
+                sums: b[13],
             }),
             Err(e) => {
                 all.into_iter().for_each(|b| engine.free(b));
@@ -83,9 +88,9 @@ impl<'a> OnEngine<'a> {
         engine: &mut dyn Engine,
         s: &System,
         all: &mut Vec<Buffer>,
-    ) -> Result<(Vec<Part>, [Buffer; 13])> {
+    ) -> Result<(Vec<Part>, [Buffer; 14])> {
         let (n, segments) = (s.entries.len(), s.segments());
-        let words = s.ky * s.rank() * SEG / 2;
+        let words = s.ky * s.terms();
         let most = (engine.device().max_binding / 4) as usize;
         let needed = s.pixels().max(n * WIDE);
         if needed > most {
@@ -107,8 +112,8 @@ impl<'a> OnEngine<'a> {
             let last = (first + 1..=segments).take_while(|l| fits(*l)).last().unwrap_or(first + 1);
             let entries = start..s.starts[last] as usize;
             if !entries.is_empty() {
-                let own = &s.coefs[entries.start * words * 2..entries.end * words * 2];
-                let coefs = engine.buffer_of(bytemuck::cast_slice(own))?;
+                let own = &s.coefs[entries.start * words..entries.end * words];
+                let coefs = engine.buffer_of_f32(own)?;
                 all.push(coefs);
                 parts.push(Part { segments: first..last, entries, coefs });
             }
@@ -122,13 +127,12 @@ impl<'a> OnEngine<'a> {
         let mut buffers = [
             keep(engine.buffer_of(bytemuck::cast_slice(&s.entries)))?,
             keep(engine.buffer_of(&s.starts))?,
-            keep(engine.buffer_of_f32(s.taps.as_flattened()))?,
+            keep(engine.buffer_of_f32(&[s.taps.as_flattened(), s.basis.as_flattened()].concat()))?,
         ]
         .to_vec();
-        debug_assert_eq!((ENTRY * n, TAPS * s.rank()), (buffers[0].words(), buffers[2].words()));
+        debug_assert_eq!(ENTRY * n, buffers[0].words());
         let (pixels, unknowns) = (s.pixels(), s.unknowns());
-        let vectors =
-            [pixels, pixels, pixels, unknowns, unknowns, unknowns, unknowns, unknowns, n * WIDE, n * PART];
+        let vectors = [[pixels; 3].as_slice(), &[unknowns; 6], &[n * WIDE, n * PART]].concat();
         for words in vectors {
             buffers.push(keep(engine.allocate(words.max(1)))?);
         }
@@ -148,11 +152,12 @@ impl<'a> OnEngine<'a> {
                 ny: self.ny,
                 ky: self.ky,
                 rank: self.rank,
+                nodes: self.nodes,
                 tiles: tiles as u32,
                 mode: mode as u32,
             };
             let buffers =
-                vec![self.geometry, self.starts, self.taps, p.coefs, x, self.data, self.weight, self.image];
+                vec![self.geometry, self.starts, self.shapes, p.coefs, x, self.data, self.weight, self.image];
             dispatch(&LIGHT, buffers, p.segments.len() * tiles * SEG, &params)
         };
         self.parts.iter().map(each).collect()
@@ -167,22 +172,24 @@ impl<'a> OnEngine<'a> {
                 ny: self.ny,
                 ky: self.ky,
                 rank: self.rank,
+                nodes: self.nodes,
             };
-            let buffers = vec![self.geometry, self.taps, p.coefs, image, self.wide];
+            let buffers = vec![self.geometry, self.shapes, p.coefs, image, self.wide];
             dispatch(kernel, buffers, p.entries.len() * SEG, &params)
         };
         self.parts.iter().map(each).collect()
     }
 
-    fn fold(&self, masked: bool, out: Buffer) -> Dispatch {
-        let params = FoldParams { entries: self.entries, masked: u32::from(masked) };
-        let buffers = vec![self.geometry, self.wide, self.inverse, self.direction, out, self.sums];
+    fn fold(&self, x: Buffer, sign: f32, out: Buffer) -> Dispatch {
+        let params = FoldParams { entries: self.entries, sign };
+        let buffers = vec![self.geometry, self.wide, self.inverse, self.prior, x, out, self.sums];
         dispatch(&FOLD, buffers, self.entries as usize, &params)
     }
 
     fn step(&self, alpha: f64) -> Dispatch {
         let params = StepParams { entries: self.entries, factor: alpha as f32 };
-        let buffers = vec![self.direction, self.curved, self.inverse, self.flux, self.residual, self.sums];
+        let known = [self.direction, self.curved, self.inverse, self.prior];
+        let buffers = [known.as_slice(), &[self.flux, self.residual, self.sums]].concat();
         dispatch(&STEP, buffers, self.entries as usize, &params)
     }
 
@@ -231,13 +238,14 @@ impl Machine<f32> for OnEngine<'_> {
     fn set_weight(&mut self, weight: &[f32]) -> Result<Vec<f32>> {
         self.engine.upload(self.weight, bytemuck::cast_slice(weight))?;
         let mut steps = self.shares(&DIAGONAL, self.weight);
-        steps.push(self.fold(false, self.curved));
+        steps.push(self.fold(self.direction, 0.0, self.curved));
         self.engine.submit(&steps)?;
         self.engine.download_f32(self.curved)
     }
 
-    fn set_inverse(&mut self, inverse: &[f32]) -> Result<()> {
-        self.engine.upload(self.inverse, bytemuck::cast_slice(inverse))
+    fn set_inverse(&mut self, inverse: &[f32], prior: &[f32]) -> Result<()> {
+        self.engine.upload(self.inverse, bytemuck::cast_slice(inverse))?;
+        self.engine.upload(self.prior, bytemuck::cast_slice(prior))
     }
 
     fn set_flux(&mut self, flux: &[f32]) -> Result<()> {
@@ -247,7 +255,7 @@ impl Machine<f32> for OnEngine<'_> {
     fn residual(&mut self) -> Result<Left> {
         let mut steps = self.light(self.flux, LightMode::Residual);
         steps.extend(self.shares(&TAKE, self.image));
-        steps.push(self.fold(true, self.residual));
+        steps.push(self.fold(self.flux, -1.0, self.residual));
         // A step of no length adds up the residual.
         steps.extend([self.step(0.0), self.turned(0.0)]);
         self.engine.submit(&steps)?;
@@ -257,7 +265,7 @@ impl Machine<f32> for OnEngine<'_> {
     fn apply(&mut self) -> Result<f64> {
         let mut steps = self.light(self.direction, LightMode::Weighted);
         steps.extend(self.shares(&TAKE, self.image));
-        steps.push(self.fold(true, self.curved));
+        steps.push(self.fold(self.direction, 1.0, self.curved));
         self.engine.submit(&steps)?;
         Ok(self.left()?.square)
     }

@@ -1,5 +1,5 @@
-//! B out of the calibration: the kernels that take spectra on their line-spread function
-//! to the detector ([`crate::kernels::factored`]), solved when the calibration is loaded.
+//! The kernels that take spectra on their line-spread function to the detector
+//! ([`crate::kernels::factored`]), solved when the calibration is loaded.
 //!
 //! A pixel at distance η from a trace sees the light of column u as P(x − u, η), and
 //! Σ_j k_j(η) G(x + j − u) stands for it: the k are the least-squares solution over all
@@ -11,10 +11,8 @@
 
 use rayon::prelude::*;
 
-use super::LensCal;
-use super::psf::{FINE, HALF, NODES, PsfModel, eigen, modelled, weights};
-use crate::error::{Error, Result};
-use crate::kernels::factored::{Entry, MAX_RANK, NONE, REACH, SEG, System, TAPS};
+use super::psf::{FINE, HALF, NODES, PsfModel, eigen, weights};
+use crate::kernels::factored::{MAX_RANK, REACH, TAPS};
 use crate::simd::widest;
 
 /// Widths of the grid are this far apart at most, columns.
@@ -23,20 +21,18 @@ const WIDTH_STEP: f64 = 0.02;
 const TRUNCATED: f64 = 5e-4;
 /// Regularisation of the kernels, relative to the diagonal.
 const DAMPING: f64 = 1e-6;
-/// Most rows of a profile.
-const MAX_ROWS: i64 = 64;
-
 /// Terms of a profile's node, in lanes; unused ones are 0.
-const LANES: usize = MAX_RANK;
+pub(super) const LANES: usize = MAX_RANK;
 /// Nodes with what interpolation reaches beyond them, where profiles are 0.
 const PADDED: usize = NODES + 6;
 /// Nodes before the first.
 const BEFORE: usize = 3;
-type Profile = Vec<[f32; LANES]>;
+/// A profile's nodes along rows.
+pub(super) type Profile = Vec<[f32; LANES]>;
 
 /// Kernels of one eigen-PSFlet and one width, projected on the taps.
-struct Tables {
-    taps: Vec<[f64; TAPS]>,
+pub(super) struct Tables {
+    pub(super) taps: Vec<[f64; TAPS]>,
     widths: Vec<f64>,
     /// (eigen-PSFlets, widths, NODES).
     values: Vec<[f32; LANES]>,
@@ -110,7 +106,7 @@ fn times(matrix: &[f64], v: &[f64]) -> [f64; TAPS] {
 }
 
 impl Tables {
-    fn new(psf: &PsfModel) -> Tables {
+    pub(super) fn new(psf: &PsfModel) -> Tables {
         let (low, high) = psf
             .lsf
             .iter()
@@ -177,7 +173,7 @@ impl Tables {
     }
 
     /// Profiles of lenslet number `l` at knot `k`.
-    fn profiles(&self, psf: &PsfModel, l: usize, k: usize) -> Profile {
+    pub(super) fn profiles(&self, psf: &PsfModel, l: usize, k: usize) -> Profile {
         let (nb, nw) = (psf.basis.len(), self.widths.len());
         let width = f64::from(psf.lsf[l * psf.knots + k]);
         let (g, t) = if nw > 1 {
@@ -197,6 +193,13 @@ impl Tables {
                 }
             }
         }
+        // Smooth at its ends, too, so that a few columns tell those between.
+        for i in 0..FINE {
+            let part = (std::f64::consts::FRAC_PI_2 * i as f64 / FINE as f64).sin().powi(2) as f32;
+            for end in [BEFORE + i, BEFORE + NODES - 1 - i] {
+                out[end].iter_mut().for_each(|v| *v *= part);
+            }
+        }
         out
     }
 }
@@ -212,8 +215,7 @@ fn added(out: &mut [[f32; LANES]], table: &[[f32; LANES]], factor: f32) {
 }
 
 /// The values at `out.len()` rows, a pixel from one to the next, of the profile a + t(b − a):
-/// Σ_n w_n of six nodes, the first row's from `first` on; in whole `steps`, of which a
-/// term's 1 has so many.
+/// Σ_n w_n of six nodes, the first row's from `first` on.
 #[inline(always)]
 fn between_knots(
     a: &[[f32; LANES]],
@@ -221,10 +223,8 @@ fn between_knots(
     t: f32,
     first: usize,
     w: &[f32; 6],
-    steps: &[f32; LANES],
-    out: &mut [[i16; LANES]],
+    out: &mut [[f32; LANES]],
 ) {
-    const MOST: f32 = 32767.0;
     for (dy, o) in out.iter_mut().enumerate() {
         let from = first + dy * FINE;
         let (mut below, mut above) = ([0f32; LANES], [0f32; LANES]);
@@ -235,9 +235,7 @@ fn between_knots(
             }
         }
         for k in 0..LANES {
-            let v = (below[k] + t * (above[k] - below[k])) * steps[k];
-            // Rounded by a cast of what is positive.
-            o[k] = ((v.clamp(-MOST, MOST) + (MOST + 1.5)) as i32 - (MOST as i32 + 1)) as i16;
+            o[k] = below[k] + t * (above[k] - below[k]);
         }
     }
 }
@@ -252,159 +250,20 @@ widest! {
         t: f32,
         first: usize,
         w: &[f32; 6],
-        steps: &[f32; LANES],
-        out: &mut [[i16; LANES]],
+        out: &mut [[f32; LANES]],
     ) = between_knots
 }
 
-/// B for frames of the calibration's size. `moved` is added to the row of a lenslet's
-/// trace (its number and column).
-pub fn system(cal: &LensCal, psf: &PsfModel, moved: &(dyn Fn(usize, f64) -> f64 + Sync)) -> Result<System> {
-    system_of(cal, psf, moved, &|_| true)
-}
-
-/// [`system`] of the segments for which `wanted`; the others have no entries.
-pub fn system_of(
-    cal: &LensCal,
-    psf: &PsfModel,
-    moved: &(dyn Fn(usize, f64) -> f64 + Sync),
-    wanted: &(dyn Fn(usize) -> bool + Sync),
-) -> Result<System> {
-    let tables = Tables::new(psf);
-    let rank = tables.taps.len();
-    let (nx, ny) = (cal.mode.nx, cal.mode.ny);
-    let segments = nx.div_ceil(SEG);
-    let row = |l: usize, x: usize| {
-        let lens = &cal.lenslets[l];
-        // A series is nothing to extrapolate far.
-        lens.y((x as f64).clamp(lens.xmin as f64 - 18.0, lens.xmax as f64 + 18.0)) + moved(l, x as f64)
-    };
-    let columns = |l: usize, s: usize| {
-        let (from, to) = modelled(&cal.lenslets[l], nx);
-        (from.saturating_sub(REACH).max(s * SEG), (to + 1 + REACH).min(nx).min((s + 1) * SEG))
-    };
-    let live = |l: usize, s: usize| {
-        let (from, to) = modelled(&cal.lenslets[l], nx);
-        let within = |x: usize| x.clamp(s * SEG, (s + 1) * SEG) - s * SEG;
-        let from = within(from);
-        [from as u16, within(to + 1).max(from) as u16]
-    };
-    // First and last row of each lenslet's profiles in the segments where it has any.
-    let found: Vec<Vec<(usize, i32, i64)>> = (0..cal.lenslets.len())
-        .into_par_iter()
-        .map(|l| {
-            let of = |s: usize| {
-                let (from, to) = columns(l, s);
-                let rows = (from..to).map(|x| row(l, x));
-                let (low, high) = rows.fold((f64::MAX, f64::MIN), |(a, b), y| (a.min(y), b.max(y)));
-                let on_detector = high >= -(HALF as f64) && low <= (ny + HALF) as f64;
-                if from >= to || !(low.is_finite() && high.is_finite() && on_detector) {
-                    return None;
-                }
-                Some((s, (low - HALF as f64).ceil() as i32, (high + HALF as f64).floor() as i64))
-            };
-            (0..segments).filter(|s| wanted(*s)).filter_map(of).collect()
-        })
-        .collect();
-    let mut ky = 0;
-    let mut by_segment: Vec<Vec<(i32, u32)>> = vec![Vec::new(); segments];
-    for (l, found) in (0u32..).zip(found) {
-        for (s, anchor, last) in found {
-            ky = ky.max(last - i64::from(anchor) + 1);
-            by_segment[s].push((anchor, l));
-        }
+/// The values of the profile a + t(b − a) at the rows from `eta` (counted from the trace) on;
+/// 0 beyond its reach.
+pub(super) fn rows(a: &[[f32; LANES]], b: &[[f32; LANES]], t: f64, eta: f64, out: &mut [[f32; LANES]]) {
+    out.fill([0.0; LANES]);
+    let first = (-(HALF as f64) - eta).ceil().max(0.0) as usize;
+    let end = ((HALF as f64 - eta).floor() + 1.0).clamp(first as f64, out.len().max(first) as f64) as usize;
+    if first >= out.len() {
+        return;
     }
-    if ky > MAX_ROWS {
-        return Err(Error::reference(
-            "lenspx",
-            format!(
-                "a trace runs over {ky} rows in {SEG} columns, {MAX_ROWS} are modelled: its traces are wrong"
-            ),
-        ));
-    }
-    let ky = ky.max(1) as usize;
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut starts = vec![0u32];
-    let mut before: Vec<u32> = vec![NONE; cal.lenslets.len()];
-    for (s, list) in by_segment.iter_mut().enumerate() {
-        list.sort_unstable();
-        let mut now = vec![NONE; cal.lenslets.len()];
-        for (anchor, l) in list {
-            let e = entries.len() as u32;
-            let left = before[*l as usize];
-            if left != NONE {
-                entries[left as usize].right = e;
-            }
-            now[*l as usize] = e;
-            entries.push(Entry {
-                spectrum: *l,
-                segment: s as u32,
-                anchor: *anchor,
-                left,
-                right: NONE,
-                live: live(*l as usize, s),
-            });
-        }
-        before = now;
-        starts.push(entries.len() as u32);
-    }
-    // The knots that entries need.
-    let of_entry = |entry: &Entry| {
-        let l = entry.spectrum as usize;
-        let (from, to) = columns(l, entry.segment as usize);
-        let knot = |x: usize| psf.between(&cal.lenslets[l], x as f64).0;
-        (l * psf.knots + knot(from), l * psf.knots + (knot(to - 1) + 1).min(psf.knots - 1))
-    };
-    let mut needed = vec![false; cal.lenslets.len() * psf.knots];
-    for entry in &entries {
-        let (first, last) = of_entry(entry);
-        needed[first..=last].fill(true);
-    }
-    let profiles: Vec<Profile> = needed
-        .par_iter()
-        .enumerate()
-        .map(|(i, n)| if *n { tables.profiles(psf, i / psf.knots, i % psf.knots) } else { Vec::new() })
-        .collect();
-    let largest = profiles
-        .par_iter()
-        .flatten_iter()
-        .fold(|| [0f32; LANES], larger)
-        .reduce(|| [0f32; LANES], |a, b| larger(a, &b));
-    // Between nodes and knots a little more is possible.
-    let scale = largest.map(|v| if v > 0.0 { 1.05 * v / f32::from(i16::MAX) } else { 1.0 });
-    let steps = scale.map(|s| 1.0 / s);
-    let mut coefs = vec![0i16; entries.len() * ky * rank * SEG];
-    coefs.par_chunks_exact_mut(ky * rank * SEG).zip(&entries).for_each(|(out, entry)| {
-        let l = entry.spectrum as usize;
-        let s = entry.segment as usize;
-        let (from, to) = columns(l, s);
-        let mut rows = vec![[0i16; LANES]; ky];
-        for x in from..to {
-            let (k, t) = psf.between(&cal.lenslets[l], x as f64);
-            let own = &profiles[l * psf.knots + k];
-            let next = &profiles[l * psf.knots + (k + 1).min(psf.knots - 1)];
-            let next = if t > 0.0 { next } else { own };
-            // Rows of the profile that lie within reach of the trace.
-            let eta = f64::from(entry.anchor) - row(l, x);
-            let first = (-(HALF as f64) - eta).ceil().max(0.0) as usize;
-            let last = ((HALF as f64 - eta).floor() as usize).min(ky - 1);
-            let (node, w) = weights((eta + first as f64 + HALF as f64) * FINE as f64);
-            let rows = &mut rows[first..=last];
-            let node = (node + BEFORE as i64) as usize;
-            interpolate(own, next, t as f32, node, &w.map(|w| w as f32), &steps, rows);
-            for (dy, row) in (first..).zip(&*rows) {
-                for r in 0..rank {
-                    out[(dy * rank + r) * SEG + x - s * SEG] = row[r];
-                }
-            }
-        }
-    });
-    let scaled = |(h, scale): (&[f64; TAPS], &f32)| h.map(|v| (v * f64::from(*scale)) as f32);
-    let taps = tables.taps.iter().zip(&scale).map(scaled).collect();
-    Ok(System { nx, ny, ky, taps, entries, starts, coefs })
-}
-
-/// The larger magnitudes.
-fn larger(a: [f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
-    std::array::from_fn(|k| a[k].max(b[k].abs()))
+    let (node, w) = weights((eta + first as f64 + HALF as f64) * FINE as f64);
+    let node = (node + BEFORE as i64) as usize;
+    interpolate(a, b, t as f32, node, &w.map(|w| w as f32), &mut out[first..end]);
 }

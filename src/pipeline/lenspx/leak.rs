@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::noise::Noise;
-use super::{LensCal, Scan, factor, legendre};
+use super::{LensCal, Scan, legendre, system};
 use crate::config::{Extract, Extraction};
 use crate::datamodel::dq;
 use crate::engine::Engine;
@@ -73,13 +73,13 @@ pub fn measure(
     method: Extraction,
 ) -> Result<Option<Leak>> {
     let first = scans.iter().map(|s| s.lenscol).min().unwrap_or(0);
-    let wanted = flexure::chosen(cal.mode.nx.div_ceil(SEG));
-    let blocks = blocks(&wanted, cal.mode.nx);
+    let segments = flexure::chosen(cal.mode.nx.div_ceil(SEG));
+    let blocks: Vec<_> = segments.iter().map(|s| s * SEG..((s + 1) * SEG).min(cal.mode.nx)).collect();
     // Nothing is rejected: what a wrong model leaves must not be taken for hits.
     let params = Extract { method, rejection_threshold: 0.0, flexure: false, ..Extract::default() };
     let model = match (method, &cal.psf) {
         (Extraction::Factored, None) => return Ok(None),
-        (Extraction::Factored, Some(psf)) => Some(factor::system_of(cal, psf, &|_, _| 0.0, &|s| wanted[s])?),
+        (Extraction::Factored, Some(psf)) => Some(system::system_of(cal, psf, &|_, _| 0.0, &segments)?),
         _ => None,
     };
     let mut pairs: BTreeMap<(usize, usize), Vec<(f64, f64)>> = BTreeMap::new();
@@ -91,7 +91,7 @@ pub fn measure(
             Some(system) => {
                 let noise = Noise::of(&scan.rate)?;
                 let mut planes = factored::planes(system, &scan.rate, &noise);
-                flexure::fence(system, &wanted, &mut planes);
+                flexure::fence(system, &mut planes);
                 let options = Options {
                     factor: noise.factor,
                     threshold: 0.0,
@@ -118,12 +118,6 @@ fn some<'a>(scans: &[&'a Scan], most: usize) -> Vec<&'a Scan> {
     let n = scans.len();
     let wanted = n.min(most);
     (0..wanted).map(|k| scans[(2 * k + 1) * n / (2 * wanted)]).collect()
-}
-
-/// The columns that are looked at, in blocks.
-fn blocks(wanted: &[bool], nx: usize) -> Vec<Range<usize>> {
-    let of = |(s, wanted): (usize, &bool)| wanted.then(|| s * SEG..((s + 1) * SEG).min(nx));
-    wanted.iter().enumerate().filter_map(of).collect()
 }
 
 /// Adds a block's pairs: flux ratio and its error, by lit and dark lenslet.

@@ -18,7 +18,7 @@
 
 mod build;
 pub mod epsf;
-pub mod factor;
+mod factor;
 mod file;
 pub mod flat;
 pub mod gaussian;
@@ -30,6 +30,7 @@ pub mod noise;
 pub mod psf;
 pub mod rectmat;
 pub mod shape;
+pub mod system;
 #[cfg(test)]
 mod tests;
 pub mod trace;
