@@ -45,12 +45,15 @@ pub(super) fn small(rows: usize) -> (LensletFormat, [usize; 2]) {
 
 impl Scene {
     pub(super) fn new(format: &LensletFormat, size: [usize; 2], psf: Psf) -> Scene {
+        // Where the last column of lenslets stands beside the first of the next row, traces
+        // that climb come nearer by what they climb between them: half a pixel of the two.
+        let behind = format.pitch[0] * (format.grid[0] as f64 - 1.0);
         let base = LensletConfig {
             distortion: 0.5,
             jitter: 0.03,
-            tilt: 0.004,
-            tilt_field: 0.002,
-            curvature: 2e-6,
+            tilt: 0.5 / behind,
+            tilt_field: 0.25 / behind,
+            curvature: f64::min(2e-6, 0.5 / (behind * format.span)),
             bend: 0.004 * format.span,
             dispersion_field: 0.005,
             wave: [2.0, 2.0 + 1e-4 * 3.0 * format.span],

@@ -182,7 +182,6 @@ pub fn fit<T: Lanes>(
     m.set_data(data)?;
     m.set_flux(&vec![T::ZERO; s.unknowns()])?;
     let mut last = false;
-    let clock = std::time::Instant::now();
     for round in 0..ROUNDS {
         // The first weights know nothing of the signal.
         let factor = T::of(if round == 0 { 0.0 } else { options.factor as f32 });
@@ -211,7 +210,6 @@ pub fn fit<T: Lanes>(
         let step = Options { tolerance: f64::max(tolerance, options.tolerance), ..*options };
         let (n, left) = solve(m, &step, if last { RESTARTS } else { 1 })?;
         out.iterations += n;
-eprintln!("round {round} last {last}: {n} its, left {left:.4}, {} {} {:?} rejected {}", s.segments(), s.basis.len(), clock.elapsed(), out.weight.iter().filter(|w| **w < T::ZERO).count());
         out.residual = left;
         out.model = m.model()?;
         if last {
@@ -228,35 +226,6 @@ eprintln!("round {round} last {last}: {n} its, left {left:.4}, {} {} {:?} reject
         last = round + 2 == ROUNDS || (round > 0 && changed == 0);
     }
     out.flux = m.flux()?;
-    if s.segments() == 64 {
-        let mut plain = Plain::<f64>::new(s);
-        let of = |v: &[T]| -> Vec<f64> { v.iter().map(|v| v.to_f64()).collect() };
-        plain.set_data(&of(data))?;
-        let used: Vec<f64> = out.weight.iter().map(|w| w.to_f64().max(0.0)).collect();
-        plain.set_weight(&used)?;
-        let d = of(&out.diagonal);
-        let pr = of(&out.prior);
-        let inv: Vec<f64> = d.iter().zip(&pr).map(|(d, p)| if *d > 0.0 { 1.0 / (d + p) } else { 0.0 }).collect();
-        plain.set_inverse(&inv, &pr)?;
-        plain.set_flux(&of(&out.flux))?;
-        let left = plain.residual()?;
-        eprintln!("true left {} sum {}", left.worst, left.square);
-        let mut list: Vec<(f64, usize)> = plain.r.iter().enumerate().map(|(i, r)| (r.abs() * inv[i].sqrt(), i)).collect();
-        list.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut shown = 0;
-        let mut seg_count = vec![0usize; 64];
-        for (v, i) in list.iter().take(20000) { let _ = v; seg_count[s.entries[i / SEG].segment as usize] += 1; }
-        eprintln!("segments of the worst 20000 {seg_count:?}; the 20000th {}", list[20000].0);
-        let mut last = usize::MAX;
-        for (v, i) in &list {
-            let e = i / SEG;
-            if e == last { continue; }
-            last = e;
-            eprintln!("{v:.4} e {e} x {} {:?} seen {:.4} prior {:.4} f {:.3} d {:.4}", i % SEG, s.entries[e], seen[*i], pr[*i] / d[*i].max(1e-30), out.flux[*i].to_f64(), d[*i]);
-            shown += 1;
-            if shown > 40 { break; }
-        }
-    }
     out.rejected = out.weight.par_iter().filter(|w| **w < T::ZERO).count() as u64;
     let sums: Vec<(f64, u64)> = out
         .weight
