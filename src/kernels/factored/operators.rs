@@ -10,7 +10,7 @@ use crate::simd::widest;
 /// Columns that are summed at a time.
 const CHUNK: usize = 16;
 /// Rows that are summed at a time: a product is loaded once for all of them.
-const BLOCK: usize = 6;
+const BLOCK: usize = 7;
 /// Products of a tap and a node that are held at a time.
 const GROUP: usize = 32;
 /// Most terms of B.
@@ -120,12 +120,13 @@ fn add<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut 
             add_rows::<T, BLOCK>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
             at += BLOCK;
         }
-        while at + 2 <= count {
-            add_rows::<T, 2>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
-            at += 2;
+        while at + 3 <= count {
+            add_rows::<T, 3>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
+            at += 3;
         }
-        if at < count {
+        while at < count {
             add_rows::<T, 1>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
+            at += 1;
         }
     }
 }

@@ -23,6 +23,17 @@ fn scene() -> (System, Vec<f64>, Vec<f64>) {
     (s, data, variance)
 }
 
+/// The same system with a node in every column.
+fn every_column(s: &System) -> System {
+    let basis = (0..SEG).map(|k| std::array::from_fn(|x| f32::from(u8::from(k == x)))).collect();
+    let columns = |e: usize| -> Vec<Vec<f32>> { (0..SEG).map(|x| s.profiles(e, x).collect()).collect() };
+    let of = |e: usize| -> Vec<f32> {
+        let columns = columns(e);
+        (0..s.ky * s.rank()).flat_map(|t| columns.iter().map(move |c| c[t]).collect::<Vec<_>>()).collect()
+    };
+    System { basis, coefs: (0..s.entries.len()).flat_map(of).collect(), ..s.clone() }
+}
+
 fn solved(
     engine: &mut dyn Engine,
     s: &System,
@@ -130,6 +141,16 @@ fn gpu_agrees_on_a_whole_fit_and_the_parts_of_a_small_device_make_no_difference(
     let options = Options { factor: 0.01, ..Options::default() };
     let own = solved(&mut CpuEngine::new(1 << 30), &s, &data, &variance, &options);
     assert!(own.rejected > 0);
+    let s = every_column(&s);
+    let dense = solved(&mut CpuEngine::new(1 << 30), &s, &data, &variance, &options);
+    assert_eq!(
+        own.weight.iter().map(|w| *w < 0.0).collect::<Vec<_>>(),
+        dense.weight.iter().map(|w| *w < 0.0).collect::<Vec<_>>()
+    );
+    for (i, (a, b)) in dense.flux.iter().zip(&own.flux).enumerate() {
+        assert!((a - b).abs() * own.diagonal[i].sqrt() < 0.01, "{i}: {a} {b}");
+    }
+    let own = dense;
     // A device that binds no more than a segment's coefficients.
     let segment = (0..s.segments()).map(|k| s.of_segment(k).len()).max().expect("segments");
     let largest = (segment * s.ky * s.terms()) as u64 * 4;

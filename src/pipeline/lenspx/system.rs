@@ -121,7 +121,7 @@ impl Traces<'_> {
         let (low, high) = rows.fold((f64::MAX, f64::MIN), |(a, b), y| (a.min(y), b.max(y)));
         let (half, ny) = (HALF as f64, self.cal.mode.ny as f64);
         let on_detector = high >= -half && low <= ny + half;
-        if !lit || !(low.is_finite() && high.is_finite() && on_detector) {
+        if !(lit && low.is_finite() && high.is_finite() && on_detector) {
             return None;
         }
         Some(((low - half).ceil() as i32, (high + half).floor() as i64))
