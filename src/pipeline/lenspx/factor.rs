@@ -23,10 +23,12 @@ const TRUNCATED: f64 = 5e-4;
 const DAMPING: f64 = 1e-6;
 /// Terms of a profile's node, in lanes; unused ones are 0.
 pub(super) const LANES: usize = MAX_RANK;
-/// Nodes with what interpolation reaches beyond them, where profiles are 0.
-const PADDED: usize = NODES + 6;
-/// Nodes before the first.
-const BEFORE: usize = 3;
+/// Nodes before the first: those in which profiles end, and what interpolation reaches of
+/// the zeros beyond.
+const BEFORE: usize = 5;
+const PADDED: usize = NODES + 2 * BEFORE;
+/// Rows from the trace to where profiles are 0.
+pub(super) const END: f64 = HALF as f64 + 2.0 / FINE as f64;
 /// A profile's nodes along rows.
 pub(super) type Profile = Vec<[f32; LANES]>;
 
@@ -193,12 +195,10 @@ impl Tables {
                 }
             }
         }
-        // Smooth at its ends, too, so that a few columns tell those between.
-        for i in 0..FINE {
-            let part = (std::f64::consts::FRAC_PI_2 * i as f64 / FINE as f64).sin().powi(2) as f32;
-            for end in [BEFORE + i, BEFORE + NODES - 1 - i] {
-                out[end].iter_mut().for_each(|v| *v *= part);
-            }
+        // At one node more half of the last: smooth at its ends, so that a few columns tell
+        // those between.
+        for (end, beyond) in [(BEFORE, BEFORE - 1), (BEFORE + NODES - 1, BEFORE + NODES)] {
+            out[beyond] = out[end].map(|v| 0.5 * v);
         }
         out
     }
@@ -258,8 +258,8 @@ widest! {
 /// 0 beyond its reach.
 pub(super) fn rows(a: &[[f32; LANES]], b: &[[f32; LANES]], t: f64, eta: f64, out: &mut [[f32; LANES]]) {
     out.fill([0.0; LANES]);
-    let first = (-(HALF as f64) - eta).ceil().max(0.0) as usize;
-    let end = ((HALF as f64 - eta).floor() + 1.0).clamp(first as f64, out.len().max(first) as f64) as usize;
+    let first = (-END - eta).ceil().max(0.0) as usize;
+    let end = ((END - eta).floor() + 1.0).clamp(first as f64, out.len().max(first) as f64) as usize;
     if first >= out.len() {
         return;
     }

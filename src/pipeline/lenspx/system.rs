@@ -4,8 +4,8 @@
 use rayon::prelude::*;
 
 use super::LensCal;
-use super::factor::{LANES, Profile, Tables, rows};
-use super::psf::{HALF, PsfModel, modelled};
+use super::factor::{END, LANES, Profile, Tables, rows};
+use super::psf::{PsfModel, modelled};
 use crate::error::{Error, Result};
 use crate::kernels::factored::{Entry, NONE, REACH, SEG, System};
 
@@ -119,12 +119,11 @@ impl Traces<'_> {
         let lit = from < x0 + SEG + REACH && to + REACH >= x0;
         let rows = (x0..x0 + SEG).map(|x| self.row(l, x as f64));
         let (low, high) = rows.fold((f64::MAX, f64::MIN), |(a, b), y| (a.min(y), b.max(y)));
-        let (half, ny) = (HALF as f64, self.cal.mode.ny as f64);
-        let on_detector = high >= -half && low <= ny + half;
+        let on_detector = high >= -END && low <= self.cal.mode.ny as f64 + END;
         if !(lit && low.is_finite() && high.is_finite() && on_detector) {
             return None;
         }
-        Some(((low - half).ceil() as i32, (high + half).floor() as i64))
+        Some(((low - END).ceil() as i32, (high + END).floor() as i64))
     }
 
     /// Entries, the first of each segment, and rows of a profile.
