@@ -216,11 +216,17 @@ fn endless(folder: &Path, more: &[&str], path: &std::ffi::OsStr) -> Child {
     command(folder, &args).env("PATH", path).spawn().expect("irisgpu")
 }
 
+/// SIGINT, by the shell's own `kill`: a bare system has no program of that name.
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    let line = format!("kill -INT {}", child.id());
+    assert!(Command::new("sh").args(["-c", &line]).status().expect("sh").success());
+}
+
 /// Stops a watch as Ctrl-C does; exit code and everything said.
 #[cfg(unix)]
 fn stopped(child: Child) -> (i32, String) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    interrupt(&child);
     ended(child)
 }
 
@@ -371,9 +377,7 @@ fn a_watch_that_is_stopped_is_taken_up_again() {
     // A second one is refused while the first is there; a folder that vanishes is waited for.
     let (code, said) = irisgpu(folder, &["reduce", "night", "--device", "cpu", "--force"]);
     assert!(code == 2 && said.contains("another irisgpu"), "{said}");
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
-    let (code, said) = ended(child);
+    let (code, said) = stopped(child);
     assert_eq!(code, 130, "{said}");
     assert_eq!(status(folder)["state"], "stopped");
     // As planned, and so final: also for who does a line of a plan, and no other.
