@@ -447,6 +447,13 @@ pub(super) struct Quicklook {
     pub(super) json: bool,
 }
 
+impl Quicklook {
+    /// How channels and spaxels are put together.
+    pub(super) fn how(&self) -> Collapse {
+        self.collapse.unwrap_or_default()
+    }
+}
+
 /// A width that a picture can be smoothed by.
 fn smoothing(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|w| (0.1..=500.0).contains(w)).ok_or_else(|| "0.1 to 500 pixels".to_owned())

@@ -67,7 +67,7 @@ pub(super) fn quicklook(args: &Quicklook) -> Result<Exit> {
 
 fn look(path: &Path, args: &Quicklook, instrument: &Instrument) -> Result<Look> {
     let shown = Shown::open(path, args.extension.as_deref(), instrument)?;
-    let plane = shown.plane(args.collapse.unwrap_or_default(), channels(&shown, args, path)?);
+    let plane = shown.plane(args.how(), channels(&shown, args, path)?);
     let scale = show::pixel_scale(&shown.header);
     let typed = args.wavelength.filter(|_| shown.cube().is_none());
     let optics = scale.zip(instrument.pupil).zip(typed.or_else(|| show::band_centre(&shown.header)));
@@ -236,14 +236,7 @@ fn collapsed(look: &Look, args: &Quicklook) -> Result<String> {
     Ok(if a == b {
         format!("channel {} of {}: {} um", a + 1, cube.nw, um(a))
     } else {
-        format!(
-            "{} of channels {} to {}: {} to {} um",
-            args.collapse.unwrap_or_default().word(),
-            a + 1,
-            b + 1,
-            um(a),
-            um(b)
-        )
+        format!("{} of channels {} to {}: {} to {} um", args.how().word(), a + 1, b + 1, um(a), um(b))
     })
 }
 
@@ -261,9 +254,9 @@ fn spectrum(look: &Look, text: &str, args: &Quicklook) -> Result<Canvas> {
             cube.nx, cube.ny
         )));
     }
-    let values = show::spectrum(cube, args.collapse.unwrap_or_default(), x - 1.0, y - 1.0, r);
+    let values = show::spectrum(cube, args.how(), x - 1.0, y - 1.0, r);
     let of = if r > 0.0 {
-        format!("{} within {r} spaxels of ({x}, {y})", args.collapse.unwrap_or_default().word())
+        format!("{} within {r} spaxels of ({x}, {y})", args.how().word())
     } else {
         format!("spaxel ({x}, {y})")
     };

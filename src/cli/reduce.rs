@@ -234,7 +234,7 @@ pub(super) fn put_aside(plan: &Plan, outcomes: &[Outcome], log: &Log) -> (Vec<Or
         |i: usize| outcomes.get(i).is_some_and(|o| matches!(o.status, Status::Done(_) | Status::UpToDate(_)));
     let (moved, errors) = night::put_aside(plan, is_made);
     for orphan in &moved {
-        log.event(Level::Warn, &orphan.file, &format!("is in {}/ now: {}", night::STALE, orphan.why));
+        log.event(Level::Warn, &orphan.file, &orphan.sentence());
     }
     errors.iter().for_each(|e| log.event(Level::Warn, "", &e.to_string()));
     (moved, errors)

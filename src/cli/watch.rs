@@ -192,11 +192,7 @@ impl Watcher<'_> {
         let (moved, errors) = night::put_aside(&self.plan, |i| self.plan.tasks[i].up_to_date);
         for orphan in &moved {
             self.account.stale();
-            self.voice.say(
-                Level::Warn,
-                &orphan.file,
-                &format!("is in {}/ now: {}", night::STALE, orphan.why),
-            );
+            self.voice.say(Level::Warn, &orphan.file, &orphan.sentence());
         }
         errors.iter().for_each(|e| self.voice.say(Level::Warn, "", &e.to_string()));
     }

@@ -40,6 +40,13 @@ pub struct Orphan {
     pub why: String,
 }
 
+impl Orphan {
+    /// What became of it, after its name.
+    pub fn sentence(&self) -> String {
+        format!("is in {STALE}/ now: {}", self.why)
+    }
+}
+
 /// What IGNIGHT of the products of a night in this folder says: the folder's name and
 /// that of the folder it lies in, as a hash, so that a night may move as a whole and two
 /// nights may share a folder of products.

@@ -57,7 +57,7 @@ pub fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Report> {
     let bench = |psf: Psf| -> Result<Bench> {
         let scene = Scene::new(&format, size, psf);
         let (cal, psf) = scene.exact()?;
-        let system = system::system(&cal, &psf, &|_, _| 0.0)?;
+        let system = system::system(&cal, &psf, &|_, _| 0.0, &system::all(&cal))?;
         Ok(Bench { scene, cal, psf, system })
     };
     let usual = bench(Psf::default())?;
@@ -578,7 +578,7 @@ fn time(options: &Options) -> Result<Section> {
         let s = extract(&mut CpuEngine::new(4 << 30), &rate, &with, &params)?;
         let (whole, busy) = (clock.elapsed().as_secs_f64(), cpu_seconds() - before);
         let clock = Instant::now();
-        let system = system::system(&cal, &psf, &|_, _| 0.0)?;
+        let system = system::system(&cal, &psf, &|_, _| 0.0, &system::all(&cal))?;
         let load = clock.elapsed().as_secs_f64();
         let clock = Instant::now();
         drop(extract_with(&mut CpuEngine::new(4 << 30), &system, &rate, &cal, &params)?);

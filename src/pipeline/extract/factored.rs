@@ -52,7 +52,13 @@ pub fn extract(
     params: &Extract,
 ) -> Result<Spectra> {
     if !params.flexure {
-        return extract_with(engine, &system::system(cal, psf, &|_, _| 0.0)?, rate, cal, params);
+        return extract_with(
+            engine,
+            &system::system(cal, psf, &|_, _| 0.0, &system::all(cal))?,
+            rate,
+            cal,
+            params,
+        );
     }
     let flexure = flexure::measure(engine, rate, cal, psf, params)?;
     let system = Flexure::system(&flexure.value, cal, psf, &system::all(cal))?;

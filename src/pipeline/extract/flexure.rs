@@ -53,7 +53,7 @@ impl Flexure {
             .map(|l| 2.0 * l.y(f64::midpoint(l.xmin as f64, l.xmax as f64)) / ny - 1.0)
             .collect();
         let moved = |l: usize, x: f64| mean + by_x * (2.0 * x / nx - 1.0) + by_y * middle[l];
-        system::system_of(cal, &psf, &moved, segments)
+        system::system(cal, &psf, &moved, segments)
     }
 }
 

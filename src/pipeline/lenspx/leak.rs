@@ -79,7 +79,7 @@ pub fn measure(
     let params = Extract { method, rejection_threshold: 0.0, flexure: false, ..Extract::default() };
     let model = match (method, &cal.psf) {
         (Extraction::Factored, None) => return Ok(None),
-        (Extraction::Factored, Some(psf)) => Some(system::system_of(cal, psf, &|_, _| 0.0, &segments)?),
+        (Extraction::Factored, Some(psf)) => Some(system::system(cal, psf, &|_, _| 0.0, &segments)?),
         _ => None,
     };
     let mut pairs: BTreeMap<(usize, usize), Vec<(f64, f64)>> = BTreeMap::new();

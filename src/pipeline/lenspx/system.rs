@@ -21,21 +21,16 @@ const TRIED: usize = 48;
 /// Added to the row of a lenslet's trace: of its number and column.
 pub type Moved<'a> = &'a (dyn Fn(usize, f64) -> f64 + Sync);
 
-/// B for frames of the calibration's size.
-///
-/// # Errors
-/// Where traces climb over more rows in a segment than are modelled.
-pub fn system(cal: &LensCal, psf: &PsfModel, moved: Moved<'_>) -> Result<System> {
-    system_of(cal, psf, moved, &all(cal))
-}
-
 /// All segments of the calibration's detector.
 pub fn all(cal: &LensCal) -> Vec<usize> {
     (0..cal.mode.nx.div_ceil(SEG)).collect()
 }
 
-/// [`system`] of some segments alone, ascending.
-pub fn system_of(cal: &LensCal, psf: &PsfModel, moved: Moved<'_>, segments: &[usize]) -> Result<System> {
+/// B for frames of the calibration's size, of some of their segments, ascending.
+///
+/// # Errors
+/// Where traces climb over more rows in a segment than are modelled.
+pub fn system(cal: &LensCal, psf: &PsfModel, moved: Moved<'_>, segments: &[usize]) -> Result<System> {
     let tables = Tables::new(psf);
     let rank = tables.taps.len();
     let columns: Vec<u32> = segments.iter().map(|s| (s * SEG) as u32).collect();
@@ -222,31 +217,30 @@ impl Traces<'_> {
     /// does not.)
     fn nodes(&self, profiles: &[Profile], entries: &[Entry], ky: usize) -> Vec<f64> {
         const MIDDLE: f64 = SEG as f64 / 2.0;
-        let columns = |entry: &Entry, at: &[f64]| -> Vec<Vec<[f32; LANES]>> {
+        // (rows, terms) of each of some columns.
+        let columns = |entry: &Entry, at: &[f64]| -> Vec<Vec<f32>> {
             let of = |x: &f64| {
                 let mut column = vec![[0f32; LANES]; ky];
                 self.column(profiles, entry, *x, MIDDLE, &mut column);
-                column
+                column.as_flattened().to_vec()
             };
             at.iter().map(of).collect()
         };
         let every = places(SEG);
         let some: Vec<&Entry> = entries.iter().step_by(entries.len().div_ceil(TRIED).max(1)).collect();
         let truth: Vec<_> = some.par_iter().map(|entry| columns(entry, &every)).collect();
-        let largest = truth.iter().flatten().flatten().flatten().fold(0f32, |m, v| m.max(v.abs()));
+        let largest = truth.iter().flatten().flatten().fold(0f32, |m, v| m.max(v.abs()));
         let tells = |n: usize| {
             let nodes = places(n);
             let basis = basis(&nodes);
             some.par_iter().zip(&truth).all(|(entry, truth)| {
                 let known = columns(entry, &nodes);
-                truth.iter().enumerate().all(|(x, column)| {
-                    column.iter().enumerate().all(|(y, terms)| {
-                        terms.iter().enumerate().all(|(r, v)| {
-                            let own: f32 = known.iter().zip(&basis).map(|(c, b)| c[y][r] * b[x]).sum();
-                            (own - v).abs() <= BETWEEN * largest
-                        })
-                    })
-                })
+                let between =
+                    |x: usize, i: usize| known.iter().zip(&basis).map(|(c, b)| c[i] * b[x]).sum::<f32>();
+                let told = |(x, column): (usize, &Vec<f32>)| {
+                    column.iter().enumerate().all(|(i, v)| (between(x, i) - v).abs() <= BETWEEN * largest)
+                };
+                truth.iter().enumerate().all(told)
             })
         };
         places(NODES.into_iter().find(|n| *n == SEG || tells(*n)).unwrap_or(SEG))
