@@ -88,6 +88,13 @@ fn made_of(root: &Path, frame: &str) -> BTreeSet<String> {
     own.into_iter().filter(|n| !n.starts_with("jumps/")).filter(of).collect()
 }
 
+/// Another exposure with the keywords of `frame`: one byte of it is another.
+fn twin(frame: &Path, to: &Path) {
+    let mut bytes = std::fs::read(frame).expect("read");
+    *bytes.last_mut().expect("a byte") ^= 1;
+    std::fs::write(to, bytes).expect("write");
+}
+
 fn stale_of(summary: &Value) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().expect("text").to_owned();
     let rows = summary["stale"].as_array().expect("stale");
@@ -174,7 +181,7 @@ fn what_was_removed_renamed_or_regrouped_is_put_aside_and_no_other_night_s() {
     // A duplicate of the number: both products get names of their own, and the first name
     // is nobody's.
     let old = made_of(&root, &name(&science[0]));
-    std::fs::copy(&science[0], root.join("copy.fits")).expect("copy");
+    twin(&science[0], &root.join("twin.fits"));
     // A frame that is gone.
     let gone = made_of(&root, &name(&science[2]));
     std::fs::remove_file(&science[2]).expect("remove");
@@ -215,9 +222,9 @@ fn what_was_removed_renamed_or_regrouped_is_put_aside_and_no_other_night_s() {
     }
     assert!(said.contains("is not in the night any more") && said.contains("goes into"), "{said}");
     // A twin comes back under a name that lies in stale already: neither is lost.
-    std::fs::remove_file(root.join("copy.fits")).expect("remove");
+    std::fs::remove_file(root.join("twin.fits")).expect("remove");
     reduce(dir.path(), &[]);
-    std::fs::copy(root.join(name(&science[0])), root.join("copy.fits")).expect("copy");
+    twin(&science[0], &root.join("twin.fits"));
     let more = stale_of(&reduce(dir.path(), &[]));
     let stale = products(&root).1;
     for file in [&old, &more.into_iter().map(|(file, _)| file).collect()].into_iter().flatten() {
@@ -244,4 +251,42 @@ fn a_master_that_somebody_uses_stays_where_it_is() {
     std::fs::remove_file(root.join("night.yaml")).expect("remove");
     reduce(dir.path(), &[]);
     assert!(products(&root).1.contains(dark));
+}
+
+#[test]
+fn a_copy_of_a_frame_changes_nothing() {
+    let dir = night();
+    let root = dir.path().join("night");
+    let (before, _) = products(&root);
+    for kind in ["_DARK_", "_SCI_"] {
+        let frame = &frames(dir.path(), kind)[0];
+        std::fs::copy(frame, root.join(format!("copy of {}", name(frame)))).expect("copy");
+    }
+    let summary = reduce(dir.path(), &[]);
+    assert_eq!(
+        (&summary["counts"]["done"], &summary["counts"]["up_to_date"]),
+        (&0.into(), &6.into()),
+        "{summary}"
+    );
+    let said = summary["warnings"].to_string();
+    assert_eq!(said.matches("is byte for byte").count(), 2, "{said}");
+    assert_eq!(products(&root), (before, BTreeSet::new()));
+}
+
+#[test]
+fn a_night_under_another_name_is_the_same_night() {
+    let dir = night();
+    std::fs::create_dir(dir.path().join("archive")).expect("folder");
+    std::fs::rename(dir.path().join("night"), dir.path().join("archive/20320101")).expect("rename");
+    let root = dir.path().join("archive/20320101");
+    let entries = std::fs::read_dir(&root).expect("list").flatten().map(|e| e.path());
+    let gone = entries.filter(|p| p.to_string_lossy().contains("_SCI_")).max().expect("a frame");
+    let own = made_of(&root, &name(&gone));
+    std::fs::remove_file(&gone).expect("remove");
+    let args = ["reduce", "archive/20320101", "--device", "cpu", "--json", "--quiet"];
+    let (code, out, said) = irisgpu(dir.path(), &args);
+    assert_eq!(code, 0, "{said}");
+    let summary: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&summary["counts"]["done"], own.len()), (&0.into(), 2), "{summary}");
+    assert!(own.is_subset(&products(&root).1), "{summary}");
 }

@@ -123,7 +123,8 @@ fn products(folder: &Path) -> BTreeMap<String, (Vec<Vec<u8>>, Vec<String>)> {
             fits.read_raw(h, 0, &mut bytes).expect("data");
             bytes
         });
-        let of_its_making = ["DATE", "DATECRT", "CHECKSUM", "DATASUM", "IGPLAN"];
+        // IGNIGHT tells where the products lie, too.
+        let of_its_making = ["DATE", "DATECRT", "CHECKSUM", "DATASUM", "IGPLAN", "IGNIGHT"];
         let cards = fits.primary().cards().iter().filter(|c| !of_its_making.contains(&c.keyword.as_str()));
         let cards = cards.filter(|c| c.keyword != "HISTORY").map(|c| format!("{} {}", c.keyword, c.text()));
         (path.file_name().expect("name").to_string_lossy().into_owned(), (data.collect(), cards.collect()))

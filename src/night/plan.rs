@@ -130,7 +130,8 @@ pub fn plan(
     let mut warnings = [scan.warnings.as_slice(), &by_hand.unused].concat();
     let pairs = pairs::of_night(by_hand, night, scan, &mut warnings)?;
     let mut builder = Builder::new(references, settings, before, &scan.relabels);
-    builder.night = settings.suffix.is_none().then(|| night_id(night));
+    let id = night_id(night, &settings.output);
+    builder.night = settings.suffix.is_none().then(|| id.clone());
     // What a person put together is in no other set.
     let free = |reftype: &str, exposure: &Exposure| {
         pairs.iter().filter(|p| p.reftype == reftype).all(|p| p.frames().all(|name| name != exposure.name))
@@ -196,7 +197,7 @@ pub fn plan(
     let mut plan =
         Plan { output: settings.output.clone(), warnings: references.warnings.clone(), ..Plan::default() };
     // Products with a suffix, and those of a part of the night, are a person's own.
-    plan.frames = Frames::of(night, scan).filter(|_| settings.only.is_empty() && settings.suffix.is_none());
+    plan.frames = Frames::of(id, scan).filter(|_| settings.only.is_empty() && settings.suffix.is_none());
     if let Some(frames) = &mut plan.frames {
         // A person may pair frames of elsewhere.
         let inputs = builder.tasks.iter().filter_map(Task::job).flat_map(|job| &job.inputs);

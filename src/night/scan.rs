@@ -7,7 +7,8 @@
 //! which writes it everywhere; or DATALVL of 2 and more) and
 //! reference files (REFTYPE). A file that cannot be read is an exposure that
 //! failed, with its sentence; it never stops the scan. Files of single reads
-//! (READ_NO) are one exposure where OBS_ID, DET_ID and EXP_NO are the same.
+//! (READ_NO) are one exposure where OBS_ID, DET_ID and EXP_NO are the same. Of copies of
+//! one file under several names, one counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,13 +18,14 @@ use rayon::prelude::*;
 
 use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
-use super::state::{Stamp, file_identity};
+use super::state::{Stamp, file_identity, headers_hash};
 use super::walk::{Found, PACKED, fits_files};
 use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, ObsName, another_instrument, contradictions, unusable, window_faults};
 use crate::error::{Error, Result};
 use crate::fits::{Card, Fits, Header, Value};
 use crate::input::{ReadKey, Relabels, faults_of_reads, header_of_reads, read_group_key};
+use crate::refs::fingerprint;
 
 /// Folders of a night that hold no raw frames.
 const NOT_RAW: [&str; 4] = ["reduced", "masters", "refs", "truth"];
@@ -189,6 +191,9 @@ struct Opened {
     path: PathBuf,
     facts: Header,
     identity: String,
+    /// Its size in bytes and the hash of its headers: other files that have both may be
+    /// copies of it.
+    alike: (u64, String),
     /// Rows and columns of its image.
     size: Option<(usize, usize)>,
     /// Whether it is an image, so that READ_NO makes it one read of a set.
@@ -198,19 +203,26 @@ struct Opened {
 }
 
 fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, seen: &Seen) -> Scan {
-    let opened: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path, relabels, seen))).collect();
+    let all: Vec<_> = files.par_iter().map(|path| (path, open_one(root, path, relabels, seen))).collect();
     let mut scan = Scan::default();
-    let mut reads: BTreeMap<(String, String, i64), Vec<(ReadKey, Opened)>> = BTreeMap::new();
-    for (path, result) in opened {
-        let one = match result {
-            Ok(one) => one,
+    let mut opened = Vec::new();
+    for (path, result) in all {
+        match result {
+            Ok(one) => opened.push(one),
             Err(e) => {
                 let name = name_within(root, path);
                 scan.problems.push(Problem { name, obsname: String::new(), sentence: e.to_string() });
-                continue;
             }
-        };
-        if let Some(why) = not_raw(&one.facts).filter(|_| raw_only) {
+        }
+    }
+    let mut reads: BTreeMap<(String, String, i64), Vec<(ReadKey, Opened)>> = BTreeMap::new();
+    let copies = copies(&opened);
+    for one in opened {
+        if let Some(first) = copies.get(&one.name) {
+            let why = format!("is byte for byte {first}, which counts");
+            scan.warnings.push(format!("{}: {why}", one.name));
+            scan.ignored.push((one.name, why));
+        } else if let Some(why) = not_raw(&one.facts).filter(|_| raw_only) {
             scan.ignored.push((one.name, why.to_owned()));
         } else if let Some(key) = read_group_key(&one.facts).filter(|_| one.is_read) {
             reads.entry(key.exposure.clone()).or_default().push((key, one));
@@ -226,11 +238,36 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, see
     scan
 }
 
+/// Copies, by their names, and what each is a copy of: the file with the shortest name,
+/// as copies are called "x (2)" or "copy of x". A copy of which a person says something
+/// else is another frame.
+fn copies(opened: &[Opened]) -> BTreeMap<String, String> {
+    let mut alike: BTreeMap<_, Vec<&Opened>> = BTreeMap::new();
+    for one in opened {
+        alike.entry((&one.alike, &one.relabelled)).or_default().push(one);
+    }
+    let mut copies = BTreeMap::new();
+    for mut set in alike.into_values().filter(|set| set.len() > 1) {
+        set.sort_by_key(|one| (one.name.len(), &one.name));
+        let mut first: BTreeMap<String, &str> = BTreeMap::new();
+        for one in set {
+            // What cannot be read fails as an exposure, with its sentence.
+            let Ok(bytes) = fingerprint(&one.path) else { continue };
+            match first.get(&bytes) {
+                Some(first) => copies.insert(one.name.clone(), (*first).to_owned()),
+                None => first.insert(bytes, &one.name).map(str::to_owned),
+            };
+        }
+    }
+    copies
+}
+
 /// What a file says, whatever a person says of it.
 #[derive(Debug, Clone)]
 struct Said {
     facts: Header,
     identity: String,
+    alike: (u64, String),
     size: Option<(usize, usize)>,
     is_read: bool,
 }
@@ -265,7 +302,7 @@ impl Seen {
 
 fn open_one(root: &Path, path: &Path, relabels: &Relabels, seen: &Seen) -> Result<Opened> {
     let name = name_within(root, path);
-    let Said { mut facts, mut identity, size, is_read } = seen.said(path, &name)?;
+    let Said { mut facts, mut identity, alike, size, is_read } = seen.said(path, &name)?;
     let mut relabelled = Vec::new();
     for (keyword, value) in relabels.of(path).into_iter().flatten() {
         let was = facts.text(keyword);
@@ -279,7 +316,7 @@ fn open_one(root: &Path, path: &Path, relabels: &Relabels, seen: &Seen) -> Resul
     }
     // A level-1 frame may keep the keywords of its last read.
     let is_read = is_read && facts.integer("DATALVL") != Some(1);
-    Ok(Opened { name, path: path.to_path_buf(), facts, identity, size, is_read, relabelled })
+    Ok(Opened { name, path: path.to_path_buf(), facts, identity, alike, size, is_read, relabelled })
 }
 
 fn read_headers(path: &Path, name: &str) -> Result<Said> {
@@ -289,6 +326,8 @@ fn read_headers(path: &Path, name: &str) -> Result<Said> {
     }
     let fits = Fits::open(path)?;
     let identity = file_identity(name, &fits)?;
+    let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
+    let alike = (bytes, headers_hash(&fits));
     let mut facts = fits.primary().clone();
     // A tile-compressed or single-image file may have its keywords with its image.
     if let Some(image) = fits.hdus.iter().skip(1).find(|h| h.is_image()) {
@@ -316,7 +355,7 @@ fn read_headers(path: &Path, name: &str) -> Result<Said> {
         [.., ny, nx] => Some((ny, nx)),
         _ => None,
     });
-    Ok(Said { facts, identity, size, is_read: axes <= 2 })
+    Ok(Said { facts, identity, alike, size, is_read: axes <= 2 })
 }
 
 /// Whether the header is that of a ramp that no step has been through:
@@ -441,6 +480,29 @@ mod tests {
         assert_eq!(problems, ["junk.fits", "lzw.fits.Z", "odd.fits"]);
         assert!(scan.problems[2].sentence.contains("IMG1-SPX"));
         assert_eq!(scan.ignored.len(), 3);
+    }
+
+    #[test]
+    fn of_copies_of_a_file_one_counts() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for name in ["a.fits", "like a.fits"] {
+            write(&dir.path().join(name), &frame("IMG1-DRK", 1));
+        }
+        for name in ["a (2).fits", "0 copy of a.fits"] {
+            std::fs::copy(dir.path().join("a.fits"), dir.path().join(name)).expect("copy");
+        }
+        let found = scan(dir.path(), &[], &ByHand::default()).expect("scan");
+        let names: Vec<_> = found.exposures.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, ["a.fits", "like a.fits"]);
+        let said =
+            ["0 copy of a.fits", "a (2).fits"].map(|n| format!("{n}: is byte for byte a.fits, which counts"));
+        assert_eq!(found.warnings, said);
+        // A person makes another frame of one.
+        let notes = "relabel: [{files: '0 *', set: {OBSNAME: IMG1-SKY}}]";
+        std::fs::write(dir.path().join("night.yaml"), notes).expect("night.yaml");
+        let by_hand = ByHand::of_night(dir.path()).expect("notes");
+        let found = scan(dir.path(), &[], &by_hand).expect("scan");
+        assert_eq!((found.exposures.len(), found.ignored.len()), (3, 1), "{:?}", found.ignored);
     }
 
     #[test]

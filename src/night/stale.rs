@@ -47,14 +47,26 @@ impl Orphan {
     }
 }
 
-/// What IGNIGHT of the products of a night in this folder says: the folder's name and
-/// that of the folder it lies in, as a hash, so that a night may move as a whole and two
-/// nights may share a folder of products.
-pub(super) fn night_id(night: &Path) -> String {
-    let real = night.canonicalize().or_else(|_| std::path::absolute(night));
-    let real = real.unwrap_or_else(|_| night.to_path_buf());
-    let names: Vec<_> = real.components().rev().take(2).map(|c| c.as_os_str().to_string_lossy()).collect();
+/// What IGNIGHT of the products of a night says: where they lie within its folder, or
+/// else that folder's name and the name of the one around it, as a hash. So a night may
+/// move as a whole, be called otherwise where its products go with it, and share a folder
+/// of products with another one.
+pub(super) fn night_id(night: &Path, output: &Path) -> String {
+    let (night, output) = (real(night), real(output));
+    let names: Vec<_> = match output.strip_prefix(&night) {
+        Ok(within) => vec![within.to_string_lossy()],
+        Err(_) => night.components().rev().take(2).map(|c| c.as_os_str().to_string_lossy()).collect(),
+    };
     plan_hash(&names).chars().take(16).collect()
+}
+
+/// The path without links, also of a folder that is still to be made.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        (real, _, _) => real.unwrap_or(path),
+    }
 }
 
 /// IGNIGHT of a product.
@@ -67,14 +79,14 @@ fn plain(name: &str) -> String {
 }
 
 impl Frames {
-    /// Those of a scanned night; `None` where a part of it could not be listed.
-    pub(super) fn of(night: &Path, scan: &Scan) -> Option<Frames> {
+    /// Those of a scanned night, whose products bear `night`; `None` where a part of it could not be listed.
+    pub(super) fn of(night: String, scan: &Scan) -> Option<Frames> {
         let ignored: BTreeSet<&String> = scan.ignored.iter().map(|(name, _)| name).collect();
         let here: BTreeSet<String> =
             scan.files.iter().filter(|f| !ignored.contains(f)).map(|f| plain(f)).collect();
         let why = scan.ignored.iter().map(|(name, why)| (plain(name), why.clone()));
         let left_out = why.filter(|(name, _)| !here.contains(name)).collect();
-        scan.whole.then(|| Frames { night: night_id(night), here, left_out })
+        scan.whole.then(|| Frames { night, here, left_out })
     }
 
     /// Files that are there, too, whether or not they count yet.

@@ -28,12 +28,17 @@ pub fn file_identity(name: &str, fits: &Fits) -> Result<String> {
     let facts = std::fs::metadata(&fits.path).map_err(Error::io("read", &fits.path))?;
     // File systems without times of change leave it to size and headers.
     let changed = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let changed = changed.map_or(0, |t| t.as_nanos());
+    Ok(format!("{name} {} {changed} {}", facts.len(), headers_hash(fits)))
+}
+
+/// The hash of all headers of an open file.
+pub(super) fn headers_hash(fits: &Fits) -> String {
     let mut hasher = blake3::Hasher::new();
     for hdu in &fits.hdus {
         hasher.update(&hdu.header.to_bytes());
     }
-    let changed = changed.map_or(0, |t| t.as_nanos());
-    Ok(format!("{name} {} {changed} {}", facts.len(), hasher.finalize().to_hex()))
+    hasher.finalize().to_hex().to_string()
 }
 
 /// The identity of a reference file, in whatever folder it lies.

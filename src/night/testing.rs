@@ -47,11 +47,16 @@ pub(super) fn reference(reftype: &str, detector: &str) -> Header {
     h
 }
 
-/// Writes a header with a one-pixel image.
+/// Writes a header with a one-pixel image, which is another one in every file: two
+/// exposures are never the same to the last bit.
 pub(super) fn write(path: &Path, header: &Header) {
+    let pixel = path
+        .to_string_lossy()
+        .bytes()
+        .fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
     let mut w = FitsWriter::create(path).expect("create");
     w.empty("PRIMARY", header).expect("primary");
-    w.image("DATA", &Header::new(), &[1, 1], Pixels::F32(&[0.0])).expect("data");
+    w.image("DATA", &Header::new(), &[1, 1], Pixels::F32(&[(pixel % (1 << 24)) as f32])).expect("data");
     w.finish().expect("finish");
 }
 

@@ -1,5 +1,5 @@
-//! What was calibrated with what, as a drawing: masters in columns by their order, and the
-//! exposures that used the same ones together.
+//! What was calibrated with what, as a drawing: references that were given, masters in
+//! columns by their order, and the exposures that used the same ones together.
 
 use std::collections::BTreeMap;
 
@@ -13,53 +13,93 @@ const LINE: f64 = 64.0;
 /// More boxes than this in a column are told by their number.
 const MOST: usize = 40;
 
+/// The types of which nights make masters: one that was not made here has a box of its own,
+/// while what describes a detector is told together.
+const MASTERS: [&str; 6] = ["DARK", "FLAT", "LENSPX", "WAVEMAP", "DISPERSION", "SKY"];
+
 struct Node {
     column: usize,
     title: String,
     detail: String,
+    /// What the pointer is told.
+    hint: String,
     needs: Vec<String>,
 }
+
+/// The columns: files of elsewhere, darks, what needs them, other masters, exposures.
+const COLUMNS: usize = 5;
 
 /// The drawing; empty where nothing was calibrated with anything.
 pub(super) fn svg(rows: &[Row]) -> String {
     let name = |r: &Row| r.file.rsplit('/').next().unwrap_or_default().to_owned();
     let masters: BTreeMap<String, &Row> =
         rows.iter().filter(|r| !r.reftype.is_empty()).map(|r| (name(r), r)).collect();
-    let needs = |r: &Row| -> Vec<String> {
-        r.references.values().filter(|f| masters.contains_key(*f)).cloned().collect()
-    };
     let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
-    for (file, row) in &masters {
-        let column = match row.reftype.as_str() {
-            "DARK" => 0,
-            "FLAT" | "LENSPX" => 1,
-            _ => 2,
-        };
-        let detail = [&row.detector, &row.filter, &row.grating].map(String::as_str).join(" ");
-        let exptime = row.exptime.map(|t| format!(" {t} s")).unwrap_or_default();
-        let title = row.reftype.to_lowercase();
-        nodes.insert(file.clone(), Node { column, title, detail: detail + &exptime, needs: needs(row) });
-    }
     let mut groups: BTreeMap<(Vec<String>, String, String), usize> = BTreeMap::new();
-    for row in rows.iter().filter(|r| r.reftype.is_empty() && r.level >= 2) {
-        let needs = needs(row);
-        if !needs.is_empty() {
-            let detail = [&row.filter, &row.grating].map(String::as_str).join(" ");
-            *groups.entry((needs, row.obsname.clone(), detail)).or_default() += 1;
+    for row in rows.iter().filter(|r| !r.reftype.is_empty() || r.level >= 2) {
+        let needs = needs(row, &masters, &mut nodes);
+        let detail = [&row.detector, &row.filter, &row.grating].map(String::as_str).join(" ");
+        if row.reftype.is_empty() {
+            if !needs.is_empty() {
+                let detail = [&row.filter, &row.grating].map(String::as_str).join(" ");
+                *groups.entry((needs, row.obsname.clone(), detail)).or_default() += 1;
+            }
+            continue;
         }
+        let column = match row.reftype.as_str() {
+            "DARK" => 1,
+            "FLAT" | "LENSPX" => 2,
+            _ => 3,
+        };
+        let exptime = row.exptime.map(|t| format!(" {t} s")).unwrap_or_default();
+        let (title, detail, hint) = (row.reftype.to_lowercase(), detail + &exptime, name(row));
+        nodes.insert(hint.clone(), Node { column, title, detail, hint, needs });
     }
     for ((needs, obsname, detail), count) in groups {
         let many = if count == 1 { "1 exposure".to_owned() } else { format!("{count} exposures") };
         let key = format!("{} {obsname} {detail}", needs.join(" "));
-        nodes.insert(key, Node { column: 3, title: obsname, detail: format!("{many} {detail}"), needs });
+        let (title, detail) = (obsname, format!("{many} {detail}"));
+        nodes.insert(key, Node { column: COLUMNS - 1, title, hint: detail.clone(), detail, needs });
     }
     draw(&nodes)
 }
 
+/// The boxes that a product was calibrated with; those of files that the night did not make
+/// are put among `nodes`.
+fn needs(row: &Row, masters: &BTreeMap<String, &Row>, nodes: &mut BTreeMap<String, Node>) -> Vec<String> {
+    let (mut needs, mut described) = (Vec::new(), Vec::new());
+    for (kind, file) in &row.references {
+        if masters.contains_key(file) {
+            needs.push(file.clone());
+        } else if MASTERS.contains(&kind.as_str()) {
+            let (title, detail) = (format!("{} (given)", kind.to_lowercase()), file.clone());
+            needs.push(file.clone());
+            nodes.insert(
+                file.clone(),
+                Node { column: 0, title, hint: file.clone(), detail, needs: Vec::new() },
+            );
+        } else {
+            described.push((kind.as_str(), file.as_str()));
+        }
+    }
+    if let [(first, _), ..] = described.as_slice() {
+        let lines: Vec<String> = described.iter().map(|(kind, file)| format!("{kind} {file}")).collect();
+        let kinds: Vec<&str> = described.iter().map(|(kind, _)| *kind).collect();
+        let title = match kinds.len() {
+            1 => first.to_lowercase(),
+            n => format!("{n} references of {}", row.detector),
+        };
+        let (hint, detail) = (lines.join("\n"), kinds.join(" ").to_lowercase());
+        needs.push(hint.clone());
+        nodes.insert(hint.clone(), Node { column: 0, title, detail, hint, needs: Vec::new() });
+    }
+    needs
+}
+
 fn draw(nodes: &BTreeMap<String, Node>) -> String {
     // Columns that nothing stands in are left out.
-    let used: Vec<usize> = (0..4).filter(|c| nodes.values().any(|n| n.column == *c)).collect();
-    let mut filled = [0usize; 4];
+    let used: Vec<usize> = (0..COLUMNS).filter(|c| nodes.values().any(|n| n.column == *c)).collect();
+    let mut filled = [0usize; COLUMNS];
     let mut places: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     let mut boxes = String::new();
     for (key, node) in nodes {
@@ -72,8 +112,9 @@ fn draw(nodes: &BTreeMap<String, Node>) -> String {
         let (x, y) = (column as f64 * COLUMN + 2.0, row as f64 * LINE + 2.0);
         places.insert(key, (x, y));
         boxes += &format!(
-            "<g class=\"node k{}\"><rect x=\"{x}\" y=\"{y}\" width=\"{WIDE}\" height=\"{HIGH}\" rx=\"5\"/><text x=\"{}\" y=\"{}\" class=\"t\">{}</text><text x=\"{}\" y=\"{}\">{}</text></g>",
+            "<g class=\"node k{}\"><title>{}</title><rect x=\"{x}\" y=\"{y}\" width=\"{WIDE}\" height=\"{HIGH}\" rx=\"5\"/><text x=\"{}\" y=\"{}\" class=\"t\">{}</text><text x=\"{}\" y=\"{}\">{}</text></g>",
             node.column,
+            escape(&node.hint),
             x + 12.0,
             y + 19.0,
             escape(&node.title),
@@ -127,9 +168,17 @@ mod tests {
             references: [("DARK".to_owned(), "D.fits".to_owned())].into(),
             ..Row::default()
         };
-        let svg = svg(&[master, one.clone(), one]);
+        let svg = svg(&[master, one.clone(), one.clone()]);
         assert!(svg.contains("2 exposures") && svg.contains("&lt;b&gt;") && !svg.contains("<b>"));
         assert_eq!((svg.matches("<rect").count(), svg.matches("<path").count()), (2, 1));
         assert!(super::svg(&[]).is_empty());
+        // What the night did not make is told, too: a dark of elsewhere alone, what
+        // describes the detector together.
+        let given = [("DARK", "other.fits"), ("GAIN", "g.fits"), ("MASK", "m.fits")];
+        let references = given.map(|(kind, file)| (kind.to_owned(), file.to_owned())).into();
+        let svg = super::svg(&[Row { detector: "IMG2".into(), references, ..one }]);
+        assert!(svg.contains("dark (given)") && svg.contains("2 references of IMG2"), "{svg}");
+        assert!(svg.contains("GAIN g.fits\nMASK m.fits"), "{svg}");
+        assert_eq!((svg.matches("<rect").count(), svg.matches("<path").count()), (3, 2));
     }
 }

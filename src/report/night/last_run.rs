@@ -136,10 +136,11 @@ impl LastRun {
         let mut tasks = Vec::new();
         for row in summary["tasks"].as_array().into_iter().flatten() {
             let mut task = TaskSaid::of(row);
-            // A task that was left alone is as the run that did it told.
-            let left_alone = matches!(task.status.as_str(), "up to date" | "waiting" | "queued");
-            if let (Some(was), true) = (old.remove(&task.name), left_alone) {
-                (task.seconds, task.warnings) = (was.seconds, was.warnings);
+            // A task that was left alone is as the run that did it told; where none did,
+            // nobody knows how long it took.
+            let was = old.remove(&task.name).filter(|w| w.status != "failed");
+            if matches!(task.status.as_str(), "up to date" | "waiting" | "queued") {
+                (task.seconds, task.warnings) = was.map_or((0.0, task.warnings), |w| (w.seconds, w.warnings));
             }
             tasks.push(task);
         }
@@ -215,6 +216,11 @@ mod tests {
         assert_eq!(LastRun::read(dir.path()).tasks.len(), 1);
         std::fs::write(dir.path().join(NAME), "{nonsense").expect("write");
         assert_eq!(LastRun::read(dir.path()), LastRun::default());
+        // What it takes to find a product up to date is not what it took to make it.
+        let found = json!({"name": "a", "status": "up to date", "seconds": 0.4, "product": "/x/a.fits", "warnings": ["w"]});
+        LastRun::keep(dir.path(), &summary(json!([found])), "", true).expect("keep");
+        let task = &LastRun::read(dir.path()).tasks[0];
+        assert_eq!((task.seconds, task.warnings.len()), (0.0, 1));
     }
     #[test]
     fn what_single_processes_say_goes_into_the_next_account() {
