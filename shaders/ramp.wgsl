@@ -10,7 +10,7 @@ struct Params {
     algorithm: u32, num_coadd: u32, across: u32, along_y: u32,
     lines: u32, block_width: u32, max_jumps: u32, threshold_one: f32,
     threshold_two: f32, counts: u32, pedestal: u32, prior: f32,
-    prior_variance: f32,
+    prior_variance: f32, added_variance: f32,
 }
 
 @group(0) @binding(0) var<storage, read> ramp: array<u32>;
@@ -195,7 +195,8 @@ fn offsets(pixel: u32) {
 }
 
 fn noise_of_reads(pixel: u32) {
-    let s2 = cal_value(4u, pixel);
+    let gain = cal_value(3u, pixel);
+    let s2 = cal_value(4u, pixel) + gain * gain * p.added_variance;
     for (var k = 0u; k < total_reads(); k++) {
         read_variance[k] = s2 * t_inv_n(k);
     }

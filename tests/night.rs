@@ -165,6 +165,42 @@ fn a_gpu_reduces_the_night_as_the_cpu_does() {
     }
 }
 
+/// The darks of one EXPTIME share every calibration: reduced in one process, the device
+/// keeps them from the second on, as far as its memory goes.
+#[test]
+fn calibrations_that_a_device_keeps_change_nothing() {
+    let raw = files(&night().join("night"));
+    let darks: Vec<&Path> = raw.iter().filter(|p| text(p).contains("_DARK_")).map(PathBuf::as_path).collect();
+    assert_eq!(darks.len(), 3);
+    let refs = night().join("night/refs");
+    let stage1 = |frames: &[&Path], name: &str, device: &str, memory: &str| {
+        let (output, trace) = (night().join(name), night().join(format!("{name}.json")));
+        let mut args = vec!["run", "stage1", "--refs", text(&refs), "-o", text(&output), "--at-once", "1"];
+        args.extend(["--device", device, "--memory", memory, "--trace", text(&trace)]);
+        args.extend(frames.iter().map(|p| text(p)));
+        let done = run(&args);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let read = std::fs::read_to_string(trace).expect("trace").matches("\"planes\"").count();
+        (sums(&output), read)
+    };
+    let gpu = irisgpu::engine::testing::gpu().map(|gpu| gpu.device().name.clone());
+    for (i, device) in ["cpu".to_owned()].into_iter().chain(gpu).enumerate() {
+        let (mut alone, mut read_alone) = (BTreeMap::new(), 0);
+        for dark in &darks {
+            let (sums, read) = stage1(&[dark], &format!("alone{i}"), &device, "1GB");
+            (alone, read_alone) = (sums, read_alone + read);
+        }
+        let (together, read) = stage1(&darks, &format!("together{i}"), &device, "1GB");
+        assert_eq!(alone, together);
+        assert!(read * 3 == read_alone * 2, "{device}: planes read {read} times in place of {read_alone}");
+        // Rows of 16 and room for some of them.
+        let (little, some) = stage1(&darks, &format!("little{i}"), &device, "600kB");
+        assert_eq!(alone, little);
+        let (_, none) = stage1(&darks[..1], &format!("least{i}"), &device, "600kB");
+        assert!(2 * none < some && some < 3 * none, "{device}: {some} of 3 times {none}");
+    }
+}
+
 #[test]
 fn a_dark_made_again_cancels_as_the_first() {
     let output = night().join("again");

@@ -84,6 +84,9 @@ impl Span {
     }
 }
 
+/// The MJD of the years 1 to 9999, which dates are written of.
+const CALENDAR: std::ops::Range<f64> = -678_575.0..2_973_483.0;
+
 /// The keywords of an instant that a header has, each with the MJD that it says.
 fn said(header: &Header, instant: &Instant) -> Vec<(&'static str, f64)> {
     let number = |key: &str| header.number(key).filter(|v| *v != 0.0);
@@ -92,6 +95,7 @@ fn said(header: &Header, instant: &Instant) -> Vec<(&'static str, f64)> {
         Some((*k, if v < JULIAN { v } else { v - MJD0 }))
     });
     let modified = instant.modified.iter().filter_map(|k| Some((*k, number(k)?)));
+    let numbers = julian.chain(modified).filter(|(_, mjd)| CALENDAR.contains(mjd));
     let dates = instant.dates.iter().filter_map(|k| {
         let text = header.text(k)?;
         // JWST's DATE-OBS has its time of day beside it.
@@ -101,7 +105,7 @@ fn said(header: &Header, instant: &Instant) -> Vec<(&'static str, f64)> {
         };
         Some((*k, mjd_of(&text)?))
     });
-    julian.chain(modified).chain(dates).collect()
+    numbers.chain(dates).collect()
 }
 
 /// Whether text stands for no value.
@@ -121,6 +125,15 @@ pub(super) fn disagreements(header: &Header) -> Vec<(String, String)> {
             }
         }
         let all = said(header, &instant);
+        for key in instant.julian.iter().chain(instant.modified) {
+            if header.number(key).is_some_and(|v| v != 0.0) && all.iter().all(|(k, _)| k != key) {
+                let sentence = format!(
+                    "{key} = {} is no day of the years 1 to 9999: it counts as missing",
+                    shown(header, key)
+                );
+                found.push(((*key).to_owned(), sentence));
+            }
+        }
         let Some(((first, believed), others)) = all.split_first() else { continue };
         for (key, mjd) in others {
             // A day without its time says the day.
@@ -225,17 +238,36 @@ pub fn compact_date(mjd: f64) -> String {
     format!("{}{:02}{:02}{:02}", date.replace('-', ""), s / 3600, s / 60 % 60, s % 60)
 }
 
-/// The day, and the time of day in `parts` of it.
+/// The day, and the time of day in `parts` of it; what is beyond the calendar is its end.
 fn split(mjd: f64, parts: f64) -> (String, i64) {
+    let mjd = mjd.clamp(CALENDAR.start, CALENDAR.end);
     let total = ((mjd - mjd.floor()) * parts).round() as i64;
     let whole = mjd.floor() as i64 + total.div_euclid(parts as i64);
-    let (y, m, d) = civil(whole.saturating_sub(40_587));
+    let (y, m, d) = civil(whole - 40_587);
     (format!("{y:04}-{m:02}-{d:02}"), total.rem_euclid(parts as i64))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_beyond_the_calendar_are_no_dates() {
+        let mut h = Header::new();
+        // Of the first, fuzzing found that it overflowed.
+        for (key, value) in [("EXPJDMID", 2.7e200), ("MJD-BEG", -1e9), ("EXPEND", 60_000.0)] {
+            h.set(key, value, "");
+        }
+        let span = Span::of(&h);
+        assert_eq!((span.begin, span.middle, span.end), (None, None, Some(60_000.0)));
+        let keys: Vec<String> = disagreements(&h).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["MJD-BEG", "EXPJDMID"]);
+        assert_eq!(
+            (iso_date(-678_575.0).as_str(), compact_date(1e300).as_str()),
+            ("0001-01-01T00:00:00.000", "99991231000000")
+        );
+        assert_eq!(iso_date(f64::NAN).len(), 23);
+    }
 
     #[test]
     fn dates_of_days_and_back() {

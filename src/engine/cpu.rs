@@ -1,6 +1,6 @@
 //! The CPU engine: buffers in memory, kernels on the current rayon pool.
 
-use super::{Buffer, DeviceInfo, DeviceKind, Engine, Recording, check};
+use super::{Buffer, DeviceInfo, DeviceKind, Engine, Recording, Shelf, check};
 use crate::error::Result;
 use crate::kernels::{Access, Args, Bound};
 use crate::profile::{self, Work};
@@ -10,6 +10,7 @@ use crate::profile::{self, Work};
 pub struct CpuEngine {
     info: DeviceInfo,
     buffers: Vec<Option<Vec<u32>>>,
+    shelf: Shelf,
 }
 
 impl CpuEngine {
@@ -23,7 +24,7 @@ impl CpuEngine {
             memory,
             enough: 8 << 20,
         };
-        CpuEngine { info, buffers: Vec::new() }
+        CpuEngine { info, buffers: Vec::new(), shelf: Shelf::default() }
     }
 
     fn words(&mut self, buffer: Buffer) -> &mut Vec<u32> {
@@ -47,6 +48,10 @@ impl Engine for CpuEngine {
 
     fn free(&mut self, buffer: Buffer) {
         self.buffers[buffer.id] = None;
+    }
+
+    fn shelf(&mut self) -> &mut Shelf {
+        &mut self.shelf
     }
 
     fn upload_with(

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Buffer, DeviceInfo, Engine, Recording};
+use super::{Buffer, DeviceInfo, Engine, Recording, Shelf};
 use crate::error::{Error, Result};
 
 /// The variable.
@@ -42,6 +42,10 @@ impl Engine for Faulty {
 
     fn free(&mut self, buffer: Buffer) {
         self.engine.free(buffer);
+    }
+
+    fn shelf(&mut self) -> &mut Shelf {
+        self.engine.shelf()
     }
 
     fn upload_with(

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wgpu::util::DeviceExt;
 
-use super::{Buffer, DeviceInfo, DeviceKind, Dispatch, Engine, Recording, check};
+use super::{Buffer, DeviceInfo, DeviceKind, Dispatch, Engine, Recording, Shelf, check};
 use crate::error::{Error, Result};
 use crate::kernels::Access;
 use crate::profile::{self, Work};
@@ -32,6 +32,7 @@ pub struct GpuEngine {
     staging: Vec<Staging>,
     readback: Option<wgpu::Buffer>,
     lost: Arc<AtomicBool>,
+    shelf: Shelf,
 }
 
 #[derive(Debug)]
@@ -81,6 +82,7 @@ impl GpuEngine {
             staging: Vec::new(),
             readback: None,
             lost,
+            shelf: Shelf::default(),
         })
     }
 
@@ -260,6 +262,10 @@ impl Engine for GpuEngine {
 
     fn free(&mut self, buffer: Buffer) {
         self.buffers[buffer.id] = None;
+    }
+
+    fn shelf(&mut self) -> &mut Shelf {
+        &mut self.shelf
     }
 
     fn upload_with(

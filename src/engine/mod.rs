@@ -11,6 +11,7 @@ mod faulty;
 mod gpu;
 mod select;
 mod self_test;
+mod shelf;
 #[doc(hidden)]
 pub mod testing;
 
@@ -18,6 +19,7 @@ pub use cpu::CpuEngine;
 pub use gpu::GpuEngine;
 pub use select::{Listed, choose, devices, each, last_resort, require, select};
 pub use self_test::self_test;
+pub use shelf::Shelf;
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
@@ -93,6 +95,9 @@ pub trait Engine: Send {
 
     /// Gives a buffer back.
     fn free(&mut self, buffer: Buffer);
+
+    /// What it keeps from task to task.
+    fn shelf(&mut self) -> &mut Shelf;
 
     /// Overwrites the first `bytes` bytes of `buffer` (a multiple of 4): `fill` is
     /// handed memory on its way to the device (contents undefined) to write into,

@@ -43,7 +43,7 @@ pub fn self_test(engine: &mut dyn Engine) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::gpu;
-    use super::super::{Buffer, CpuEngine, DeviceInfo, Recording};
+    use super::super::{Buffer, CpuEngine, DeviceInfo, Recording, Shelf};
     use super::*;
 
     /// A device that forgets to compute.
@@ -58,6 +58,9 @@ mod tests {
         }
         fn free(&mut self, buffer: Buffer) {
             self.0.free(buffer);
+        }
+        fn shelf(&mut self) -> &mut Shelf {
+            self.0.shelf()
         }
         fn upload_with(
             &mut self,

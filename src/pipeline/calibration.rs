@@ -48,6 +48,12 @@ pub struct Calibration<'a> {
     rounding: f32,
     /// What [`Calibration::add_read_variance`] added to it, DN².
     added: f32,
+    /// Whether the planes have that; else the ramp kernel adds it.
+    adds: bool,
+    /// The references that planes are made of, by type.
+    files: BTreeMap<String, PathBuf>,
+    /// The region of the detector.
+    frame: Frame,
     /// Reference pixels, ascending.
     reference: Vec<u32>,
     /// The kernels of reference pixels, where there are any.
@@ -190,6 +196,9 @@ impl<'a> Calibration<'a> {
             average_dark: ramp.average_dark.as_deref().map(Cow::Borrowed),
             rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
             added: 0.0,
+            adds: true,
+            files: references.clone(),
+            frame,
             reference: Vec::new(),
             refpix: references.get("refpix").cloned(),
             marked: Vec::new(),
@@ -201,6 +210,38 @@ impl<'a> Calibration<'a> {
     /// Adds `variance`, DN², to that of every read; `frames` are averaged in each.
     pub fn add_read_variance(&mut self, variance: f64, frames: &[u16]) {
         self.added += variance as f32 * mean_frames(frames);
+    }
+
+    /// The variance that was added, DN²: the planes are without it from here on, and so the
+    /// same for every exposure.
+    pub fn hand_over_added(&mut self) -> f32 {
+        self.adds = false;
+        self.added
+    }
+
+    /// What the planes depend on, as a name: where two exposures have the same one, their
+    /// planes are the same. None where an exposure has a part in them (its own flags, marks,
+    /// noise, dark current).
+    pub fn name(&self) -> Result<Option<String>> {
+        let own = self.own.is_some() || !self.marked.is_empty() || self.average_dark.is_some();
+        if own || self.dark.is_some() || self.adds {
+            return Ok(None);
+        }
+        const TYPES: [&str; 8] =
+            ["mask", "saturation", "bias", "gain", "readnoise", "nonlin", "invlin", "ipc"];
+        let mut hasher = blake3::Hasher::new();
+        for (reftype, path) in self.files.iter().filter(|(t, _)| TYPES.contains(&t.as_str())) {
+            hasher.update(format!("{reftype} {}\n", refs::fingerprint(path)?).as_bytes());
+        }
+        let values = [&self.saturation, &self.gain, &self.noise].map(|source| match source {
+            Source::File(_) => None,
+            Source::Value(value) => Some(*value),
+        });
+        let variance = (self.amplified, self.amplified_before, self.rounding);
+        let polynomials = (self.polynomial(), self.inverse());
+        hasher.update(format!("{:?}", (self.frame, self.masked, values, variance, polynomials)).as_bytes());
+        hasher.update(bytemuck::cast_slice(&self.reference));
+        Ok(Some(hasher.finalize().to_hex().to_string()))
     }
 
     /// Multiplies the variance of reads by what undoing the coupling makes of it, Σ K²:
@@ -329,7 +370,7 @@ impl<'a> Calibration<'a> {
         }
         self.gain.read(rows.clone(), &[], gain, bits)?;
         self.noise.read(rows.clone(), gain, variance, bits)?;
-        self.to_variance(&rows, variance, gain);
+        self.to_variance(&rows, variance, gain, if self.adds { self.added } else { 0.0 });
         let (forward, rest) = coefficients.split_at_mut(self.polynomial().0);
         let (dark, inverse) = rest.split_at_mut(usize::from(self.average_dark.is_some()));
         if let (Some(to), Some(rate)) = (dark.first_mut(), &self.average_dark) {
@@ -397,20 +438,20 @@ impl<'a> Calibration<'a> {
         Ok(gain)
     }
 
-    /// Gain, e-/DN, and variance of a read, e-², of rows `rows` (rows × columns), as
-    /// [`Calibration::read`] has them.
+    /// Gain, e-/DN, and variance of a read, e-², of rows `rows` (rows × columns), with
+    /// whatever was added to that.
     pub fn noise(&self, rows: Range<usize>) -> Result<(Vec<f32>, Vec<f32>)> {
         let n = rows.len() * self.nx;
         let (mut gain, mut variance, mut bits) = (vec![0.0; n], vec![0.0; n], vec![0; n]);
         self.gain.read(rows.clone(), &[], &mut gain, &mut bits)?;
         self.noise.read(rows.clone(), &gain, &mut variance, &mut bits)?;
-        self.to_variance(&rows, &mut variance, &gain);
+        self.to_variance(&rows, &mut variance, &gain, self.added);
         Ok((gain, variance))
     }
 
     /// Noise of a read of rows `rows`, e-, to its variance, e-²: with that of rounding,
-    /// both times what undoing the coupling makes of them, and what was added later.
-    fn to_variance(&self, rows: &Range<usize>, noise: &mut [f32], gain: &[f32]) {
+    /// both times what undoing the coupling makes of them, and with what was `added` later.
+    fn to_variance(&self, rows: &Range<usize>, noise: &mut [f32], gain: &[f32], added: f32) {
         let one = [self.amplified_before];
         let factor = match &self.ipc {
             _ if !self.amplified => &[1.0],
@@ -418,7 +459,7 @@ impl<'a> Calibration<'a> {
             None => &one[..],
         };
         for ((v, g), factor) in noise.iter_mut().zip(gain).zip(factor.iter().cycle()) {
-            *v = (*v * *v + *g * *g * self.rounding) * factor + *g * *g * self.added;
+            *v = (*v * *v + *g * *g * self.rounding) * factor + *g * *g * added;
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Stream<'a> {
     facts: chain::Facts,
     /// Whether it ends in rates.
     fits: bool,
+    /// The set of calibrations that exposures share, which the device may keep.
+    kept: Option<String>,
     /// The ramp of first frames.
     zero: Option<Box<Stream<'a>>>,
     spread: Option<Spread>,
@@ -168,6 +170,11 @@ impl<'a> Stream<'a> {
             cal.warnings.extend(warnings);
         }
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
+        let mut kept = None;
+        if !chain.needed() {
+            params.added_variance = cal.hand_over_added();
+            kept = cal.name()?.map(|name| format!("{name} by {rows}"));
+        }
         let grow = plan.grow;
         let spread = plan.spread.clone().filter(Spread::needed);
         let amplitudes = Amplitudes::new(&ramp.times, &ramp.nsample, ramp.frame_time, ramp.reads);
@@ -184,6 +191,7 @@ impl<'a> Stream<'a> {
             amplitudes,
             marks: OnceLock::new(),
             fits: plan.fits(),
+            kept,
             zero: None,
             offsets: found,
         })
@@ -346,8 +354,8 @@ impl<'a> Stream<'a> {
             let grid = rows.start.saturating_sub(grow)..(rows.end + grow).min(ny);
             let list: Vec<u32> =
                 ((rows.start - grid.start) * nx..(rows.end - grid.start) * nx).map(|p| p as u32).collect();
-            let slot = self.slot(engine, grid.len(), list.len(), true)?;
-            self.start(engine, &slot, tables, grid, Some(&list), Some(self.params.stages))?;
+            let mut slot = self.slot(engine, grid.len(), list.len(), true)?;
+            self.start(engine, &mut slot, tables, grid, Some(&list), Some(self.params.stages))?;
             let (values, mut flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
             slot.free(engine);
             if let Some(marks) = marks {

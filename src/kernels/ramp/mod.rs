@@ -114,6 +114,8 @@ params! {
         pub prior: f32,
         /// Variance of that, DN²; 0 where nothing is known.
         pub prior_variance: f32,
+        /// Variance beside that of [`Plane::ReadVariance`], which an exposure adds to it, DN².
+        pub added_variance: f32,
     }
 }
 

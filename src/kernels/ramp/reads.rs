@@ -162,7 +162,11 @@ impl<'a, T: Real> Source<'a, T> {
         let (biased, offset) = (self.on(stage::BIAS), self.on(stage::REFPIX));
         let threshold = self.lanes(Plane::Saturation as usize, w);
         let bias = self.lanes(Plane::Bias as usize, w);
-        let s2 = self.lanes(Plane::ReadVariance as usize, w);
+        let (gain, added) = (self.lanes(Plane::Gain as usize, w), T::of(p.added_variance));
+        let mut s2 = self.lanes(Plane::ReadVariance as usize, w);
+        for l in 0..L {
+            s2[l] = s2[l] + gain[l] * gain[l] * added;
+        }
         let mut shift = [T::ZERO; L];
         if linear {
             self.load_coefficients(w);

@@ -23,6 +23,7 @@ impl Random {
 }
 
 /// A chunk of ramps as the kernel takes it, in f32 words.
+#[derive(Clone)]
 struct Case {
     params: Params,
     buffers: Vec<Vec<u32>>,
@@ -268,6 +269,25 @@ fn stretched(seed: u64) -> Case {
     let raise = |w: &mut u32| *w = (f32::from_bits(*w) + 5000.0).to_bits();
     c.buffers[0].iter_mut().for_each(raise);
     c
+}
+
+#[test]
+fn variance_that_an_exposure_adds_is_as_if_the_plane_had_it() {
+    let n = 3000;
+    let mut in_plane = case(n, 1, 9, 3.0, 0.0, 5);
+    let mut added = in_plane.clone();
+    added.params.added_variance = 2.5;
+    for i in 0..n {
+        let at = |plane: Plane| plane as usize * n + i;
+        let gain = f32::from_bits(in_plane.buffers[2][at(Plane::Gain)]);
+        let word = &mut in_plane.buffers[2][at(Plane::ReadVariance)];
+        *word = (f32::from_bits(*word) + gain * gain * 2.5).to_bits();
+    }
+    assert_ne!(on_cpu(&added), on_cpu(&case(n, 1, 9, 3.0, 0.0, 5)));
+    assert_eq!(on_cpu(&added), on_cpu(&in_plane));
+    if let Some(mut gpu) = testing::gpu() {
+        agree(&dispatch(&added, gpu.as_mut()).0, &on_cpu(&added), n, 2).expect("engines agree");
+    }
 }
 
 #[test]

@@ -185,6 +185,9 @@ impl Engine for Small {
     fn free(&mut self, buffer: Buffer) {
         self.own.free(buffer);
     }
+    fn shelf(&mut self) -> &mut crate::engine::Shelf {
+        self.own.shelf()
+    }
     fn upload_with(
         &mut self,
         buffer: Buffer,

@@ -76,11 +76,14 @@ impl Pass {
         let (ny, nx) = (stream.ramp.ny, stream.ramp.nx);
         let (chunks, rows) = (stream.chunks(), stream.rows.min(ny));
         // Two slots: a GPU computes on one while the other is filled and read.
-        let slots =
+        let mut slots =
             [stream.slot(engine, rows, rows * nx, false)?, stream.slot(engine, rows, rows * nx, false)?];
+        let kept = stream.kept.as_deref().filter(|set| engine.ask_for(set));
         for i in 0..=chunks.len() {
             if let Some(rows) = chunks.get(i) {
-                stream.start(engine, &slots[i % 2], tables, rows.clone(), None, None)?;
+                let slot = &mut slots[i % 2];
+                stream.upload(engine, slot, rows.clone(), kept)?;
+                stream.dispatch(engine, slot, tables, rows.clone(), None, None)?;
             }
             if i > 0 {
                 let (rows, slot) = (chunks[i - 1].clone(), &slots[(i - 1) % 2]);
@@ -207,8 +210,8 @@ impl Pass {
         let (here, elsewhere): (Vec<usize>, Vec<usize>) = pixels.iter().partition(|p| here(p));
         let rows = elsewhere.iter().map(|p| needs(*p)).reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
         if let Some(grid) = rows {
-            let slot = stream.slot(engine, grid.len(), 1, false)?;
-            stream.upload(engine, &slot, grid.clone())?;
+            let mut slot = stream.slot(engine, grid.len(), 1, false)?;
+            stream.upload(engine, &mut slot, grid.clone(), None)?;
             work(self, engine, &Loaded { slot: &slot, tables: chunk.tables, grid }, &elsewhere)?;
             slot.free(engine);
         }

@@ -304,10 +304,10 @@ impl Stream<'_> {
         let halo = self.reach() + self.chain.halo();
         let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(self.ramp.ny);
         let pixels = grid.len() * self.ramp.nx;
-        let slot = self.slot(engine, grid.len(), pixels, true)?;
+        let mut slot = self.slot(engine, grid.len(), pixels, true)?;
         let whole = self.params.stages;
         let first = self.chain.corrections.first(whole);
-        self.start(engine, &slot, tables, grid.clone(), None, Some(first))?;
+        self.start(engine, &mut slot, tables, grid.clone(), None, Some(first))?;
         let (values, flags) = (slot.out, slot.flags_out);
         let mut chunk = Chunk { slot, values, flags, more: Vec::new(), grid, rows };
         self.correct(engine, tables, &mut chunk)?;

@@ -202,6 +202,8 @@ impl Noise {
             };
             (noise.gain, noise.variance) = (part(Plane::Gain), part(Plane::ReadVariance));
         })?;
+        let added = stream.params.added_variance;
+        noise.variance.iter_mut().zip(&noise.gain).for_each(|(v, g)| *v += g * g * added);
         Ok(noise)
     }
 

@@ -13,7 +13,9 @@ use crate::kernels::ramp::{Params, RAMP, stage};
 pub(super) struct Slot {
     pub(super) ramp: Buffer,
     pub(super) flags: Buffer,
+    /// The calibration planes: its own memory, or what the device keeps of them.
     pub(super) cal: Buffer,
+    own_cal: Buffer,
     pub(super) list: Buffer,
     pub(super) out: Buffer,
     pub(super) flags_out: Buffer,
@@ -30,11 +32,11 @@ pub(super) struct Loaded<'a> {
 impl Slot {
     /// The same chunk with another list and other outputs.
     pub(super) fn with(&self, list: Buffer, out: Buffer, flags_out: Buffer) -> Slot {
-        Slot { ramp: self.ramp, flags: self.flags, cal: self.cal, list, out, flags_out }
+        Slot { list, out, flags_out, ..*self }
     }
 
     pub(super) fn free(self, engine: &mut dyn Engine) {
-        for b in [self.ramp, self.flags, self.cal, self.list, self.out, self.flags_out] {
+        for b in [self.ramp, self.flags, self.own_cal, self.list, self.out, self.flags_out] {
             engine.free(b);
         }
     }
@@ -51,10 +53,12 @@ impl Stream<'_> {
         let total = self.ramp.ramps * self.ramp.reads;
         let pixels = rows * self.ramp.nx;
         let planes = if store { total } else { self.params.out_planes() };
+        let own_cal = engine.allocate(self.cal.planes() * pixels)?;
         Ok(Slot {
             ramp: engine.allocate(self.ramp.chunk_bytes(rows).div_ceil(4))?,
             flags: engine.allocate(if self.ramp.has_groupdq { total * pixels } else { 1 })?,
-            cal: engine.allocate(self.cal.planes() * pixels)?,
+            cal: own_cal,
+            own_cal,
             list: engine.allocate(items.max(1))?,
             out: engine.allocate(planes * items)?,
             flags_out: engine.allocate(if store { total * items } else { 1 })?,
@@ -66,21 +70,27 @@ impl Stream<'_> {
     pub(super) fn start(
         &self,
         engine: &mut dyn Engine,
-        slot: &Slot,
+        slot: &mut Slot,
         tables: Buffer,
         rows: Range<usize>,
         list: Option<&[u32]>,
         store: Option<u32>,
     ) -> Result<()> {
-        self.upload(engine, slot, rows.clone())?;
+        self.upload(engine, slot, rows.clone(), None)?;
         if let Some(list) = list {
             engine.upload(slot.list, list)?;
         }
         self.dispatch(engine, slot, tables, rows, list.map(<[u32]>::len), store)
     }
 
-    /// Uploads the rows of a chunk.
-    pub(super) fn upload(&self, engine: &mut dyn Engine, slot: &Slot, rows: Range<usize>) -> Result<()> {
+    /// Uploads the rows of a chunk; `kept` is the set of calibrations that the device keeps.
+    pub(super) fn upload(
+        &self,
+        engine: &mut dyn Engine,
+        slot: &mut Slot,
+        rows: Range<usize>,
+        kept: Option<&str>,
+    ) -> Result<()> {
         let (ramp, nx, n) = (self.ramp, self.ramp.nx, rows.len());
         let bytes = ramp.chunk_bytes(n);
         engine.upload_with(slot.ramp, bytes.next_multiple_of(4), &mut |to| {
@@ -90,11 +100,17 @@ impl Stream<'_> {
             let words: Vec<u32> = flags.into_iter().map(u32::from).collect();
             engine.upload(slot.flags, &words)?;
         }
-        let pixels = rows.start * nx..rows.end * nx;
         let own = engine.device().kind == DeviceKind::Cpu;
-        engine.upload_with(slot.cal, self.cal.planes() * pixels.len() * 4, &mut |to| {
-            self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to), own)
-        })
+        let bytes = self.cal.planes() * n * nx * 4;
+        let mut fill = |to: &mut [u8]| self.cal.read(rows.clone(), bytemuck::cast_slice_mut(to), own);
+        slot.cal = slot.own_cal;
+        if let Some(set) = kept
+            && let Some(buffer) = engine.kept(set, &rows, bytes, &mut fill)?
+        {
+            slot.cal = buffer;
+            return Ok(());
+        }
+        engine.upload_with(slot.cal, bytes, &mut fill)
     }
 
     /// Starts the kernel on a chunk that was uploaded, or on so many `listed` pixels of it.

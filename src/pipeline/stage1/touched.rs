@@ -234,8 +234,8 @@ impl Stream<'_> {
             // Only the rows that there is something to do in.
             let rows = pixels[0] / nx..pixels[pixels.len() - 1] / nx + 1;
             let grid = rows.start.saturating_sub(halo)..(rows.end + halo).min(ny);
-            let slot = self.slot(engine, grid.len(), 1, false)?;
-            self.upload(engine, &slot, grid.clone())?;
+            let mut slot = self.slot(engine, grid.len(), 1, false)?;
+            self.upload(engine, &mut slot, grid.clone(), None)?;
             self.refit_in(engine, &Loaded { slot: &slot, tables, grid }, &pixels, marks, (rates, found))?;
             slot.free(engine);
         }

@@ -40,8 +40,8 @@ impl Stream<'_> {
     pub(super) fn zero_rows(&self, engine: &mut dyn Engine, rows: &Range<usize>) -> Result<Option<Vec<f32>>> {
         let Some(zero) = &self.zero else { return Ok(None) };
         let tables = engine.buffer_of_f32(&zero.tables)?;
-        let slot = zero.slot(engine, rows.len(), rows.len() * zero.ramp.nx, true)?;
-        zero.start(engine, &slot, tables, rows.clone(), None, Some(zero.params.stages))?;
+        let mut slot = zero.slot(engine, rows.len(), rows.len() * zero.ramp.nx, true)?;
+        zero.start(engine, &mut slot, tables, rows.clone(), None, Some(zero.params.stages))?;
         let (mut values, flags) = (engine.download_f32(slot.out)?, engine.download(slot.flags_out)?);
         slot.free(engine);
         engine.free(tables);
