@@ -290,7 +290,8 @@ impl Watcher<'_> {
         let mut plan = match night::plan(&self.args.night, &scan, &by_hand, &self.references, &self.settings)
         {
             Err(Error::NothingToReduce(_)) if preliminary => {
-                Plan { output: self.settings.output.clone(), ..Plan::default() }
+                let none = night::of_no_frame(&self.args.night, &scan, &self.settings);
+                none.unwrap_or_else(|| Plan { output: self.settings.output.clone(), ..Plan::default() })
             }
             plan => plan?,
         };
