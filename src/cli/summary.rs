@@ -329,7 +329,7 @@ mod tests {
     fn the_cause_of_many_failures_is_said_first_and_last() {
         let tasks = ["dark", "sky", "a", "b", "c", "d"].map(task).to_vec();
         let plan = Plan { output: "out".into(), tasks, ..Plan::default() };
-        let full = "cannot write out/dark.fits: No space left on device (os error 28)";
+        let full = "cannot write out/D.fits: No space left on device (os error 28)";
         let needs = || ended(Status::Failed("needs 'dark', which failed".into()), &[]);
         let other = ended(Status::Failed("needs 'x', which is no task".into()), &[]);
         let outcomes = [

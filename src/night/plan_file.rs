@@ -184,8 +184,8 @@ pub fn read_lines(path: &Path) -> Result<Vec<Line>> {
     let shown = path.display();
     if path.is_dir() {
         return Err(Error::Usage(format!(
-            "{shown} is a folder, and a plan's file is wanted: make one of a night with `irisgpu plan NIGHT --save FILE`, \
-             and name that (`irisgpu report NIGHT` tells of a night without one)"
+            "{shown} is a folder, and a plan's file is wanted: if it is a night, write one with \
+             `irisgpu plan {shown} --save night.jsonl` and name night.jsonl in its place"
         )));
     }
     let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;

@@ -73,9 +73,13 @@ fn summary(night: &Night, live: bool) -> String {
     let warned = night.rows.iter().filter(|r| !r.warnings.is_empty()).count();
     // An exposure that failed now may have a product of before, and stands among those.
     let older = count(|r| !r.failed_since.is_empty()).min(failed);
+    let (exposures, masters) = (count(|r| r.reftype.is_empty()), count(|r| !r.reftype.is_empty()));
     let mut tiles = vec![
-        (count(|r| r.reftype.is_empty()).to_string(), "exposures with a product"),
-        (count(|r| !r.reftype.is_empty()).to_string(), "masters"),
+        (
+            exposures.to_string(),
+            if exposures == 1 { "exposure with a product" } else { "exposures with a product" },
+        ),
+        (masters.to_string(), if masters == 1 { "master" } else { "masters" }),
         ((failed - older).to_string(), "failed, without a product"),
         (warned.to_string(), "with warnings"),
     ];

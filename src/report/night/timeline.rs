@@ -70,8 +70,9 @@ fn svg(mut taken: Vec<Bar<'_>>, label: &str) -> String {
         }
         let x = at(t);
         out += &format!(
-            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"{}\">{}</text>",
             bottom + 15.0,
+            if x > WIDE - 40.0 { "end" } else { "middle" },
             tick(t, step)
         );
     }
@@ -162,7 +163,7 @@ mod tests {
             let ticks = svg.matches("class=\"grid\"").count();
             assert!((3..=13).contains(&ticks), "{ticks} ticks in {seconds} s");
             let mut labels: Vec<&str> =
-                svg.split("text-anchor=\"middle\">").skip(1).filter_map(|t| t.split('<').next()).collect();
+                svg.split("text-anchor=").skip(1).filter_map(|t| t.split(['>', '<']).nth(1)).collect();
             labels.dedup();
             assert_eq!(labels.len(), ticks, "{labels:?} are not all different");
         }
