@@ -53,8 +53,8 @@ impl Watcher<'_> {
             let short = task.files.iter().find_map(|f| Some((f, arriving.get(f)?)));
             let why = why.or_else(|| {
                 let (file, lacks) = short?;
-                let bytes = lacks
-                    .map_or(String::new(), |n| format!(" ({} are missing)", counted(n as usize, "byte")));
+                let bytes =
+                    lacks.map_or(String::new(), |n| format!(" (it lacks {})", counted(n as usize, "byte")));
                 Some(format!("{file} is not whole{bytes}: taken as far as it goes"))
             });
             rows.push(json!({
