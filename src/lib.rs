@@ -28,5 +28,6 @@ pub mod report;
 mod simd;
 pub mod simulate;
 pub mod stpipe;
+mod words;
 
 pub use error::{Error, Result};

@@ -243,3 +243,26 @@ fn schedulers_get_every_task() {
     let snakefile = done(root, &["emit", "snakemake", "plan.jsonl"]);
     assert!(snakefile.contains("plan.jsonl\"") && !snakefile.contains('@'), "{snakefile}");
 }
+
+/// What is no plan is refused with what is wanted and how to make it, before it is read whole.
+#[test]
+fn what_is_no_plan_is_told_from_one() {
+    let dir = tempfile::tempdir().expect("folder");
+    let root = dir.path();
+    std::fs::create_dir(root.join("night")).expect("folder");
+    std::fs::write(root.join("raw.fits"), [&b"SIMPLE  =                    T"[..], &[0xff; 4000]].concat())
+        .expect("write");
+    std::fs::write(root.join("binary"), [b'{', 0xff, 0xfe]).expect("write");
+    std::fs::write(root.join("other.json"), "{\n  \"tasks\": []\n}\n").expect("write");
+    for command in [&["status"][..], &["emit", "slurm"], &["reduce", "--plan"]] {
+        let said = |name: &str| irisgpu(root, &[command, &[name]].concat());
+        let (code, text) = said("night");
+        let way = "night is a folder, and a plan's file is wanted: if it is a night, write one with `irisgpu plan night --save";
+        assert!(code == 2 && text.contains(way), "{command:?}: {text}");
+        for name in ["raw.fits", "binary", "other.json"] {
+            let (code, text) = said(name);
+            let way = format!("{name} is no plan: name a file that `irisgpu plan NIGHT --save FILE` wrote");
+            assert!(code == 2 && text.contains(&way), "{command:?}: {text}");
+        }
+    }
+}

@@ -290,3 +290,33 @@ fn a_night_under_another_name_is_the_same_night() {
     assert_eq!((&summary["counts"]["done"], own.len()), (&0.into(), 2), "{summary}");
     assert!(own.is_subset(&products(&root).1), "{summary}");
 }
+
+/// Where every frame was excluded there is nothing to reduce, and nothing of what was made of
+/// them is the night's any more.
+#[test]
+fn the_products_of_a_night_of_which_every_frame_was_excluded_are_put_aside() {
+    let dir = night();
+    let root = dir.path().join("night");
+    let (before, _) = products(&root);
+    std::fs::write(root.join("night.yaml"), "exclude: [{files: '*.fits', because: shutter closed}]\n")
+        .expect("night.yaml");
+    // A look moves nothing.
+    assert_eq!(irisgpu(dir.path(), &["reduce", "night", "--dry-run"]).0, 64);
+    assert_eq!(products(&root).0, before);
+    let (code, _, said) = irisgpu(dir.path(), &["reduce", "night", "--device", "cpu"]);
+    assert_eq!(code, 64, "{said}");
+    assert!(said.contains("no raw FITS files") && said.contains("now in stale/"), "{said}");
+    assert!(said.contains("shutter closed"), "{said}");
+    let (own, stale) = products(&root);
+    assert!(own.is_empty() && stale == before, "{own:?} stay");
+    // The last run tells of no frame, and once more there is nothing to do at all.
+    let last = std::fs::read_to_string(root.join("reduced/last-run.json")).expect("last-run.json");
+    let last: Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!(last["tasks"], Value::Array(Vec::new()), "{last}");
+    let (code, _, said) = irisgpu(dir.path(), &["reduce", "night", "--device", "cpu"]);
+    assert!(code == 64 && !said.contains("now in stale/"), "{said}");
+    // Included again, all come back.
+    std::fs::remove_file(root.join("night.yaml")).expect("remove");
+    reduce(dir.path(), &[]);
+    assert_eq!(products(&root), (before, BTreeSet::new()));
+}

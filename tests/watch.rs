@@ -532,3 +532,31 @@ fn what_is_excluded_while_it_is_watched_is_put_aside_and_comes_back() {
     assert!(said.contains("3 up to date") && said.contains("1 not run"), "{said}");
     assert!(said.contains("Warnings:") && said.contains("night.yaml"), "{said}");
 }
+
+/// A frame that was broken off: after the last pass, which takes the reads that are whole, it
+/// stands in the status file once, with what became of it.
+#[test]
+fn a_frame_that_was_cut_is_listed_once_with_what_became_of_it() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    let (cut, whole) = frames.split_last().expect("frames");
+    whole.iter().for_each(|f| put(folder, f));
+    let bytes = std::fs::read(cut).expect("read");
+    let name = cut.file_name().expect("name").to_string_lossy().into_owned();
+    let short = bytes.len() * 7 / 10;
+    std::fs::write(folder.join("night").join(&name), &bytes[..short]).expect("cut");
+    let (code, said) = ended(watch(folder, &[]));
+    assert_eq!(code, 0, "{said}");
+    let last = status(folder);
+    let rows: Vec<&Value> = last["exposures"].as_array().expect("rows").iter().collect();
+    let own: Vec<&&Value> = rows.iter().filter(|r| r["name"] == name.as_str()).collect();
+    assert_eq!((own.len(), count(&last, "arriving")), (1, 0), "{last:#}");
+    assert_eq!((&own[0]["state"], own[0]["missing_bytes"].is_u64()), (&"done".into(), true), "{last:#}");
+    let why = own[0]["why"].as_str().expect("why");
+    assert!(
+        why.starts_with(&format!("{name} is not whole")) && why.ends_with("taken as far as it goes"),
+        "{why}"
+    );
+    assert!(rows.iter().all(|r| r["name"] == name.as_str() || r["missing_bytes"].is_null()), "{last:#}");
+}

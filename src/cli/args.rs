@@ -412,17 +412,17 @@ pub(super) struct Quicklook {
     /// The channel of a cube at this wavelength; of an image, the wavelength of the Strehl ratio (um)
     #[arg(long, value_name = "UM", conflicts_with = "channels")]
     pub(super) wavelength: Option<f64>,
-    /// How the channels of a cube become an image, and the spaxels of a circle a spectrum; not of one channel (--slice, or --wavelength of a cube) [default: mean]
+    /// How the channels of a cube become an image, and the spaxels of a circle a spectrum; of cubes alone, and not of one channel (--slice, --wavelength) [default: mean]
     #[arg(long, value_enum, ignore_case = true)]
     pub(super) collapse: Option<Collapse>,
     /// The channels that --collapse takes, counted from 1 [default: all]
     #[arg(long, value_name = "FROM,TO")]
     pub(super) channels: Option<String>,
-    /// Draw the spectrum at a spaxel, or of those within R spaxels of it (counted from 1)
-    #[arg(long, value_name = "X,Y[,R]")]
+    /// Draw the spectrum at a spaxel, or of those within R spaxels of it (counted from 1), of all channels
+    #[arg(long, value_name = "X,Y[,R]", conflicts_with_all = ["slice", "wavelength", "channels", "smooth", "cut", "stretch", "size"])]
     pub(super) spectrum: Option<String>,
     /// Draw the values along a line between two pixels (counted from 1), averaged over WIDTH pixels across it
-    #[arg(long, value_name = "X1,Y1,X2,Y2[,WIDTH]", conflicts_with = "spectrum")]
+    #[arg(long, value_name = "X1,Y1,X2,Y2[,WIDTH]", conflicts_with_all = ["spectrum", "smooth", "cut", "stretch", "size"])]
     pub(super) line: Option<String>,
     /// Draw the image smoothed by a Gaussian of so many pixels FWHM; what is measured is not
     #[arg(long, value_name = "FWHM", value_parser = smoothing)]

@@ -14,6 +14,7 @@ use super::args::{self, Level};
 use super::print::{note, spare};
 use crate::datamodel::iso_date;
 use crate::night::{Outcome, Plan, Status, Task, Watch};
+use crate::words::counted;
 
 /// The log's name in the folder of products.
 const NAME: &str = "irisgpu.log";
@@ -64,8 +65,8 @@ impl Log {
         let asked = plan.tasks.iter().filter(|t| t.asked);
         let to_do = asked.clone().filter(|t| t.job().is_some() && !t.up_to_date).count();
         let version = env!("CARGO_PKG_VERSION");
-        let all = asked.count();
-        self.event(Level::Info, "", &format!("irisgpu {version}: {all} tasks, {to_do} to do"));
+        let all = counted(asked.count(), "task");
+        self.event(Level::Info, "", &format!("irisgpu {version}: {all}, {to_do} to do"));
         plan.warnings.iter().for_each(|w| self.event(Level::Warn, "", w));
     }
 

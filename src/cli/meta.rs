@@ -8,6 +8,7 @@ use super::{options, print};
 use crate::datamodel::{What, registry};
 use crate::error::Result;
 use crate::night::{Checked, check_file};
+use crate::words::counted;
 
 /// Runs `meta`.
 pub(super) fn meta(args: &Meta) -> Result<Exit> {
@@ -70,8 +71,7 @@ fn in_words(checked: &Checked) -> String {
     let level = checked.level.map_or_else(String::new, |l| format!(" ({})", l.text()));
     let errors = match checked.errors() {
         0 => "nothing to mend".into(),
-        1 => "1 error".into(),
-        n => format!("{n} errors"),
+        n => counted(n, "error"),
     };
     text + &format!("{file}{level}: {errors}\n")
 }

@@ -1,6 +1,6 @@
 //! `quicklook`: a picture of a file, and what can be measured in it at a glance.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -9,13 +9,15 @@ use super::args::Quicklook;
 use super::exit::Exit;
 use super::{options, print};
 use crate::config::Instrument;
+use crate::datamodel::dq;
 use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::quicklook::picture::{self, Canvas, Panel, Words, number};
 use crate::quicklook::show::{self, Content};
 use crate::quicklook::smooth::{along, smoothed};
 use crate::quicklook::stars::{self, Field, Optics};
-use crate::quicklook::{Cuts, Measured, Plane, Shown, ds9};
+use crate::quicklook::{Cuts, Meaning, Measured, Plane, Shown, ds9};
+use crate::words::counted;
 
 /// A file as it is shown.
 struct Look {
@@ -23,6 +25,8 @@ struct Look {
     shown: Shown,
     plane: Plane,
     measured: Option<Measured>,
+    /// Instead, where what is shown are flags.
+    flagged: Option<Flagged>,
     scale: Option<f64>,
 }
 
@@ -67,7 +71,8 @@ pub(super) fn quicklook(args: &Quicklook) -> Result<Exit> {
 
 fn look(path: &Path, args: &Quicklook, instrument: &Instrument) -> Result<Look> {
     let shown = Shown::open(path, args.extension.as_deref(), instrument)?;
-    let plane = shown.plane(args.how(), channels(&shown, args, path)?);
+    let shown_channels = channels(&shown, args, path)?;
+    let plane = shown.plane(args.how(), shown_channels.clone());
     let scale = show::pixel_scale(&shown.header);
     let typed = args.wavelength.filter(|_| shown.cube().is_none());
     let optics = scale.zip(instrument.pupil).zip(typed.or_else(|| show::band_centre(&shown.header)));
@@ -80,11 +85,60 @@ fn look(path: &Path, args: &Quicklook, instrument: &Instrument) -> Result<Look> 
     // A cube's lenslets are too coarse, and a readout's counts not flat enough, for a ratio.
     let optics = optics
         .filter(|o| shown.cube().is_none() && o.scale < 0.5 * o.wavelength * 1e-6 / o.diameter * 206_264.8);
-    let measured = match &args.region {
-        None => Measured::of(&plane, optics.as_ref()),
-        Some(text) => Measured::of(&cut_out(&plane, text)?, optics.as_ref()),
-    };
-    Ok(Look { path: path.to_path_buf(), shown, plane, measured, scale })
+    let region = args.region.as_deref().map(|text| corners(&plane, text)).transpose()?;
+    let part = region.as_ref().map(|(x, y)| cut_out(&plane, x, y));
+    let part = part.as_ref().unwrap_or(&plane);
+    let (mut measured, mut flagged) = (None, None);
+    match &shown.meaning {
+        Meaning::Light => measured = Measured::of(part, optics.as_ref()),
+        Meaning::Number => measured = Measured::without_stars(part),
+        Meaning::Flags(flags) => flagged = Some(Flagged::of(flags, &plane, region, shown_channels)),
+    }
+    Ok(Look { path: path.to_path_buf(), shown, plane, measured, flagged, scale })
+}
+
+/// How many pixels of what is shown have flags, and which.
+struct Flagged {
+    pixels: usize,
+    flagged: usize,
+    /// By the flags' names, in order of bits.
+    of: Vec<(&'static str, usize)>,
+}
+
+impl Flagged {
+    /// Of the pixels in `region` (all without) of the planes `planes` of `flags`.
+    fn of(
+        flags: &[u32],
+        plane: &Plane,
+        region: Option<(Range<usize>, Range<usize>)>,
+        planes: Option<RangeInclusive<usize>>,
+    ) -> Flagged {
+        let size = (plane.nx * plane.ny).max(1);
+        let inside = |i: &usize| {
+            let (k, x, y) = (i / size, i % size % plane.nx.max(1), i % size / plane.nx.max(1));
+            planes.as_ref().is_none_or(|p| p.contains(&k))
+                && region.as_ref().is_none_or(|(xs, ys)| xs.contains(&x) && ys.contains(&y))
+        };
+        let flags: Vec<u32> = (0..flags.len()).filter(inside).map(|i| flags[i]).collect();
+        let count = |bits: u32| flags.iter().filter(|f| *f & bits != 0).count();
+        let of = dq::NAMES.iter().map(|(bit, name)| (*name, count(1 << bit)));
+        Flagged { pixels: flags.len(), flagged: count(u32::MAX), of: of.filter(|(_, n)| *n > 0).collect() }
+    }
+
+    fn words(&self) -> String {
+        format!("{} of {} with a flag", self.flagged, counted(self.pixels, "pixel"))
+    }
+
+    fn of_each(&self) -> String {
+        let of: Vec<String> = self.of.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        if of.is_empty() { String::new() } else { format!(": {}", of.join(", ")) }
+    }
+
+    fn json(&self) -> Value {
+        let of: serde_json::Map<String, Value> =
+            self.of.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect();
+        json!({"pixels": self.pixels, "flagged": self.flagged, "of": of})
+    }
 }
 
 /// The channels that are shown of a cube.
@@ -92,6 +146,12 @@ fn channels(shown: &Shown, args: &Quicklook, path: &Path) -> Result<Option<Range
     let Content::Cube(cube) = &shown.content else {
         if args.slice.is_some() || args.channels.is_some() || args.spectrum.is_some() {
             return Err(Error::Usage(format!("{} is no cube: it has no channels", path.display())));
+        }
+        if args.collapse.is_some() {
+            return Err(Error::Usage(format!(
+                "--collapse puts the channels of a cube together, and {} is no cube: leave it out",
+                path.display()
+            )));
         }
         return Ok(None);
     };
@@ -103,8 +163,7 @@ fn channels(shown: &Shown, args: &Quicklook, path: &Path) -> Result<Option<Range
         }
     };
     let alone = if args.slice.is_some() { Some("--slice") } else { args.wavelength.map(|_| "--wavelength") };
-    // A spectrum has spaxels to put together.
-    if let (Some(alone), Some(_), None) = (alone, args.collapse, &args.spectrum) {
+    if let (Some(alone), Some(_)) = (alone, args.collapse) {
         return Err(Error::Usage(format!(
             "{alone} shows one channel of {}, of which --collapse has nothing to put together: leave one of them out, \
              or give --channels FROM,TO",
@@ -139,7 +198,8 @@ fn numbers(text: &str, form: &str) -> Result<Vec<f64>> {
         .collect()
 }
 
-fn cut_out(plane: &Plane, text: &str) -> Result<Plane> {
+/// The columns and rows of `--region`, from 0.
+fn corners(plane: &Plane, text: &str) -> Result<(Range<usize>, Range<usize>)> {
     let form = "--region X1,Y1,X2,Y2";
     let corners = numbers(text, form)?;
     let [x1, y1, x2, y2] = corners.as_slice() else {
@@ -151,9 +211,12 @@ fn cut_out(plane: &Plane, text: &str) -> Result<Plane> {
         let (nx, ny) = (plane.nx, plane.ny);
         return Err(Error::Usage(format!("--region {text}: it must lie within 1,1,{nx},{ny}")));
     }
-    let (x, y) = (*x1 as usize - 1..*x2 as usize, *y1 as usize - 1..*y2 as usize);
+    Ok((*x1 as usize - 1..*x2 as usize, *y1 as usize - 1..*y2 as usize))
+}
+
+fn cut_out(plane: &Plane, x: &Range<usize>, y: &Range<usize>) -> Plane {
     let values = y.clone().flat_map(|j| plane.values[j * plane.nx..][x.clone()].to_vec()).collect();
-    Ok(Plane { nx: x.len(), ny: y.len(), values })
+    Plane { nx: x.len(), ny: y.len(), values }
 }
 
 /// Several detectors in their order on the sky: where the instrument says where they
@@ -211,6 +274,7 @@ fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
         notes.push(format!("median {}, sigma {}, {} bad", number(s.median), number(s.clipped_sigma), s.bad));
         notes.extend(sharpness(m, first.scale));
     }
+    notes.extend(first.flagged.iter().filter(|_| !several).map(Flagged::words));
     let words = Words {
         title: title(&first.shown.header, &first.path),
         notes,
@@ -317,12 +381,13 @@ fn star_at(look: &Look, args: &Quicklook) -> Result<Option<stars::Star>> {
 /// Width, depth and Strehl ratio in words.
 fn sharpness(m: &Measured, scale: Option<f64>) -> Vec<String> {
     let mut out = Vec::new();
+    let Some(stars) = m.stars else { return out };
     let mas =
         |pixels: f64| scale.map_or(String::new(), |s| format!(" ({} mas)", number(1000.0 * s * pixels)));
     match m.fwhm {
         Some(f) => {
             let spread = m.fwhm_spread.map_or(String::new(), |s| format!(" +- {}", number(s)));
-            out.push(format!("{} stars: FWHM {}{spread} pixels{}", m.stars, number(f), mas(f)));
+            out.push(format!("{}: FWHM {}{spread} pixels{}", counted(stars, "star"), number(f), mas(f)));
         }
         None => out.push("no star stands out".into()),
     }
@@ -330,7 +395,13 @@ fn sharpness(m: &Measured, scale: Option<f64>) -> Vec<String> {
         out.push(format!("a star of 5 sigma: {} (FWHM {} pixels)", number(depth), number(f)));
     }
     if let Some(s) = m.strehl {
-        out.push(format!("Strehl ratio {s:.2} ({} stars, annular pupil)", m.strehl_stars));
+        out.push(format!("Strehl ratio {s:.2} ({}, annular pupil)", counted(m.strehl_stars, "star")));
+    }
+    if let Some(s) = m.strehl_above_1 {
+        out.push(format!(
+            "no Strehl ratio: {} would have {s:.2}, and none is above 1: is the wavelength, the pixel scale or the background wrong?",
+            counted(m.strehl_stars, "star")
+        ));
     }
     out
 }
@@ -346,10 +417,13 @@ fn in_words(look: &Look, star: Option<&stars::Star>) -> String {
         text += &format!("; north {n:.1} and east {e:.1} degrees counter-clockwise from right");
     }
     text += "\n";
+    if let Some(flagged) = &look.flagged {
+        return text + &format!("  {}{}\n", flagged.words(), flagged.of_each());
+    }
     let Some(m) = &look.measured else { return text + "  no pixel has a value\n" };
     let s = &m.stats;
     text += &format!(
-        "  min {} max {} mean {} median {} std {}\n  clipped mean {} sigma {}; {} pixels, {} bad\n",
+        "  min {} max {} mean {} median {} std {}\n  clipped mean {} sigma {}; {}, {} bad\n",
         number(s.min),
         number(s.max),
         number(s.mean),
@@ -357,7 +431,7 @@ fn in_words(look: &Look, star: Option<&stars::Star>) -> String {
         number(s.std),
         number(s.clipped_mean),
         number(s.clipped_sigma),
-        s.pixels,
+        counted(s.pixels, "pixel"),
         s.bad
     );
     for line in sharpness(m, look.scale) {
@@ -392,6 +466,7 @@ fn in_json(look: &Look, star: Option<&stars::Star>) -> Value {
         "north": directions.map(|d| d[0]),
         "east": directions.map(|d| d[1]),
         "measured": look.measured,
+        "flags": look.flagged.as_ref().map(Flagged::json),
         "star": star,
     })
 }

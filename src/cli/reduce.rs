@@ -10,10 +10,11 @@ use super::families::Families;
 use super::log::{Log, Logged};
 use super::{interrupt, options, print, progress, summary, watch};
 use crate::error::{Error, Result};
-use crate::night::{self, Executor, Lock, Orphan, Outcome, Plan, Status, Task, Watch};
+use crate::night::{self, ByHand, Executor, Lock, Orphan, Outcome, Plan, Scan, Status, Task, Watch};
 use crate::profile;
 use crate::refs;
 use crate::report::night as report;
+use crate::words::counted;
 
 /// Fingerprints of references, kept in the folder of products from run to run.
 pub(super) const CHECKSUMS: &str = ".irisgpu-checksums";
@@ -21,7 +22,10 @@ pub(super) const CHECKSUMS: &str = ".irisgpu-checksums";
 /// Runs `reduce`.
 pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
     let Some(night) = &args.night else { return of_plan(args, families) };
-    let planned = planned(night, &args.common, &args.select, families);
+    let planned = planned(night, &args.common, &args.select, families).or_else(|e| match e {
+        Error::NothingToReduce(why) if !args.dry_run => without_frames(night, args, families, why),
+        other => Err(other),
+    });
     let json = |plan: &Plan| {
         if args.dry_run {
             super::plan::as_json(plan)
@@ -41,7 +45,8 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
     if !args.select.force {
         let back = night::bring_back(&mut plan);
         if back > 0 && !args.common.talk.quiet {
-            print::note(&format!("{back} products came back from {}/: nothing has changed", night::STALE));
+            let products = counted(back, "product");
+            print::note(&format!("{products} came back from {}/: nothing has changed", night::STALE));
         }
     }
     if output.is_dir() {
@@ -49,7 +54,8 @@ pub(super) fn reduce(args: &Reduce, families: &Families) -> Result<Exit> {
     }
     let log = Log::open(&args.common.log, Some(output.as_path()).filter(|o| o.is_dir()));
     let (exit, summary) = carry_out(&plan, &args.common, Work::Own, &log)?;
-    if output.is_dir() && exit != Exit::Nothing {
+    let put_aside = summary["stale"].as_array().is_some_and(|stale| !stale.is_empty());
+    if output.is_dir() && (exit != Exit::Nothing || put_aside) {
         told(&output, &summary, args);
     }
     Ok(exit)
@@ -158,9 +164,7 @@ pub(super) fn planned(
     let settings = options::settings(common, select, families, output.clone())?;
     refs::recall(&output.join(CHECKSUMS));
     let folders = options::reference_folders(&common.refs, folder.join("refs"));
-    let skip: Vec<PathBuf> = folders.iter().cloned().chain([output.clone()]).collect();
-    let by_hand = night::ByHand::of_night(folder)?;
-    let scan = night::scan(folder, &skip, &by_hand)?;
+    let (scan, by_hand) = scanned(folder, &folders, &output)?;
     let references = options::references(&folders, &common.masters, families, common.context.as_deref())?;
     if common.talk.verbose {
         scan.ignored.iter().for_each(|(name, why)| print::note(&format!("passed over {name}: {why}")));
@@ -170,6 +174,27 @@ pub(super) fn planned(
         other => other,
     })?;
     Ok((plan, output))
+}
+
+fn scanned(folder: &Path, references: &[PathBuf], output: &Path) -> Result<(Scan, ByHand)> {
+    let skip: Vec<PathBuf> = references.iter().cloned().chain([output.to_path_buf()]).collect();
+    let by_hand = ByHand::of_night(folder)?;
+    let scan = night::scan(folder, &skip, &by_hand)?;
+    Ok((scan, by_hand))
+}
+
+/// The plan of a night all of whose frames were left out, where products of theirs are to be
+/// put aside; else there is nothing to reduce, and this is `why`.
+fn without_frames(folder: &Path, args: &Reduce, families: &Families, why: String) -> Result<(Plan, PathBuf)> {
+    let output = output(folder, &args.common);
+    let settings = options::settings(&args.common, &args.select, families, output.clone())?;
+    let folders = options::reference_folders(&args.common.refs, folder.join("refs"));
+    let (scan, _) = scanned(folder, &folders, &output)?;
+    let plan = night::of_no_frame(folder, &scan, &settings);
+    match plan.filter(|plan| !night::orphans(plan, |_| false).is_empty()) {
+        Some(plan) => Ok((Plan { warnings: vec![why], ..plan }, output)),
+        None => Err(Error::NothingToReduce(why)),
+    }
 }
 
 /// A night of which nothing can be computed needs no device and no folder.

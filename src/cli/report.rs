@@ -7,6 +7,7 @@ use super::exit::Exit;
 use super::{options, print};
 use crate::error::Result;
 use crate::report::night;
+use crate::words::counted;
 
 /// Runs `report`.
 pub(super) fn report(args: &Report) -> Result<Exit> {
@@ -21,8 +22,8 @@ pub(super) fn report(args: &Report) -> Result<Exit> {
             "page": written.page, "json": written.json, "products": written.products, "looked_at": written.looked_at,
         }))?;
     } else {
-        let (n, page) = (written.products, written.page.display());
-        print::out(&format!("{page}: {n} products, {} looked at now\n", written.looked_at))?;
+        let (products, page) = (counted(written.products, "product"), written.page.display());
+        print::out(&format!("{page}: {products}, {} looked at now\n", written.looked_at))?;
     }
     Ok(if written.products == 0 { Exit::Nothing } else { Exit::Done })
 }

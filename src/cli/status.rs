@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::night::{self, Line};
 use crate::report::Table;
 use crate::report::night::LastRun;
+use crate::words::counted;
 
 /// Runs `status`.
 pub(super) fn status(args: &Status) -> Result<Exit> {
@@ -70,7 +71,7 @@ pub(super) fn status(args: &Status) -> Result<Exit> {
         }
         let words: Vec<String> =
             counts.iter().filter(|(w, n)| *n > 0 || *w == "done").map(|(w, n)| format!("{n} {w}")).collect();
-        print::out(&format!("{text}{} of {} tasks\n", words.join(", "), lines.len()))?;
+        print::out(&format!("{text}{} of {}\n", words.join(", "), counted(lines.len(), "task")))?;
     }
     Ok(if count("failed") > 0 { Exit::SomeFailed } else { Exit::Done })
 }

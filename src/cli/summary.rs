@@ -1,6 +1,6 @@
 //! What became of a plan, as a table and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -10,6 +10,7 @@ use super::exit::Exit;
 use crate::night::{Orphan, Outcome, Plan, STALE, Status, Task};
 use crate::profile::Total;
 use crate::report::Table;
+use crate::words::counted;
 
 /// A status in a word.
 pub(super) fn word(status: &Status) -> &'static str {
@@ -29,6 +30,10 @@ pub(super) fn about(name: &str, sentence: &str) -> String {
     let begins = |at: usize| at == 0 || sentence[..at].ends_with(['/', '\\', ' ', '\'']);
     let said = !name.is_empty() && sentence.match_indices(name).any(|(at, _)| begins(at) && ends(at));
     if said { sentence.to_owned() } else { format!("{name}: {sentence}") }
+}
+
+fn is_failed(status: &Status) -> bool {
+    matches!(status, Status::Failed(_))
 }
 
 /// What stood in a task's way.
@@ -54,6 +59,15 @@ fn where_time_went(totals: &[Total], seconds: f64, at_once: usize) -> Option<Str
     let parts = parts.chain((idle > 0.005).then(|| format!("between tasks {:.0} %", 100.0 * idle)));
     let whose = if at_once > 1 { format!(" of {at_once} tasks at a time") } else { String::new() };
     (!busy.is_empty()).then(|| format!("Time{whose}: {}", parts.collect::<Vec<_>>().join(", ")))
+}
+
+/// Failures of a run, those first that are causes: what needs a task that failed says no
+/// more than that, and where a disk was full many do.
+struct Troubles<'a> {
+    /// Each alone.
+    causes: Vec<(&'a str, &'a str)>,
+    /// The same sentence once, with the first task that gave it and how many others did.
+    follow: Vec<(&'a str, &'a str, usize)>,
 }
 
 /// A finished run.
@@ -100,6 +114,24 @@ impl<'a> Summary<'a> {
         Summary { times: times.to_vec(), at_once, ..self }
     }
 
+    fn troubles(&self) -> Troubles<'a> {
+        let failed: BTreeSet<&str> =
+            self.rows.iter().filter(|(_, o)| is_failed(&o.status)).map(|(t, _)| t.name.as_str()).collect();
+        let mut troubles = Troubles { causes: Vec::new(), follow: Vec::new() };
+        for (task, outcome) in &self.rows {
+            let Some(why) = trouble(&outcome.status) else { continue };
+            let follows = why.strip_prefix("needs '").and_then(|w| w.strip_suffix("', which failed"));
+            match troubles.follow.iter_mut().find(|f| f.1 == why) {
+                Some(same) => same.2 += 1,
+                None if follows.is_some_and(|need| failed.contains(need)) => {
+                    troubles.follow.push((&task.name, why, 0));
+                }
+                None => troubles.causes.push((&task.name, why)),
+            }
+        }
+        troubles
+    }
+
     fn count(&self, what: impl Fn(&Status) -> bool) -> usize {
         self.rows.iter().filter(|(_, o)| what(&o.status)).count()
     }
@@ -108,7 +140,7 @@ impl<'a> Summary<'a> {
         [
             ("done", self.count(|s| matches!(s, Status::Done(_)))),
             ("up to date", self.count(|s| matches!(s, Status::UpToDate(_)))),
-            ("failed", self.count(|s| matches!(s, Status::Failed(_)))),
+            ("failed", self.count(is_failed)),
             ("no recipe yet", self.count(|s| matches!(s, Status::NoRecipe(_)))),
             ("not run", self.count(|s| *s == Status::NotRun)),
         ]
@@ -189,13 +221,21 @@ impl fmt::Display for Summary<'_> {
                 },
             ]);
         }
-        write!(f, "{table}")?;
-        let mut troubles = self.rows.iter().filter_map(|(t, o)| Some((t, trouble(&o.status)?))).peekable();
-        if troubles.peek().is_some() {
+        if !table.is_empty() {
+            write!(f, "{table}")?;
+        }
+        let troubles = self.troubles();
+        if !troubles.causes.is_empty() {
             writeln!(f)?;
         }
-        for (task, why) in troubles {
-            writeln!(f, "{}", about(&task.name, why))?;
+        for (task, why) in &troubles.causes {
+            writeln!(f, "{}", about(task, why))?;
+        }
+        for (task, why, more) in &troubles.follow {
+            match more {
+                0 => writeln!(f, "{task}: {why}")?,
+                n => writeln!(f, "{task} and {n} more: {why}")?,
+            }
         }
         if !self.warnings.is_empty() {
             writeln!(f, "\nWarnings:")?;
@@ -215,12 +255,15 @@ impl fmt::Display for Summary<'_> {
         }
         let counts = self.counts().into_iter().filter(|(w, n)| *n > 0 || matches!(*w, "done" | "failed"));
         let counts: Vec<String> = counts.map(|(word, n)| format!("{n} {word}")).collect();
-        let warnings = self.warnings.len();
-        let plural = if warnings == 1 { "warning" } else { "warnings" };
+        let warnings = counted(self.warnings.len(), "warning");
         let (counts, output) = (counts.join(", "), self.output.display());
-        writeln!(f, "\n{counts}; {warnings} {plural}; {:.1} s; products in {output}", self.seconds)?;
+        writeln!(f, "\n{counts}; {warnings}; {:.1} s; products in {output}", self.seconds)?;
         if let Some(times) = where_time_went(&self.times, self.seconds, self.at_once) {
             writeln!(f, "{times}")?;
+        }
+        // Where much failed, a screen shows these last lines alone.
+        if let (Some((task, why)), true) = (troubles.causes.first(), self.count(is_failed) > 1) {
+            writeln!(f, "What failed first: {}", about(task, why))?;
         }
         if self.exit() == Exit::Interrupted {
             writeln!(f, "Interrupted: run it again for the rest.")?;
@@ -278,6 +321,31 @@ mod tests {
         assert_eq!(summary.exit(), Exit::SomeFailed);
         assert_eq!(summary.json()["counts"]["done"], 2);
         assert_eq!(summary.json()["tasks"][2]["error"], "is bad");
+    }
+
+    /// A disk that was full: the tasks that needed the ones it stopped hide neither these nor
+    /// the system's reason.
+    #[test]
+    fn the_cause_of_many_failures_is_said_first_and_last() {
+        let tasks = ["dark", "sky", "a", "b", "c", "d"].map(task).to_vec();
+        let plan = Plan { output: "out".into(), tasks, ..Plan::default() };
+        let full = "cannot write out/D.fits: No space left on device (os error 28)";
+        let needs = || ended(Status::Failed("needs 'dark', which failed".into()), &[]);
+        let other = ended(Status::Failed("needs 'x', which is no task".into()), &[]);
+        let outcomes = [
+            ended(Status::Failed(full.into()), &[]),
+            ended(Status::UpToDate("s".into()), &[]),
+            needs(),
+            needs(),
+            needs(),
+            other,
+        ];
+        let text = Summary::new(&plan, &outcomes, "mock", 2.0).to_string();
+        assert_eq!(text.matches("which failed").count(), 1, "{text}");
+        assert!(text.contains("\na and 2 more: needs 'dark', which failed\n"), "{text}");
+        assert!(text.ends_with(&format!("What failed first: dark: {full}\n")), "{text}");
+        let at = |part: &str| text.find(part).expect("said");
+        assert!(at("os error 28") < at("d: needs 'x'") && at("d: needs 'x'") < at("a and 2 more"), "{text}");
     }
 
     #[test]

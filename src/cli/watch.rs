@@ -40,6 +40,7 @@ use crate::night::{
 };
 use crate::profile;
 use crate::refs;
+use crate::words::counted;
 
 /// After so long a file that is not whole is named.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -57,13 +58,9 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
     let found = night::list(&args.night, std::slice::from_ref(&output))?;
     let _lock = Lock::take(&output)?;
     let voice = Voice::new(Log::open(&common.log, Some(&output)), &common.talk);
-    let (night, files) = (args.night.display(), found.files.len());
+    let (night, files) = (args.night.display(), counted(found.files.len(), "FITS file"));
     let (version, mode) = (env!("CARGO_PKG_VERSION"), if args.quick { "quick" } else { "full" });
-    voice.say(
-        Level::Info,
-        "",
-        &format!("irisgpu {version} watches {night} ({mode}): {files} FITS files in it"),
-    );
+    voice.say(Level::Info, "", &format!("irisgpu {version} watches {night} ({mode}): {files} in it"));
     checks::output(&output, &voice)?;
     let mut crew = Crew::new(&options::engine(&common.engine)?, usize::MAX)?;
     checks::device(&mut crew, &voice)?;
@@ -290,7 +287,8 @@ impl Watcher<'_> {
         let mut plan = match night::plan(&self.args.night, &scan, &by_hand, &self.references, &self.settings)
         {
             Err(Error::NothingToReduce(_)) if preliminary => {
-                Plan { output: self.settings.output.clone(), ..Plan::default() }
+                let none = night::of_no_frame(&self.args.night, &scan, &self.settings);
+                none.unwrap_or_else(|| Plan { output: self.settings.output.clone(), ..Plan::default() })
             }
             plan => plan?,
         };

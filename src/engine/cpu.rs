@@ -4,6 +4,7 @@ use super::{Buffer, DeviceInfo, DeviceKind, Engine, Recording, Shelf, check};
 use crate::error::Result;
 use crate::kernels::{Access, Args, Bound};
 use crate::profile::{self, Work};
+use crate::words::counted;
 
 /// Kernels on this process's threads; dispatches finish before `submit` returns.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ impl CpuEngine {
     /// An engine that should keep its buffers under `memory` bytes.
     pub fn new(memory: u64) -> CpuEngine {
         let info = DeviceInfo {
-            name: format!("CPU ({} threads)", rayon::current_num_threads()),
+            name: format!("CPU ({})", counted(rayon::current_num_threads(), "thread")),
             backend: "cpu".into(),
             kind: DeviceKind::Cpu,
             max_binding: u64::MAX,

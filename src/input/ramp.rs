@@ -258,8 +258,9 @@ fn whole_reads(
     let by_reads = (layout.ramps, whole.saturating_sub((layout.ramps - 1) * layout.reads));
     let first_ramp = (1, whole.min(layout.reads));
     let kept = [by_ramps, by_reads, first_ramp].into_iter().max_by_key(|(r, n)| r * n).unwrap_or(first_ramp);
+    let are = if whole == 1 { "is" } else { "are" };
     warnings.push(format!(
-        "{name} is cut short: {whole} of {total} reads are whole; {} x {} (ramps x reads) are reduced",
+        "{name} is cut short: {whole} of {total} reads {are} whole; {} x {} (ramps x reads) are reduced",
         kept.0, kept.1
     ));
     Ok(kept)

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Stamp;
 use crate::error::Error;
 use crate::fits::Fits;
+use crate::words::counted;
 
 /// How much of a file is there.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,7 +190,9 @@ fn sentence(path: &Path, state: &Whole, still: Duration) -> String {
     let (path, still) = (path.display(), still.as_secs());
     match state {
         Whole::Lacks(bytes) => format!(
-            "{path} is {bytes} bytes short of what its headers promise and has not grown for {still} s; it is              waited for: copy it again if nothing is writing it"
+            "{path} is {} short of what its headers promise and has not grown for {still} s; it is \
+             waited for: copy it again if nothing is writing it",
+            counted(usize::try_from(*bytes).unwrap_or(usize::MAX), "byte")
         ),
         Whole::Unknown(why) => format!(
             "{why}; nothing was added for {still} s; {path} is waited for: copy it again if nothing is writing it"

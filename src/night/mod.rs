@@ -42,7 +42,7 @@ pub use claim::{Claiming, is_claimed};
 pub use classify::{Class, LEGAL, classify, classify_meta};
 pub use gather::References;
 pub use lock::Lock;
-pub use plan::{Action, Plan, Task, of_associations, of_files, plan};
+pub use plan::{Action, Plan, Task, of_associations, of_files, of_no_frame, plan};
 pub use plan_file::{Line, from_lines, from_text, lines, read_lines, to_text};
 pub use queue::{Queue, is_science};
 pub use run::{Outcome, Status, Watch, run};

@@ -118,6 +118,7 @@ pub fn plan(
     if scan.exposures.is_empty() && scan.problems.is_empty() {
         let passed = match scan.ignored.len() {
             0 => String::new(),
+            1 => format!(" ({} was passed over: {})", scan.ignored[0].0, scan.ignored[0].1),
             n => format!(
                 " ({n} FITS files were passed over: the first, {}, because {})",
                 scan.ignored[0].0, scan.ignored[0].1
@@ -209,6 +210,16 @@ pub fn plan(
     plan.warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     plan.keep_only(&settings.only)?;
     Ok(plan)
+}
+
+/// The plan of a night none of whose frames counts any more, though they lie there: it has
+/// no task, but knows which of its products are none of the night. `None` where nothing
+/// lies there (a disk that is not mounted looks like that), or of a part of a night.
+pub fn of_no_frame(night: &Path, scan: &Scan, settings: &Settings) -> Option<Plan> {
+    let none = scan.exposures.is_empty() && scan.problems.is_empty() && !scan.ignored.is_empty();
+    let whole = settings.only.is_empty() && settings.suffix.is_none();
+    let frames = Frames::of(night, scan).filter(|_| none && whole)?;
+    Some(Plan { output: settings.output.clone(), frames: Some(frames), ..Plan::default() })
 }
 
 fn is_fibre(exposure: &Exposure) -> bool {

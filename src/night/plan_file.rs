@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs::Metadata;
+use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -180,8 +181,30 @@ pub fn to_text(lines: &[Line]) -> Result<String> {
 
 /// Reads the lines of a plan's file.
 pub fn read_lines(path: &Path) -> Result<Vec<Line>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    from_text(&text, &path.display().to_string())
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(Error::Usage(format!(
+            "{shown} is a folder, and a plan's file is wanted: if it is a night, write one with \
+             `irisgpu plan {shown} --save night.jsonl` and name night.jsonl in its place"
+        )));
+    }
+    let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    // A raw frame of some GB that was named by mistake is not read whole.
+    let mut text = Vec::new();
+    (&mut file).take(64).read_to_end(&mut text).map_err(Error::io("read", path))?;
+    if text.trim_ascii_start().first().is_none_or(|first| *first == b'{') {
+        file.read_to_end(&mut text).map_err(Error::io("read", path))?;
+        if let Ok(text) = String::from_utf8(text) {
+            return from_text(&text, &shown.to_string());
+        }
+    }
+    Err(no_plan(&shown.to_string()))
+}
+
+fn no_plan(origin: &str) -> Error {
+    Error::Usage(format!(
+        "{origin} is no plan: name a file that `irisgpu plan NIGHT --save FILE` wrote (a line of JSON a task)"
+    ))
 }
 
 /// Reads the lines of a plan; `origin` is named in errors. A line is refused that another
@@ -190,6 +213,13 @@ pub fn from_text(text: &str, origin: &str) -> Result<Vec<Line>> {
     let mut lines: Vec<Line> = Vec::new();
     for (i, text) in text.lines().enumerate().filter(|(_, t)| !t.trim().is_empty()) {
         let fail = |why: String| Error::Config(format!("{origin}, line {}: {why}", i + 1));
+        let is_line = || {
+            let value = serde_json::from_str::<serde_json::Value>(text);
+            value.is_ok_and(|v| v["by"].is_string() && v["number"].is_number())
+        };
+        if lines.is_empty() && !is_line() {
+            return Err(no_plan(origin));
+        }
         let line: Line = serde_json::from_str(text)
             .map_err(|e| fail(format!("{e}; make the plan again (`irisgpu plan NIGHT --save FILE`)")))?;
         if line.by != program() {

@@ -16,6 +16,7 @@ use crate::input::Ramp;
 use crate::kernels::ramp::{Plane, zero};
 use crate::profile::{self, Work};
 use crate::refs::{self, DarkRampFile, Frame, IpcFile, MaskFile, NonlinFile, PlaneFile, Sampling, ZeroPoint};
+use crate::words::counted;
 
 /// Open references of one frame, (ny, nx).
 #[derive(Debug)]
@@ -173,8 +174,8 @@ impl<'a> Calibration<'a> {
             _ => None,
         };
         if let Some(beyond) = dark.as_ref().map(|d| d.extrapolated).filter(|n| *n > 0) {
-            warnings
-                .push(format!("the dark ramp is shorter than the exposure: {beyond} reads are extrapolated"));
+            let (reads, are) = (counted(beyond, "read"), if beyond == 1 { "is" } else { "are" });
+            warnings.push(format!("the dark ramp is shorter than the exposure: {reads} {are} extrapolated"));
         }
         Ok(Calibration {
             ny: ramp.ny,

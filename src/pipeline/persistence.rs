@@ -18,6 +18,7 @@ use crate::config::{Persistence, Step};
 use crate::datamodel::dq;
 use crate::error::{Error, Result};
 use crate::input::{self, Ramp, Raw};
+use crate::words::counted;
 
 /// Why the step is left out where the caller knows of no earlier exposures.
 pub(super) const UNKNOWN: &str = "it is not known what came before (give --earlier FILE)";
@@ -71,7 +72,7 @@ pub(super) fn flag(
         let here: Vec<u32> = pixels.iter().filter_map(inside).collect();
         let ago = exposure.seconds.map_or(String::new(), |s| format!(", which ended {s:.0} s before"));
         let name = exposure.files.first().and_then(|f| f.file_name()).unwrap_or_default().to_string_lossy();
-        found.history.push(format!("persistence: {} pixels saturated in {name}{ago}", here.len()));
+        found.history.push(format!("persistence: {} saturated in {name}{ago}", counted(here.len(), "pixel")));
         all.extend(here);
     }
     all.sort_unstable();

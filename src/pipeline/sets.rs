@@ -17,6 +17,7 @@ use crate::datamodel::{Image, Meta, Rate};
 use crate::error::{Error, Result};
 use crate::fits::Header;
 use crate::refs::{self, Frame};
+use crate::words::counted;
 
 impl Pipeline {
     /// A set to the master of a type: `dark`, `flat`, `sky`.
@@ -61,7 +62,7 @@ impl Pipeline {
         let unit = if kind == "flat" { "" } else { product::ELECTRONS };
         let about =
             About { input: &header, model: "", level: 2, unit, wcs: None, provenance: &record, extra: None };
-        let description = format!("master {kind} of {} exposures", rates.len());
+        let description = format!("master {kind} of {}", counted(rates.len(), "exposure"));
         let info = MasterInfo { reftype: kind, version: VERSION, description: &description };
         done.products.push(product::write_master(&path, &about, &info, &master.image)?);
         Ok(done)

@@ -10,11 +10,11 @@ use super::{Plane, Stats};
 pub struct Measured {
     /// Of the whole image, or of the region.
     pub stats: Stats,
-    /// Stars that gave the width.
-    pub stars: usize,
+    /// Stars that gave the width; none where none were looked for.
+    pub stars: Option<usize>,
     /// Median FWHM of the stars, pixels.
     pub fwhm: Option<f64>,
-    /// Half the spread from the 16th to the 84th percentile of their FWHM.
+    /// Half the spread from the 16th to the 84th percentile of their FWHM; none of one star.
     pub fwhm_spread: Option<f64>,
     /// Median of 1 − minor/major axis.
     pub ellipticity: Option<f64>,
@@ -22,13 +22,20 @@ pub struct Measured {
     pub depth: Option<f64>,
     /// FWHM that the depth is for, pixels.
     pub depth_fwhm: Option<f64>,
-    /// Median Strehl ratio of the stars that allow one.
+    /// Median Strehl ratio of the stars that allow one; none above 1.
     pub strehl: Option<f64>,
-    /// How many did.
+    /// That median where it is above 1, which no Strehl ratio is.
+    pub strehl_above_1: Option<f64>,
+    /// How many stars did.
     pub strehl_stars: usize,
 }
 
 impl Measured {
+    /// Of a plane that no stars stand in; `None` without a value.
+    pub fn without_stars(plane: &Plane) -> Option<Measured> {
+        Stats::of(&plane.values).map(Measured::from)
+    }
+
     /// Measures `plane`; `optics`, where they are known, give Strehl ratios and the width
     /// of a star where there is none. `None` of an image without a value.
     pub fn of(plane: &Plane, optics: Option<&Optics>) -> Option<Measured> {
@@ -43,17 +50,39 @@ impl Measured {
         let depth_fwhm = fwhm.or_else(|| optics.map(|o| 1.029 * o.lambda_over_d()));
         let sigma = stars::background(&plane.values).map(|b| b.1);
         let ellipticities: Vec<f64> = found.iter().map(|s: &Star| s.ellipticity).collect();
+        let strehl = quantile(&ratios, 0.5);
         Some(Measured {
-            stats,
-            stars: found.len(),
+            stars: Some(found.len()),
             fwhm,
-            fwhm_spread: quantile(&widths, 0.84).zip(quantile(&widths, 0.16)).map(|(a, b)| 0.5 * (a - b)),
+            fwhm_spread: quantile(&widths, 0.84)
+                .zip(quantile(&widths, 0.16))
+                .filter(|_| widths.len() > 1)
+                .map(|(a, b)| 0.5 * (a - b)),
             ellipticity: quantile(&ellipticities, 0.5),
             depth: sigma.zip(depth_fwhm).map(|(s, f)| stars::depth(s, f, 5.0)),
             depth_fwhm,
-            strehl: quantile(&ratios, 0.5),
+            strehl: strehl.filter(|s| *s <= 1.0),
+            strehl_above_1: strehl.filter(|s| *s > 1.0),
             strehl_stars: ratios.len(),
+            ..Measured::from(stats)
         })
+    }
+}
+
+impl From<Stats> for Measured {
+    fn from(stats: Stats) -> Measured {
+        Measured {
+            stats,
+            stars: None,
+            fwhm: None,
+            fwhm_spread: None,
+            ellipticity: None,
+            depth: None,
+            depth_fwhm: None,
+            strehl: None,
+            strehl_above_1: None,
+            strehl_stars: 0,
+        }
     }
 }
 

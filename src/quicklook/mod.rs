@@ -13,6 +13,6 @@ pub mod stats;
 pub mod stretch;
 
 pub use measure::Measured;
-pub use show::{Collapse, Plane, Shown};
+pub use show::{Collapse, Meaning, Plane, Shown};
 pub use stats::Stats;
 pub use stretch::{Cuts, Stretch};

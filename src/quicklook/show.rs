@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::config::Instrument;
 use crate::datamodel::{Cube, dq};
 use crate::error::{Error, Result};
-use crate::fits::{Fits, Hdu, Header};
+use crate::fits::{Fits, Hdu, Header, read_column};
 use crate::input::{self, OpenOptions, Ramp, Raw};
 
 /// An image: (ny, nx), rows from below, NaN where there is no value.
@@ -32,6 +32,17 @@ pub enum Content {
     Cube(Cube),
 }
 
+/// What values mean.
+#[derive(Debug)]
+pub enum Meaning {
+    /// Light: stars may stand in it.
+    Light,
+    /// Another number a pixel: an error, a χ², a reference.
+    Number,
+    /// Flags (these); shown as 1 where a pixel has any, 0 where it has none.
+    Flags(Vec<u32>),
+}
+
 /// A file that is looked at.
 #[derive(Debug)]
 pub struct Shown {
@@ -43,6 +54,8 @@ pub struct Shown {
     pub unit: String,
     /// What was made of it, in words; empty where it is shown as it is.
     pub made: &'static str,
+    /// What its values mean.
+    pub meaning: Meaning,
 }
 
 /// How channels become one plane, or spaxels one spectrum.
@@ -92,29 +105,40 @@ impl Shown {
             return of_hdu(&fits, name);
         }
         let unit = |header: &Header| short_unit(&header.text("BUNIT").unwrap_or_default());
-        let main = ["DATA", "SCI"].iter().find_map(|n| fits.hdu(n).filter(|h| h.is_image()));
-        let main = main.or_else(|| fits.hdus.iter().find(|h| h.is_image()));
+        let named = ["DATA", "SCI"].iter().find_map(|n| fits.hdu(n).filter(|h| h.is_image()));
+        if named.is_none()
+            && let Some(map) = of_lattice(&fits)
+        {
+            return map;
+        }
+        let main = named.or_else(|| fits.hdus.iter().find(|h| h.is_image()));
         let axes = main.map_or(0, |h| h.shape.iter().filter(|n| **n > 1).count());
         let spectral = fits.hdu("WAVELENGTH").is_some()
             || main.is_some_and(|h| h.header.text("CTYPE3").is_some_and(|c| c.starts_with("WAVE")));
+        if let Some(flags) = main.filter(|h| is_of_flags(h)) {
+            return of_hdu(&fits, &flags.index.to_string());
+        }
         if axes == 2 && main.is_some_and(|h| h.shape.len() < 4) {
             let (header, image) = input::read_image(path)?;
             let values = masked(image.data, &image.dq);
-            let unit = unit(&header);
+            let (unit, meaning) = (unit(&header), Meaning::of(&header));
             let content = Content::Image(Plane { nx: image.nx, ny: image.ny, values });
-            return Ok(Shown { header, content, unit, made: "" });
+            return Ok(Shown { header, content, unit, made: "", meaning });
         }
         if axes == 3 && spectral {
             let (header, mut cube) = input::read_cube(path)?;
-            let (mut unit, other) = (unit(&header), extension.and_then(|n| hdu_called(&fits, n)));
-            cube.data = match other {
+            let (mut unit, mut made, mut meaning) = (unit(&header), "", Meaning::of(&header));
+            let other = extension.and_then(|n| hdu_called(&fits, n));
+            cube.data = match other.filter(|h| main.is_none_or(|main| h.index != main.index)) {
                 Some(hdu) => {
+                    let values;
+                    (values, made, meaning) = of_pixels(&fits, hdu, 0, hdu.len(), meaning)?;
                     unit = short_unit(&hdu.header.text("BUNIT").unwrap_or_default());
-                    fits.pixels_f32(hdu, 0, hdu.len())?
+                    values
                 }
                 None => masked(std::mem::take(&mut cube.data), &cube.dq),
             };
-            return Ok(Shown { header, content: Content::Cube(cube), unit, made: "" });
+            return Ok(Shown { header, content: Content::Cube(cube), unit, made, meaning });
         }
         match input::open(path, instrument, &OpenOptions { read_time: Some(1.0), relabels: None })? {
             Raw::Ramp(ramp) => of_ramp(&ramp),
@@ -174,6 +198,23 @@ fn masked(mut data: Vec<f32>, flags: &[u32]) -> Vec<f32> {
     data
 }
 
+/// What stands beside an image of light and is none.
+const BESIDE: [&str; 9] =
+    ["ERR", "CHI2", "NREADS", "NSAMPLE", "WAVELENGTH", "COVAR", "CORREL", "PEDESTAL", "COV_PEDESTAL"];
+
+fn is_of_flags(hdu: &Hdu) -> bool {
+    ["DQ", "DQ_HIGH", "PIXELDQ", "GROUPDQ"].iter().any(|n| hdu.name.eq_ignore_ascii_case(n))
+}
+
+impl Meaning {
+    /// Of the image of a file with this header: references are none of the sky, but for a
+    /// sky.
+    fn of(header: &Header) -> Meaning {
+        let reftype = header.text("REFTYPE").unwrap_or_default().to_ascii_uppercase();
+        if ["", "NONE", "N/A", "SKY"].contains(&reftype.as_str()) { Meaning::Light } else { Meaning::Number }
+    }
+}
+
 /// The HDU of a name or number.
 fn hdu_called<'a>(fits: &'a Fits, name: &str) -> Option<&'a Hdu> {
     name.parse::<usize>().map_or_else(|_| fits.hdu(name), |n| fits.hdus.get(n))
@@ -200,7 +241,8 @@ fn of_hdu(fits: &Fits, name: &str) -> Result<Shown> {
     }
     // Of a stack, the last plane.
     let last = ones.iter().product::<usize>() - 1;
-    let values = fits.pixels_f32(hdu, last * ny * nx, ny * nx)?;
+    let meaning = Meaning::of(fits.primary());
+    let (values, flagged, meaning) = of_pixels(fits, hdu, last * ny * nx, ny * nx, meaning)?;
     let mut header = fits.primary().clone();
     hdu.header
         .cards()
@@ -211,8 +253,71 @@ fn of_hdu(fits: &Fits, name: &str) -> Result<Shown> {
         .into_iter()
         .for_each(|card| header.push(card));
     let unit = short_unit(&hdu.header.text("BUNIT").unwrap_or_default());
-    let made = if last > 0 { "last plane" } else { "" };
-    Ok(Shown { header, content: Content::Image(Plane { nx, ny, values }), unit, made })
+    let made = if last > 0 { "last plane" } else { flagged };
+    Ok(Shown { header, content: Content::Image(Plane { nx, ny, values }), unit, made, meaning })
+}
+
+/// Pixels of an image, how they are shown, and what they mean: of flags, whether there are
+/// any. `main` is what the file's own image means.
+fn of_pixels(
+    fits: &Fits,
+    hdu: &Hdu,
+    first: usize,
+    n: usize,
+    main: Meaning,
+) -> Result<(Vec<f32>, &'static str, Meaning)> {
+    if !is_of_flags(hdu) {
+        let name = hdu.name.to_ascii_uppercase();
+        let beside = BESIDE.contains(&name.as_str()) || name.starts_with("VAR_");
+        let meaning = if beside { Meaning::Number } else { main };
+        return Ok((fits.pixels_f32(hdu, first, n)?, "", meaning));
+    }
+    let mut flags = fits.pixels_u32(hdu, first, n)?;
+    if hdu.name.eq_ignore_ascii_case("DQ_HIGH") {
+        flags.iter_mut().for_each(|f| *f <<= 16);
+    }
+    let values = flags.iter().map(|f| f32::from(u8::from(*f != 0))).collect();
+    Ok((values, "1 where there is a flag, else 0", Meaning::Flags(flags)))
+}
+
+/// A calibration that has numbers a lenslet and no image: one of them at each lenslet's
+/// place in the field. `None` of any other file.
+fn of_lattice(fits: &Fits) -> Option<Result<Shown>> {
+    const MAPS: [(&str, &str, &str, &str); 2] = [
+        ("LENSLETS", "THRU", "", "throughput of each lenslet (THRU) at IX, IY"),
+        ("SPAXELS", "WAVERMS", "um", "rms of each spaxel's lines (WAVERMS) at IX, IY"),
+    ];
+    let (table, column, unit, made) =
+        MAPS.into_iter().find(|m| fits.hdu(m.0).is_some_and(|h| !h.is_image()))?;
+    Some(lattice(fits, table, column).map(|plane| Shown {
+        header: fits.primary().clone(),
+        content: Content::Image(plane),
+        unit: unit.into(),
+        made,
+        meaning: Meaning::Number,
+    }))
+}
+
+fn lattice(fits: &Fits, table: &str, column: &str) -> Result<Plane> {
+    /// More lenslets along an axis than any instrument has.
+    const MOST: f64 = 4096.0;
+    let hdu = fits.require(&[table])?;
+    let read = |name: &str| read_column(fits, hdu, name).map(|(values, _)| values);
+    let (x, y, values, flags) = (read("IX")?, read("IY")?, read(column)?, read("DQ")?);
+    let size = |places: &[f64]| places.iter().copied().fold(-1.0, f64::max) + 1.0;
+    let (nx, ny) = (size(&x), size(&y));
+    let inside = |places: &[f64]| !places.is_empty() && places.iter().all(|p| (0.0..MOST).contains(p));
+    if !(inside(&x) && inside(&y)) {
+        return Err(fits.error(table, format!("IX and IY must lie from 0 to {}", MOST - 1.0)));
+    }
+    let (nx, ny) = (nx as usize, ny as usize);
+    let mut plane = Plane { nx, ny, values: vec![f32::NAN; nx * ny] };
+    for (((x, y), value), flags) in x.iter().zip(&y).zip(&values).zip(&flags) {
+        if *flags as i64 & i64::from(dq::DO_NOT_USE) == 0 {
+            plane.values[*y as usize * nx + *x as usize] = *value as f32;
+        }
+    }
+    Ok(plane)
 }
 
 /// The last read less the first of the last ramp, DN; a read alone as it is.
@@ -235,7 +340,8 @@ fn of_ramp(ramp: &Ramp) -> Result<Shown> {
     let values = ramp.pixeldq.as_ref().map_or(values.clone(), |flags| masked(values, flags));
     let made = if two { "last read less first" } else { "the only read" };
     let header = ramp.header.clone();
-    Ok(Shown { header, content: Content::Image(Plane { nx, ny, values }), unit: "DN".into(), made })
+    let (content, meaning) = (Content::Image(Plane { nx, ny, values }), Meaning::of(&header));
+    Ok(Shown { header, content, unit: "DN".into(), made, meaning })
 }
 
 /// `e-/s` for FITS's ways to say it.

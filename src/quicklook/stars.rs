@@ -314,9 +314,10 @@ impl Optics {
     /// same of the telescope without aberrations. Its light: pixels within 10 λ/D, further
     /// out the medians of rings, which neighbours do not move, as far as 4/5 of `HALO` or
     /// of the way to the picture's edge; the background: the median beyond. `None` where
-    /// that is not 15 λ/D, where pixels near the core have no value, where the noise of all
-    /// that light is above a tenth of it, or the answer above 1.1: no star of this telescope
-    /// at this wavelength.
+    /// that is not 15 λ/D, where pixels near the core have no value, or where the noise of
+    /// all that light is above a tenth of it. Above 1 it is none: no star of this telescope
+    /// at this wavelength, on pixels of this size. It is given all the same: to leave those
+    /// out would leave the others' median as if all were well.
     pub fn strehl(&self, field: &Field<'_>, star: &Star) -> Option<f64> {
         use std::f64::consts::{FRAC_PI_2, PI};
         let unit = self.lambda_over_d();
@@ -359,7 +360,7 @@ impl Optics {
         let top = core.iter().max_by(|a, b| a[2].total_cmp(&b[2]))?;
         let ideal = self.in_pixel(top[0] - star.x, top[1] - star.y) / self.within(far);
         let strehl = (top[2] - sky.median) / flux / ideal;
-        (flux > 10.0 * sky.sigma * variance.sqrt() && (0.0..1.1).contains(&strehl)).then_some(strehl)
+        (flux > 10.0 * sky.sigma * variance.sqrt() && strehl >= 0.0).then_some(strehl)
     }
 }
 

@@ -181,11 +181,25 @@ fn a_strehl_ratio_that_cannot_be_known_is_none() {
     };
     assert!(ratio(&noisy(3.0, &mut noise)).is_some_and(|s| (s - truth).abs() < 0.05));
     assert_eq!(ratio(&noisy(1000.0, &mut noise)), None);
-    // Too near the edge; sharper than the telescope.
+    // Too near the edge.
     let field = Field { nx, values: &values };
     let star = Star { x: 40.0, ..at(&field, 150.0, 150.0).expect("a star") };
     assert!(optics.strehl(&field, &star).is_none());
-    let mut sharp = vec![0f32; nx * nx];
-    self::star(&mut sharp, nx, 150.0, 150.0, 1e4, 0.9, 0.9);
-    assert_eq!(ratio(&sharp), None);
+}
+
+/// Stars that are sharper than the telescope can make them: the wavelength or the size of a
+/// pixel is wrong, and what neighbours have added to some is no ratio either.
+#[test]
+fn a_strehl_ratio_above_1_is_none_and_said() {
+    let optics = Optics { diameter: 30.0, obstruction: 3.1, wavelength: 2.2, scale: 0.004 };
+    let nx = 301;
+    let mut noise = Noise(4);
+    let mut values: Vec<f32> = (0..nx * nx).map(|_| noise.next() as f32).collect();
+    for (x, y) in [(150.0, 150.0), (90.0, 150.0), (150.0, 210.0)] {
+        self::star(&mut values, nx, x, y, 1e4, 0.9, 0.9);
+    }
+    let plane = crate::quicklook::Plane { nx, ny: nx, values };
+    let measured = crate::quicklook::Measured::of(&plane, Some(&optics)).expect("measured");
+    assert_eq!((measured.strehl, measured.stars), (None, Some(3)));
+    assert!(measured.strehl_above_1.is_some_and(|s| s > 1.5), "{measured:?}");
 }

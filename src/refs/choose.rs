@@ -207,8 +207,7 @@ pub fn why_none(reftype: &str, exposure: &Meta, candidates: &[Candidate]) -> Str
     if let (1, Some(only)) = (count, candidates.iter().find(|c| c.reftype == wanted)) {
         return format!("the only candidate, {}, has not {}", only.path.display(), wishes.join(" and "));
     }
-    let plural = "candidates";
-    format!("{count} {plural}, none with {}", wishes.join(" and "))
+    format!("{count} candidates, none with {}", wishes.join(" and "))
 }
 
 pub(super) fn fits(reftype: &str, exposure: &Meta, candidate: &Candidate) -> bool {

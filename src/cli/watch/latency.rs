@@ -5,6 +5,8 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::words::counted;
+
 /// An exposure's first product after it came (or came again).
 #[derive(Debug, Clone, Copy)]
 struct Measured {
@@ -67,8 +69,8 @@ impl Latencies {
         let (median, p90, max) = (quantile(&all, 0.5)?, quantile(&all, 0.9)?, all.last()?);
         Some(format!(
             "From a whole file to its product: median {median:.1} s, 90 % within {p90:.1} s, longest {max:.1} s \
-             ({} exposures)",
-            all.len()
+             ({})",
+            counted(all.len(), "exposure")
         ))
     }
 }

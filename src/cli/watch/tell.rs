@@ -1,11 +1,12 @@
 //! What others read of a watched night while it goes on: the status file, and the report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::Watcher;
 use crate::night::Action;
+use crate::words::counted;
 
 impl Watcher<'_> {
     /// Brings the status file up to date.
@@ -29,9 +30,13 @@ impl Watcher<'_> {
     fn rows(&self) -> (Vec<Value>, BTreeMap<&'static str, usize>) {
         let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
         let mut rows = Vec::new();
-        for (path, lacks) in self.arrivals.arriving() {
+        let arriving: BTreeMap<String, Option<u64>> =
+            self.arrivals.arriving().map(|(path, lacks)| (self.name(path), lacks)).collect();
+        // The last pass takes what is not whole as it is: it has a task then.
+        let taken: BTreeSet<&String> = self.plan.tasks.iter().flat_map(|t| &t.files).collect();
+        for (name, lacks) in arriving.iter().filter(|(name, _)| !taken.contains(name)) {
             *counts.entry("arriving").or_default() += 1;
-            rows.push(json!({"name": self.name(path), "state": "arriving", "missing_bytes": lacks}));
+            rows.push(json!({"name": name, "state": "arriving", "missing_bytes": lacks}));
         }
         for task in &self.plan.tasks {
             let trouble = if task.up_to_date { None } else { self.queue.trouble(&self.plan, task) };
@@ -45,12 +50,20 @@ impl Watcher<'_> {
                 (Action::Run(_), _) => ("queued", None),
             };
             *counts.entry(state).or_default() += 1;
+            let short = task.files.iter().find_map(|f| Some((f, arriving.get(f)?)));
+            let why = why.or_else(|| {
+                let (file, lacks) = short?;
+                let bytes =
+                    lacks.map_or(String::new(), |n| format!(" (it lacks {})", counted(n as usize, "byte")));
+                Some(format!("{file} is not whole{bytes}: taken as far as it goes"))
+            });
             rows.push(json!({
                 "name": task.name,
                 "obsname": task.obsname,
                 "recipe": task.recipe,
                 "state": state,
                 "why": why,
+                "missing_bytes": short.and_then(|s| *s.1),
                 "product": task.product(),
                 "latency": self.latencies.of(&task.name),
             }));

@@ -19,6 +19,7 @@ use crate::pipeline::product::{self, About, MasterInfo};
 use crate::pipeline::provenance::{Provenance, Status};
 use crate::pipeline::{Done, Job};
 use crate::refs::{Frame, PlaneFile};
+use crate::words::counted;
 
 /// References that stage-1 corrections may have used.
 const CORRECTIONS: [&str; 4] = ["mask", "bias", "saturation", "nonlin"];
@@ -74,10 +75,10 @@ impl Pipeline {
                 _ => noise_image(&found, set.whole, ipc_noise(&set.ramps[0].header).unwrap_or(1.0))?,
             };
             let description = format!(
-                "{reftype} of {} tiles from {} lit and {} dark ramps (photon transfer)",
-                tiles.count(),
-                found.used[0],
-                found.used[1]
+                "{reftype} of {} from {} lit and {} dark (photon transfer)",
+                counted(tiles.count(), "tile"),
+                counted(found.used[0], "ramp"),
+                counted(found.used[1], "ramp")
             );
             let info = MasterInfo { reftype, version: VERSION, description: &description };
             done.products.push(write(&path, &header, &record, &info, (&image, &extra, unit))?);
@@ -108,7 +109,7 @@ impl Pipeline {
         self.finish_record(job, &mut record, &[], &["gain"])?;
         let path =
             job.product.clone().unwrap_or_else(|| job.masters.join(master_name(&meta, "mask", "", VERSION)));
-        let description = format!("bad pixels from {} exposures", set.ramps.len());
+        let description = format!("bad pixels from {}", counted(set.ramps.len(), "exposure"));
         let info = MasterInfo { reftype: "mask", version: VERSION, description: &description };
         let (model, mut extra) = product::master_keywords(&info, &header);
         for (keyword, bit) in COUNTED {
@@ -157,7 +158,7 @@ impl Pipeline {
             .product
             .clone()
             .unwrap_or_else(|| job.masters.join(master_name(&meta, "nonlin", "", VERSION)));
-        let description = format!("non-linearity polynomial from {} exposures", set.ramps.len());
+        let description = format!("non-linearity polynomial from {}", counted(set.ramps.len(), "exposure"));
         let info = MasterInfo { reftype: "nonlin", version: VERSION, description: &description };
         let (model, mut extra) = product::master_keywords(&info, &header);
         extra.set("COEFFZP", "BIAS", "x is measured from the bias");

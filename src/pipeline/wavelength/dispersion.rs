@@ -84,7 +84,7 @@ impl Dispersion {
         }
         if with == 0 {
             return fail(format!(
-                "none of {} exposures shows a white point source well inside the field: is it lit, and not saturated?",
+                "no exposure (of {}) shows a white point source well inside the field: is it lit, and not saturated?",
                 cubes.len()
             ));
         }

@@ -99,7 +99,7 @@ fn without_a_source_it_says_so() {
     let mut random = Noise(9);
     dark.data.iter_mut().for_each(|v| *v = random.next() as f32);
     let e = Dispersion::fit(&[dark.clone()], &Mode::default(), 3).expect_err("dark");
-    assert!(e.to_string().contains("none of 1 exposures shows"), "{e}");
+    assert!(e.to_string().contains("no exposure (of 1) shows"), "{e}");
     let (_, warnings) =
         Dispersion::fit(&[dark, cube([6.0, 5.0], moves, 1.0, 5)], &Mode::default(), 3).expect("one of two");
     assert!(warnings[0].contains("exposure 1 of 2"), "{warnings:?}");

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::look::{base64, thumbnail};
 use crate::datamodel::Cube;
+use crate::pipeline::robust::clipped_median;
 use crate::quicklook::Plane;
 use crate::quicklook::show::{self, Collapse};
 
@@ -29,6 +30,36 @@ pub struct CubeView {
     pub spectra: String,
     /// Maps of lines: wavelength (µm) and picture.
     pub lines: Vec<(f64, String)>,
+}
+
+/// σ of a voxel, and over what ERR says: of differences between neighbouring spaxels less
+/// the same two channels on, so that neither sources' continua nor lines of the sky that all
+/// spaxels have count, and channels are compared that share no column of the detector. Only
+/// between the sky's lines, in the half of the channels whose ERR is least: in a line, what
+/// is left of it is more than noise. `None` of a cube with fewer than 100 such differences.
+pub(super) fn noise(cube: &Cube) -> Option<(f64, f64)> {
+    let (nx, spaxels) = (cube.nx, cube.nx * cube.ny);
+    if nx < 2 || cube.data.len() != cube.err.len() || cube.data.len() != spaxels * cube.nw {
+        return None;
+    }
+    let errors = |k: usize| cube.err[k * spaxels..][..spaxels].iter().copied().filter(|e| *e > 0.0);
+    let levels: Vec<f32> = (0..cube.nw).map(|k| Collapse::Median.of(errors(k))).collect();
+    let middle = Collapse::Median.of(levels.iter().copied());
+    let quiet = |k: usize| levels[k] <= middle;
+    let mut over = Vec::new();
+    for k in (0..cube.nw.saturating_sub(2)).filter(|k| quiet(*k) && quiet(k + 2)) {
+        for s in (0..spaxels).filter(|s| (s + 1) % nx != 0) {
+            let voxels = [(k, s, 1.0), (k, s + 1, -1.0), (k + 2, s, -1.0), (k + 2, s + 1, 1.0)];
+            let voxels =
+                voxels.map(|(k, s, sign)| (sign * cube.data[k * spaxels + s], cube.err[k * spaxels + s]));
+            let (sum, variance) = voxels.iter().fold((0.0, 0.0), |(a, v), (d, e)| (a + d, v + e * e));
+            if sum.is_finite() && voxels.iter().all(|(_, e)| *e > 0.0) {
+                over.push(sum / variance.sqrt());
+            }
+        }
+    }
+    let ratio = clipped_median(&over).filter(|_| over.len() >= 100)?.sigma;
+    Some((ratio * f64::from(Collapse::Median.of((0..cube.nw).filter(|k| quiet(*k)).flat_map(errors))), ratio))
 }
 
 /// Makes the view of a cube.
@@ -114,6 +145,35 @@ fn line_map(cube: &Cube, k: usize) -> Plane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn noise_is_that_of_voxels_whatever_the_sources_and_the_lines() {
+        let (nx, ny, nw) = (12, 12, 80);
+        let mut seed = 7u64;
+        let mut even = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 40) as f32 / (1u64 << 24) as f32
+        };
+        // Lines of the sky, wrong by more than noise in every tenth channel, where ERR is large.
+        let line = |k: usize| k.is_multiple_of(10);
+        let (mut data, mut err) = (Vec::new(), Vec::new());
+        for i in 0..nx * ny * nw {
+            let (k, s) = (i / (nx * ny), i % (nx * ny));
+            let normal = (0..12).map(|_| even()).sum::<f32>() - 6.0;
+            let source = 50.0 * (-0.2 * ((s % nx) as f32 - 5.0).powi(2)).exp();
+            let error = if line(k) { 3.0 } else { 0.5 };
+            let left = if line(k) { 30.0 * even() } else { 0.0 };
+            data.push(source + left + 0.6 * normal);
+            err.push(error);
+        }
+        let cube = Cube { nx, ny, nw, data, err, ..Cube::default() };
+        let (sigma, ratio) = noise(&cube).expect("noise");
+        assert!((sigma - 0.6).abs() < 0.02 && (ratio - 1.2).abs() < 0.04, "{sigma} {ratio}");
+        assert_eq!(
+            noise(&Cube { nx: 2, ny: 1, nw: 2, data: vec![1.0; 4], err: vec![1.0; 4], ..Cube::default() }),
+            None
+        );
+    }
 
     #[test]
     fn spectra_come_back_within_a_255th_and_lines_are_found() {

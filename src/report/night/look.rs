@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::fits::{Fits, Header, read_column};
 use crate::pipeline::robust::clipped_median;
 use crate::quicklook::show::{self, Content};
-use crate::quicklook::stars::Optics;
+use crate::quicklook::stars::{self, Optics};
 use crate::quicklook::{Measured, Plane, Shown};
 use crate::report::picture::{self, Panel};
 
@@ -75,9 +75,9 @@ pub struct Numbers {
     pub unit: String,
     /// Clipped median.
     pub background: Option<f64>,
-    /// σ of a pixel, from differences of neighbours.
+    /// σ of a pixel, from differences of neighbours; of a cube's voxel between the sky's lines.
     pub noise: Option<f64>,
-    /// `noise` over the median of ERR.
+    /// `noise` over what ERR says.
     pub noise_ratio: Option<f64>,
     /// Hits a second and 10⁶ pixels.
     pub hit_rate: Option<f64>,
@@ -91,9 +91,11 @@ pub struct Numbers {
     pub fwhm: Option<f64>,
     /// The same, mas.
     pub fwhm_mas: Option<f64>,
-    /// Strehl ratio.
+    /// Strehl ratio; none above 1.
     pub strehl: Option<f64>,
-    /// Flux of a star at 5 σ.
+    /// What it would be, where that is above 1: it is none.
+    pub strehl_above_1: Option<f64>,
+    /// Flux of a star at 5 σ; of a cube in one channel.
     pub depth: Option<f64>,
     /// Median rms of the wavelength solution, nm.
     pub wavelength_rms: Option<f64>,
@@ -149,6 +151,7 @@ pub(super) fn look(path: &Path, name: &str, lesser: bool, instrument: &Instrumen
         let mut values: Vec<f32> =
             rms.into_iter().flat_map(|(v, _)| v).filter(|v| *v > 0.0).map(|v| (1000.0 * v) as f32).collect();
         n.wavelength_rms = median(&mut values);
+        row.thumbnail = picture(path, instrument, THUMBNAIL);
         return Ok(Some(row));
     }
     if !fits.hdu("DATA").is_some_and(|h| h.is_image()) {
@@ -161,8 +164,10 @@ pub(super) fn look(path: &Path, name: &str, lesser: bool, instrument: &Instrumen
         Content::Image(plane) => {
             let optics = optics(&shown.header, instrument);
             image(n, &fits, plane, optics.as_ref().filter(|_| science), science)?;
-            // The scatter of lamps and flats is that of the pixels' response.
-            if ["-NFF", "-SPX"].iter().any(|end| row.obsname.ends_with(end)) || row.reftype == "FLAT" {
+            // Until a flat is divided out, the scatter of light is that of the pixels'
+            // response as well: a sky of 30 e-/s in pixels that differ by 2 % has 0.6 e-/s of it.
+            let dark = row.obsname.ends_with("-DRK") || row.reftype == "DARK";
+            if !(dark || is_complete(&shown.header, "S_FLAT")) {
                 n.noise_ratio = None;
             }
             row.thumbnail = thumbnail(plane);
@@ -171,6 +176,17 @@ pub(super) fn look(path: &Path, name: &str, lesser: bool, instrument: &Instrumen
             let white = show::collapsed(cube, show::Collapse::Mean, 0..=cube.nw.saturating_sub(1));
             n.background = clipped_median(&white.values).map(|c| c.median);
             n.bad = Some(share_bad(&cube.data));
+            let alone = !shown.header.number("DISPCORX").is_some_and(|c| c > 0.0);
+            // The sky's own lines differ from channel to channel by more than noise.
+            if science && alone && is_complete(&shown.header, "S_SKYSUB") {
+                (n.noise, n.noise_ratio) = cube::noise(cube).unzip();
+            }
+            // Lenslets are too coarse for a Strehl ratio.
+            if science && let Some(fwhm) = Measured::of(&white, None).and_then(|m| m.fwhm) {
+                n.fwhm = Some(fwhm);
+                n.fwhm_mas = show::pixel_scale(&shown.header).map(|scale| 1000.0 * scale * fwhm);
+                n.depth = n.noise.map(|noise| stars::depth(noise, fwhm, 5.0));
+            }
             row.thumbnail = thumbnail(&white);
             row.cube = science.then(|| cube::view(cube, &shown.unit));
         }
@@ -219,7 +235,8 @@ fn image(n: &mut Numbers, fits: &Fits, plane: &Plane, optics: Option<&Optics>, s
         n.noise_ratio = n.noise.zip(median(&mut good)).map(|(noise, expected)| noise / expected);
     }
     if science && let Some(m) = Measured::of(plane, optics) {
-        (n.fwhm, n.strehl, n.depth) = (m.fwhm, m.strehl, m.depth);
+        (n.fwhm, n.depth) = (m.fwhm, m.depth);
+        (n.strehl, n.strehl_above_1) = (m.strehl, m.strehl_above_1);
         n.fwhm_mas = optics.zip(m.fwhm).map(|(o, f)| 1000.0 * o.scale * f);
     }
     Ok(())
@@ -229,6 +246,10 @@ fn optics(header: &Header, instrument: &Instrument) -> Option<Optics> {
     let (pupil, scale) = (instrument.pupil?, show::pixel_scale(header)?);
     let wavelength = show::band_centre(header)?;
     Some(Optics { diameter: pupil.diameter, obstruction: pupil.obstruction, wavelength, scale })
+}
+
+fn is_complete(header: &Header, step: &str) -> bool {
+    header.text(step).is_some_and(|s| s == "COMPLETE")
 }
 
 fn share_bad(values: &[f32]) -> f64 {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Row;
 use super::look;
-use super::page::{clock, escape};
+use super::page::{ABOVE_1, clock, escape};
 use crate::config::Instrument;
 use crate::quicklook::picture::number;
 
@@ -63,6 +63,7 @@ pub(super) fn section(newest: Option<&Newest>, rows: &[Row]) -> String {
         ("Noise ÷ expected", n.noise_ratio.map(|v| format!("{v:.2}"))),
         ("FWHM", with(n.fwhm_mas, "mas")),
         ("Strehl", n.strehl.map(|v| format!("{v:.2}"))),
+        ("Strehl", n.strehl_above_1.map(|v| format!("{v:.2}, {ABOVE_1}"))),
         ("5 σ star", with(n.depth, &n.unit)),
         ("Leak", n.leak.map(|v| format!("{:.2} %", 100.0 * v))),
         ("Warnings", Some(row.warnings.join("; ")).filter(|t| !t.is_empty())),

@@ -2,6 +2,7 @@
 
 use super::{Night, Row, graph, newest, timeline};
 use crate::quicklook::picture::number;
+use crate::words::counted;
 
 const TEMPLATE: &str = include_str!("../html/report.html");
 const STYLE: &str = include_str!("../html/report.css");
@@ -12,6 +13,9 @@ pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
     let live = refresh.is_some();
     let refresh =
         refresh.map_or(String::new(), |s| format!("<meta http-equiv=\"refresh\" content=\"{}\">", s.max(1)));
+    // A column that no product fills is left out.
+    let numbers: Vec<_> = night.rows.iter().map(numbers).collect();
+    let filled: Vec<bool> = (0..COLUMNS.len()).map(|k| numbers.iter().any(|n| n[k].said.is_some())).collect();
     let parts = [
         ("refresh", refresh),
         ("style", STYLE.to_owned()),
@@ -19,14 +23,14 @@ pub(super) fn html(night: &Night, refresh: Option<u32>) -> String {
         ("title", escape(&title(night))),
         ("summary", summary(night, live)),
         ("newest", newest::section(night.newest.as_ref(), &night.rows)),
-        ("troubles", troubles(night)),
+        ("troubles", troubles(night, live)),
         ("warnings", warnings(night)),
         ("timeline", section("When exposures were taken", "timeline", &timeline::taken(&night.rows))),
         ("made", section("When products were made", "made", &timeline::made(&night.rows))),
         ("cubes", cubes(night)),
-        ("rows", night.rows.iter().map(row).collect()),
+        ("heads", heads(night, &filled)),
+        ("rows", night.rows.iter().map(|r| row(r, &filled)).collect()),
         ("graph", section("What was calibrated with what", "calibrations", &graph::svg(&night.rows))),
-        ("unit", escape(unit(night))),
         ("written", escape(&night.written)),
     ];
     // One pass: a header's text that looks like a place in the template stays text.
@@ -67,12 +71,21 @@ fn summary(night: &Night, live: bool) -> String {
     let run = &night.last_run;
     let failed = run.troubles().filter(|t| t.status == "failed").count();
     let warned = night.rows.iter().filter(|r| !r.warnings.is_empty()).count();
+    // An exposure that failed now may have a product of before, and stands among those.
+    let older = count(|r| !r.failed_since.is_empty()).min(failed);
+    let (exposures, masters) = (count(|r| r.reftype.is_empty()), count(|r| !r.reftype.is_empty()));
     let mut tiles = vec![
-        (count(|r| r.reftype.is_empty()).to_string(), "exposures"),
-        (count(|r| !r.reftype.is_empty()).to_string(), "masters"),
-        (failed.to_string(), "failed"),
+        (
+            exposures.to_string(),
+            if exposures == 1 { "exposure with a product" } else { "exposures with a product" },
+        ),
+        (masters.to_string(), if masters == 1 { "master" } else { "masters" }),
+        ((failed - older).to_string(), "failed, without a product"),
         (warned.to_string(), "with warnings"),
     ];
+    if older > 0 {
+        tiles.insert(3, (older.to_string(), "failed, with an older product"));
+    }
     let busy: f64 = night.rows.iter().filter_map(|r| r.seconds).sum();
     let timed = night.rows.iter().filter(|r| r.seconds.is_some()).count();
     if busy > 0.0 {
@@ -85,7 +98,7 @@ fn summary(night: &Night, live: bool) -> String {
     }
     let mut out = String::from("<dl class=\"tiles\">");
     for (value, name) in tiles {
-        let bad = if name == "failed" && value != "0" { " class=\"bad\"" } else { "" };
+        let bad = if name.starts_with("failed") && value != "0" { " class=\"bad\"" } else { "" };
         out += &format!("<div{bad}><dt>{name}</dt><dd>{}</dd></div>", escape(&value));
     }
     out += "</dl>";
@@ -102,20 +115,28 @@ fn summary(night: &Night, live: bool) -> String {
         );
     }
     if night.stale > 0 {
-        let (n, s) = (night.stale, if night.stale == 1 { " lies" } else { "s lie" });
+        let (lie, whose) = if night.stale == 1 { ("lies", "its") } else { ("lie", "their") };
         out += &format!(
-            "<p class=\"aside\">{n} product{s} in the folder stale: their frames were removed or excluded, or make other products now. The log says which and why.</p>"
+            "<p class=\"aside\">{} {lie} in the folder stale: {whose} frames were removed or excluded, or make other products now. The log says which and why.</p>",
+            counted(night.stale, "product")
         );
     }
     out
 }
 
-fn troubles(night: &Night) -> String {
+/// `live`: the run goes on, and tries again by itself.
+fn troubles(night: &Night, live: bool) -> String {
     let mut rows = String::new();
+    let with = |command: &str| {
+        if command.is_empty() { String::new() } else { format!("<br><code>{}</code>", escape(command)) }
+    };
+    let all = if live { String::new() } else { with(&night.last_run.command) };
     for t in night.last_run.troubles() {
         let class = if t.status == "failed" { "bad" } else { "" };
-        let again =
-            if t.again.is_empty() { String::new() } else { format!("<br><code>{}</code>", escape(&t.again)) };
+        let again = match t.status.as_str() {
+            "failed" | "not run" if t.again.is_empty() => all.clone(),
+            _ => with(&t.again),
+        };
         rows += &format!(
             "<tr class=\"{class}\"><td>{}</td><td>{}</td><td>{}</td><td class=\"sentence\">{}{again}</td></tr>",
             escape(&t.name),
@@ -126,7 +147,7 @@ fn troubles(night: &Night) -> String {
     }
     for (file, why) in &night.unreadable {
         rows += &format!(
-            "<tr class=\"bad\"><td>{}</td><td></td><td>unreadable</td><td class=\"sentence\">{}</td></tr>",
+            "<tr class=\"bad\"><td>{}</td><td></td><td>unreadable</td><td class=\"sentence\">{}{all}</td></tr>",
             escape(file),
             escape(why)
         );
@@ -135,7 +156,7 @@ fn troubles(night: &Night) -> String {
         return String::new();
     }
     format!(
-        "<section id=\"troubles\"><h2>What was not done, and why</h2><div class=\"wide\"><table><thead><tr><th>Exposure</th><th>Kind</th><th>Status</th><th>Reason</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+        "<section id=\"troubles\"><h2>What was not done, and why</h2><div class=\"wide\"><table><thead><tr><th>Exposure</th><th>Kind</th><th>Status</th><th>Reason, and the command to run it again</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 }
 
@@ -166,8 +187,7 @@ fn warnings(night: &Night) -> String {
     format!("<section id=\"warnings\"><h2>Warnings</h2><ul class=\"warnings\">{list}</ul></section>")
 }
 
-fn row(r: &Row) -> String {
-    let n = &r.numbers;
+fn row(r: &Row, filled: &[bool]) -> String {
     let name = r.file.rsplit('/').next().unwrap_or_default();
     let kind =
         if r.reftype.is_empty() { r.obsname.clone() } else { format!("master {}", r.reftype.to_lowercase()) };
@@ -189,22 +209,7 @@ fn row(r: &Row) -> String {
         .filter(|t| !t.is_empty())
         .map(|t| escape(t))
         .collect::<Vec<_>>();
-    let cells = [
-        cell(r.begin, clock),
-        cell(r.exptime, number),
-        cell(n.background, number),
-        cell(n.noise_ratio, |v| format!("{v:.2}")),
-        cell(n.hit_rate, number),
-        cell(n.saturated.map(|s| s as f64), |s| format!("{s}")),
-        cell(n.chi2, |v| format!("{v:.3}")),
-        cell(n.fwhm_mas, |v| format!("{v:.1}")),
-        cell(n.strehl, |v| format!("{v:.2}")),
-        cell(n.depth, number),
-        cell(n.wavelength_rms, |v| format!("{v:.3}")),
-        cell(n.flexure, |v| format!("{v:+.3}")),
-        cell(n.leak.map(|v| 100.0 * v), |v| format!("{v:.2}")),
-        cell(r.seconds, |s| format!("{s:.2}")),
-    ];
+    let cells: String = numbers(r).iter().zip(filled).filter(|(_, f)| **f).map(|(n, _)| n.cell()).collect();
     let references: Vec<String> =
         r.references.iter().map(|(k, f)| format!("{}: {f}", k.to_lowercase())).collect();
     format!(
@@ -213,16 +218,89 @@ fn row(r: &Row) -> String {
         escape(name),
         what.join(" · "),
         escape(&kind),
-        cells.concat()
+        cells
     )
 }
 
-fn cell(value: Option<f64>, say: impl Fn(f64) -> String) -> String {
-    match value.filter(|v| v.is_finite()) {
-        Some(v) => format!("<td class=\"n\" data-v=\"{v}\">{}</td>", escape(&say(v))),
-        None => "<td class=\"n none\">–</td>".into(),
+/// Columns of numbers: head, and what stands below it; `*` is the unit that all have.
+const COLUMNS: [(&str, &str); 14] = [
+    ("Taken", "UT"),
+    ("Exposed", "s"),
+    ("Background", "*"),
+    ("Noise", "÷ expected"),
+    ("Hits", "/s/Mpx"),
+    ("Saturated", "pixels"),
+    ("χ²", "median"),
+    ("FWHM", "mas"),
+    ("Strehl", ""),
+    ("5 σ star", "*"),
+    ("λ rms", "nm"),
+    ("Flexure", "px"),
+    ("Leak", "%"),
+    ("Took", "s"),
+];
+
+fn heads(night: &Night, filled: &[bool]) -> String {
+    let head = |(name, below): &(&str, &str)| {
+        let below = if *below == "*" { escape(unit(night)) } else { (*below).to_owned() };
+        let below = if below.is_empty() { below } else { format!("<small>{below}</small>") };
+        format!("<th class=\"n\">{name}{below}</th>")
+    };
+    COLUMNS.iter().zip(filled).filter(|(_, f)| **f).map(|(c, _)| head(c)).collect()
+}
+
+/// A cell of a column of numbers.
+struct Number {
+    /// By what it is sorted, and what stands there; none where the product does not tell.
+    said: Option<(f64, String)>,
+    /// What a pointer on it tells.
+    title: &'static str,
+}
+
+impl Number {
+    fn of(value: Option<f64>, say: impl Fn(f64) -> String) -> Number {
+        Number { said: value.filter(|v| v.is_finite()).map(|v| (v, say(v))), title: "" }
+    }
+
+    fn cell(&self) -> String {
+        let title =
+            if self.title.is_empty() { String::new() } else { format!(" title=\"{}\"", escape(self.title)) };
+        match &self.said {
+            Some((v, text)) => format!("<td class=\"n\" data-v=\"{v}\"{title}>{}</td>", escape(text)),
+            None => "<td class=\"n none\">–</td>".into(),
+        }
     }
 }
+
+/// A row's numbers, in the order of [`COLUMNS`].
+fn numbers(r: &Row) -> [Number; COLUMNS.len()] {
+    let n = &r.numbers;
+    let mut strehl = Number::of(n.strehl.or(n.strehl_above_1), |v| format!("{v:.2}"));
+    if n.strehl_above_1.is_some() {
+        strehl.title = ABOVE_1;
+        strehl.said.iter_mut().for_each(|(_, text)| text.push('!'));
+    }
+    [
+        Number::of(r.begin, clock),
+        Number::of(r.exptime, number),
+        Number::of(n.background, number),
+        Number::of(n.noise_ratio, |v| format!("{v:.2}")),
+        Number::of(n.hit_rate, number),
+        Number::of(n.saturated.map(|s| s as f64), |s| format!("{s}")),
+        Number::of(n.chi2, |v| format!("{v:.3}")),
+        Number::of(n.fwhm_mas, |v| format!("{v:.1}")),
+        strehl,
+        Number::of(n.depth, number),
+        Number::of(n.wavelength_rms, |v| format!("{v:.3}")),
+        Number::of(n.flexure, |v| format!("{v:+.3}")),
+        Number::of(n.leak.map(|v| 100.0 * v), |v| format!("{v:.2}")),
+        Number::of(r.seconds, |s| format!("{s:.2}")),
+    ]
+}
+
+/// What a Strehl ratio above 1 says.
+pub(super) const ABOVE_1: &str =
+    "above 1: no Strehl ratio; is the wavelength, the pixel scale or the background wrong?";
 
 fn cubes(night: &Night) -> String {
     let mut out = String::new();
@@ -280,7 +358,7 @@ pub(super) fn clock(mjd: f64) -> String {
 }
 
 /// `YYYY-MM-DD` of a Modified Julian Date (Fliegel & Van Flandern 1968, CACM 11, 657).
-fn date(mjd: f64) -> String {
+pub(super) fn date(mjd: f64) -> String {
     if !(-600_000.0..3_000_000.0).contains(&mjd) {
         return String::new();
     }
@@ -304,6 +382,51 @@ mod tests {
     fn dates_and_clocks() {
         assert_eq!((date(61_114.13).as_str(), clock(61_114.132_013_9).as_str()), ("2026-03-15", "03:10"));
         assert_eq!((date(51_544.0).as_str(), date(f64::NAN).as_str()), ("2000-01-01", ""));
+    }
+
+    #[test]
+    fn what_failed_says_how_to_run_it_again_and_is_counted_apart() {
+        let mut night = Night::default();
+        let row =
+            |file: &str, since: &str| Row { file: file.into(), failed_since: since.into(), ..Row::default() };
+        night.rows = vec![row("a.fits", ""), row("b.fits", "is bad")];
+        night.last_run.command = "irisgpu reduce n".into();
+        let task = |name: &str, status: &str, again: &str| TaskSaid {
+            name: name.into(),
+            status: status.into(),
+            again: again.into(),
+            ..TaskSaid::default()
+        };
+        night.last_run.tasks = vec![
+            task("b", "failed", ""),
+            task("c", "failed", "irisgpu reduce --plan p --only 3"),
+            task("d", "no recipe yet", ""),
+        ];
+        night.stale = 1;
+        let page = html(&night, None);
+        for part in [
+            "<dt>exposures with a product</dt><dd>2</dd>",
+            "<dt>failed, without a product</dt><dd>1</dd>",
+            "<dt>failed, with an older product</dt><dd>1</dd>",
+            "--only 3</code></td>",
+            "1 product lies in the folder stale: its frames",
+        ] {
+            assert!(page.contains(part), "{part}\n{page}");
+        }
+        assert_eq!(page.matches("<code>irisgpu reduce n</code></td>").count(), 1);
+        // While the run goes on, it tries again by itself.
+        assert!(!html(&night, Some(5)).contains("<code>irisgpu reduce n</code></td>"));
+    }
+
+    #[test]
+    fn columns_that_no_product_fills_are_left_out_and_a_strehl_ratio_above_1_is_marked() {
+        let mut night = Night { rows: vec![Row::default(), Row::default()], ..Night::default() };
+        night.rows[0].numbers.strehl_above_1 = Some(1.57);
+        let page = html(&night, None);
+        assert!(page.contains("<th class=\"n\">Strehl</th>") && !page.contains("Flexure<small>"), "{page}");
+        assert!(page.contains(">1.57!</td>") && page.contains("above 1: no Strehl ratio"), "{page}");
+        night.rows[1].numbers.flexure = Some(0.1);
+        assert!(html(&night, None).contains("<th class=\"n\">Flexure<small>px</small></th>"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! When exposures were taken, as a drawing: a line a detector.
 
 use super::Row;
-use super::page::{clock, escape};
+use super::page::{clock, date, escape};
 
 const WIDE: f64 = 1200.0;
 const LEFT: f64 = 64.0;
@@ -32,18 +32,20 @@ pub(super) fn made<'a>(rows: &'a [Row]) -> String {
     svg(rows.iter().filter_map(bar).collect(), "When products were made")
 }
 
-/// MJD of `YYYY-MM-DDTHH:MM:SS…`.
+/// MJD of `YYYY-MM-DDTHH:MM:SS…`, parts of a second with it.
 fn mjd(text: &str) -> Option<f64> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<u16>().ok().map(i64::from);
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let seconds = 3600 * number(11, 13)? + 60 * number(14, 16)? + number(17, 19)?;
+    let part =
+        text.get(19..).filter(|t| t.starts_with('.')).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
     // Fliegel & Van Flandern 1968, CACM 11, 657.
     let a = (month - 14) / 12;
     let days = 1461 * (year + 4800 + a) / 4 + 367 * (month - 2 - 12 * a) / 12
         - 3 * ((year + 4900 + a) / 100) / 4
         + day
         - 32_075;
-    Some((days - 2_400_001) as f64 + seconds as f64 / 86_400.0)
+    Some((days - 2_400_001) as f64 + (seconds as f64 + part) / 86_400.0)
 }
 
 /// The drawing: a line a detector.
@@ -60,13 +62,7 @@ fn svg(mut taken: Vec<Bar<'_>>, label: &str) -> String {
     let at = |t: f64| LEFT + (t - first) / (last - first) * (WIDE - LEFT - 8.0);
     let mut out = String::new();
     let bottom = detectors.len() as f64 * LINE + 6.0;
-    // Ticks at round minutes, about ten of them.
-    let minutes = (last - first) * 1440.0;
-    let step = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 720.0, 1440.0, 14400.0]
-        .into_iter()
-        .find(|s| minutes / s <= 12.0)
-        .unwrap_or(144_000.0)
-        / 1440.0;
+    let step = step(86_400.0 * (last - first)) / 86_400.0;
     for k in 0..200 {
         let t = ((first / step).ceil() + f64::from(k)) * step;
         if t > last {
@@ -74,9 +70,10 @@ fn svg(mut taken: Vec<Bar<'_>>, label: &str) -> String {
         }
         let x = at(t);
         out += &format!(
-            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{bottom}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"{}\">{}</text>",
             bottom + 15.0,
-            if step < 0.9 / 1440.0 { seconds(t) } else { clock(t) }
+            if x > WIDE - 40.0 { "end" } else { "middle" },
+            tick(t, step)
         );
     }
     for (row, name) in detectors.iter().enumerate() {
@@ -106,10 +103,34 @@ fn svg(mut taken: Vec<Bar<'_>>, label: &str) -> String {
     )
 }
 
-/// `HH:MM:SS` of a Modified Julian Date.
-fn seconds(mjd: f64) -> String {
-    let all = (mjd.rem_euclid(1.0) * 86_400.0).round() as u32 % 86_400;
-    format!("{:02}:{:02}:{:02}", all / 3600, all / 60 % 60, all % 60)
+/// Seconds from tick to tick over so many seconds: round numbers, of which each is at most
+/// three times the one before, so that there are 3 ticks at least and 13 at most.
+fn step(seconds: f64) -> f64 {
+    const STEPS: [f64; 17] = [
+        0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0,
+        14_400.0, 43_200.0,
+    ];
+    let days = std::iter::successors(Some(86_400.0), |s| Some(2.0 * s));
+    STEPS.into_iter().chain(days.take(64)).find(|s| seconds / s <= 12.0).unwrap_or(f64::MAX)
+}
+
+/// What stands at a tick: the time as finely as the `step` (both in days) needs it.
+fn tick(t: f64, step: f64) -> String {
+    match 86_400.0 * step {
+        s if s < 0.9 => seconds(t, 1),
+        s if s < 59.0 => seconds(t, 0),
+        s if s < 86_000.0 => clock(t),
+        _ => date(t),
+    }
+}
+
+/// `HH:MM:SS` of a Modified Julian Date, with so many decimals of a second (0 or 1).
+fn seconds(mjd: f64, decimals: usize) -> String {
+    let parts = if decimals == 0 { 1.0 } else { 10.0 };
+    let all = (mjd.rem_euclid(1.0) * 86_400.0 * parts).round() / parts % 86_400.0;
+    let (hours, minutes) = ((all / 3600.0).floor(), (all / 60.0).floor() % 60.0);
+    let width = if decimals == 0 { 2 } else { 4 };
+    format!("{hours:02}:{minutes:02}:{:0width$.decimals$}", all % 60.0)
 }
 
 #[cfg(test)]
@@ -133,11 +154,32 @@ mod tests {
     }
 
     #[test]
+    fn a_drawing_has_three_ticks_at_least_however_short_or_long() {
+        for seconds in [0.45, 0.9, 3.0, 13.0, 61.0, 75.0, 400.0, 3601.0, 40_000.0, 1e5, 1e6, 1e7, 1e9] {
+            // From an odd time on, and not a whole number of steps long.
+            let begin = 60_000.123_456_7;
+            let row = Row { begin: Some(begin), end: Some(begin + seconds / 86_400.0), ..Row::default() };
+            let svg = taken(&[row]);
+            let ticks = svg.matches("class=\"grid\"").count();
+            assert!((3..=13).contains(&ticks), "{ticks} ticks in {seconds} s");
+            let mut labels: Vec<&str> =
+                svg.split("text-anchor=").skip(1).filter_map(|t| t.split(['>', '<']).nth(1)).collect();
+            labels.dedup();
+            assert_eq!(labels.len(), ticks, "{labels:?} are not all different");
+        }
+    }
+
+    #[test]
     fn when_it_was_made_is_read_and_drawn() {
         assert_eq!(mjd("2000-01-01T12:00:00.000"), Some(51_544.5));
         assert_eq!(mjd("2026-03-15T03:00:36"), Some(61_114.0 + 10_836.0 / 86_400.0));
         assert_eq!((mjd("yesterday"), mjd(""), mjd("2026-é")), (None, None, None));
-        assert_eq!(seconds(51_544.5), "12:00:00");
+        assert_eq!(mjd("2000-01-01T12:00:00.5"), Some(51_544.5 + 0.5 / 86_400.0));
+        assert_eq!(
+            (seconds(51_544.5, 0).as_str(), seconds(51_544.5, 1).as_str()),
+            ("12:00:00", "12:00:00.0")
+        );
+        assert_eq!(seconds(51_544.0 + 86_399.96 / 86_400.0, 1), "00:00:00.0");
         let row = Row { made: "2026-03-15T03:00:36".into(), seconds: Some(2.0), ..Row::default() };
         assert_eq!(made(&[row]).matches("<rect").count(), 1);
         assert!(made(&[Row::default()]).is_empty());
