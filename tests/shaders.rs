@@ -149,7 +149,7 @@ fn what_is_wrong_is_found() {
     for (from, to, found) in [
         ("nx: u32, rows: u32", "rows: u32, nx: u32", "parameter (\"rows\", 4"),
         ("items: u32, nx", "items: u32, @align(16) nx", "parameter (\"nx\", 16"),
-        ("counts: u32,", "counts: u32, more: u32,", "30 parameters"),
+        ("counts: u32,", "counts: u32, more: u32,", "31 parameters"),
         ("threshold_one: f32", "threshold_one: i32", ""),
         ("counts: u32,", "counts: f32,", ""),
         ("@workgroup_size(64)", "@workgroup_size(512)", "[512, 1, 1]"),

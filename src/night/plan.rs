@@ -218,7 +218,7 @@ pub fn plan(
 pub fn of_no_frame(night: &Path, scan: &Scan, settings: &Settings) -> Option<Plan> {
     let none = scan.exposures.is_empty() && scan.problems.is_empty() && !scan.ignored.is_empty();
     let whole = settings.only.is_empty() && settings.suffix.is_none();
-    let frames = Frames::of(night, scan).filter(|_| none && whole)?;
+    let frames = Frames::of(night_id(night, &settings.output), scan).filter(|_| none && whole)?;
     Some(Plan { output: settings.output.clone(), frames: Some(frames), ..Plan::default() })
 }
 

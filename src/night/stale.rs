@@ -86,7 +86,7 @@ impl Frames {
             scan.files.iter().filter(|f| !ignored.contains(f)).map(|f| plain(f)).collect();
         let why = scan.ignored.iter().map(|(name, why)| (plain(name), why.clone()));
         let left_out = why.filter(|(name, _)| !here.contains(name)).collect();
-        scan.whole.then(|| Frames { night, here, left_out })
+        scan.whole.then_some(Frames { night, here, left_out })
     }
 
     /// Files that are there, too, whether or not they count yet.

@@ -165,7 +165,7 @@ impl<'a, T: Real> Source<'a, T> {
         let (gain, added) = (self.lanes(Plane::Gain as usize, w), T::of(p.added_variance));
         let mut s2 = self.lanes(Plane::ReadVariance as usize, w);
         for l in 0..L {
-            s2[l] = s2[l] + gain[l] * gain[l] * added;
+            s2[l] += gain[l] * gain[l] * added;
         }
         let mut shift = [T::ZERO; L];
         if linear {

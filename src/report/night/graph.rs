@@ -139,7 +139,7 @@ fn draw(nodes: &BTreeMap<String, Node>) -> String {
     let tallest = filled.iter().map(|n| (*n).min(MOST)).max().unwrap_or(0);
     let (w, h) = ((used.len() - 1) as f64 * COLUMN + WIDE + 4.0, tallest as f64 * LINE);
     let hidden: usize = filled.iter().map(|n| n.saturating_sub(MOST)).sum();
-    let more = if hidden > 0 { format!("<p>{hidden} more are in the table.</p>") } else { String::new() };
+    let more = if hidden > 0 { format!("<p>The table has {hidden} more.</p>") } else { String::new() };
     format!(
         "<svg class=\"graph\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" role=\"img\" aria-label=\"What was calibrated with what\"><g class=\"edges\">{edges}</g>{boxes}</svg>{more}"
     )
