@@ -171,7 +171,9 @@ fn a_gpu_reduces_the_night_as_the_cpu_does() {
 fn calibrations_that_a_device_keeps_change_nothing() {
     let raw = files(&night().join("night"));
     let darks: Vec<&Path> = raw.iter().filter(|p| text(p).contains("_DARK_")).map(PathBuf::as_path).collect();
-    assert_eq!(darks.len(), 3);
+    let science: Vec<&Path> =
+        raw.iter().filter(|p| text(p).contains("_SCI_")).map(PathBuf::as_path).collect();
+    assert_eq!((darks.len(), science.len()), (3, 3));
     let refs = night().join("night/refs");
     let stage1 = |frames: &[&Path], name: &str, device: &str, memory: &str| {
         let (output, trace) = (night().join(name), night().join(format!("{name}.json")));
@@ -198,6 +200,10 @@ fn calibrations_that_a_device_keeps_change_nothing() {
         assert_eq!(alone, little);
         let (_, none) = stage1(&darks[..1], &format!("least{i}"), &device, "600kB");
         assert!(2 * none < some && some < 3 * none, "{device}: {some} of 3 times {none}");
+        let (kept, read) = stage1(&science, &format!("kept{i}"), &device, "1GB");
+        let (read_again, all) = stage1(&science, &format!("again{i}"), &device, "1kB");
+        assert_eq!(kept, read_again);
+        assert!(read == 2 && all > 100, "{device}: {read}, {all}");
     }
 }
 

@@ -49,8 +49,9 @@ pub struct Calibration<'a> {
     rounding: f32,
     /// What [`Calibration::add_read_variance`] added to it, DN².
     added: f32,
-    /// Whether the planes have that; else the ramp kernel adds it.
-    adds: bool,
+    /// Whether the planes hold what is this exposure's own; else others add that
+    /// ([`Calibration::hand_over`]).
+    whole: bool,
     /// The references that planes are made of, by type.
     files: BTreeMap<String, PathBuf>,
     /// The region of the detector.
@@ -197,7 +198,7 @@ impl<'a> Calibration<'a> {
             average_dark: ramp.average_dark.as_deref().map(Cow::Borrowed),
             rounding: if integer { rounding(&ramp.nsample) } else { 0.0 },
             added: 0.0,
-            adds: true,
+            whole: true,
             files: references.clone(),
             frame,
             reference: Vec::new(),
@@ -213,19 +214,21 @@ impl<'a> Calibration<'a> {
         self.added += variance as f32 * mean_frames(frames);
     }
 
-    /// The variance that was added, DN²: the planes are without it from here on, and so the
-    /// same for every exposure.
-    pub fn hand_over_added(&mut self) -> f32 {
-        self.adds = false;
-        self.added
+    /// What is this exposure's own: the variance that was added, DN², and the bits of single
+    /// pixels (ascending) that do not decide what the ramp kernel does. The planes are without
+    /// them from here on, and so the same for every exposure.
+    pub fn hand_over(&mut self) -> (f32, Vec<(u32, u32)>) {
+        self.whole = false;
+        let only_told = self.marked.iter().filter(|(_, bits)| bits & dq::DO_NOT_USE == 0);
+        (self.added, only_told.copied().collect())
     }
 
     /// What the planes depend on, as a name: where two exposures have the same one, their
     /// planes are the same. None where an exposure has a part in them (its own flags, marks,
     /// noise, dark current).
     pub fn name(&self) -> Result<Option<String>> {
-        let own = self.own.is_some() || !self.marked.is_empty() || self.average_dark.is_some();
-        if own || self.dark.is_some() || self.adds {
+        let marked = self.marked.iter().any(|(_, bits)| self.whole || bits & dq::DO_NOT_USE != 0);
+        if self.own.is_some() || marked || self.average_dark.is_some() || self.dark.is_some() {
             return Ok(None);
         }
         const TYPES: [&str; 8] =
@@ -358,7 +361,7 @@ impl<'a> Calibration<'a> {
         let (bits, saturation, bias, gain, variance) = (next(), next(), next(), next(), next());
         let mut coefficients: Vec<&mut [f32]> = planes.collect();
         let bits: &mut [u32] = bytemuck::cast_slice_mut(bits);
-        self.bits_of(rows.clone(), bits, self.masked)?;
+        self.bits_of(rows.clone(), bits, self.masked, self.whole)?;
         let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
         let from = self.reference.partition_point(|p| *p < pixels.start);
         for p in self.reference[from..].iter().take_while(|p| **p < pixels.end) {
@@ -371,7 +374,7 @@ impl<'a> Calibration<'a> {
         }
         self.gain.read(rows.clone(), &[], gain, bits)?;
         self.noise.read(rows.clone(), gain, variance, bits)?;
-        self.to_variance(&rows, variance, gain, if self.adds { self.added } else { 0.0 });
+        self.to_variance(&rows, variance, gain, if self.whole { self.added } else { 0.0 });
         let (forward, rest) = coefficients.split_at_mut(self.polynomial().0);
         let (dark, inverse) = rest.split_at_mut(usize::from(self.average_dark.is_some()));
         if let (Some(to), Some(rate)) = (dark.first_mut(), &self.average_dark) {
@@ -387,9 +390,9 @@ impl<'a> Calibration<'a> {
         self.dark.as_ref().map_or(Ok(()), |dark| dark.flags(rows, bits))
     }
 
-    /// The ramp's own bits of rows `rows`, and with `masked` the mask's, into `to` (rows ×
-    /// columns).
-    fn bits_of(&self, rows: Range<usize>, to: &mut [u32], masked: bool) -> Result<()> {
+    /// The ramp's own bits of rows `rows`, with `masked` the mask's and with `told` those that
+    /// only tell something, into `to` (rows × columns).
+    fn bits_of(&self, rows: Range<usize>, to: &mut [u32], masked: bool, told: bool) -> Result<()> {
         match self.own {
             Some(own) => to.copy_from_slice(&own[rows.start * self.nx..rows.end * self.nx]),
             None => to.fill(0),
@@ -397,7 +400,9 @@ impl<'a> Calibration<'a> {
         let pixels = (rows.start * self.nx) as u32..(rows.end * self.nx) as u32;
         let from = self.marked.partition_point(|(p, _)| *p < pixels.start);
         for (p, bits) in self.marked[from..].iter().take_while(|(p, _)| *p < pixels.end) {
-            to[(p - pixels.start) as usize] |= bits;
+            if told || bits & dq::DO_NOT_USE != 0 {
+                to[(p - pixels.start) as usize] |= bits;
+            }
         }
         self.mask.as_ref().filter(|_| masked).map_or(Ok(()), |mask| mask.read(rows, to))
     }
@@ -414,7 +419,7 @@ impl<'a> Calibration<'a> {
             rows.clone().step_by(BLOCK).map(|r| r..(r + BLOCK).min(rows.end)).collect();
         let parts = bands.into_par_iter().map_init(Vec::new, |bits, rows| {
             bits.resize(rows.len() * nx, 0);
-            self.bits_of(rows.clone(), bits, true)?;
+            self.bits_of(rows.clone(), bits, true, true)?;
             let pixels = (rows.start * nx..).zip(bits.iter());
             Ok(pixels.filter(|(p, b)| wanted(*p, **b)).map(|(p, b)| (p as u32, *b)).collect())
         });
@@ -531,6 +536,7 @@ impl<'a> Calibration<'a> {
             to.copy_from_slice(bytemuck::cast_slice(&scratch[..to.len()]));
             Ok(())
         })?;
+        self.marked.iter().for_each(|(p, bits)| out[*p as usize] |= bits);
         Ok(out)
     }
 }

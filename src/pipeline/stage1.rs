@@ -55,6 +55,8 @@ pub struct Stream<'a> {
     fits: bool,
     /// The set of calibrations that exposures share, which the device may keep.
     kept: Option<String>,
+    /// Bits of pixels, ascending, that the planes do not have.
+    told: Vec<(u32, u32)>,
     /// The ramp of first frames.
     zero: Option<Box<Stream<'a>>>,
     spread: Option<Spread>,
@@ -170,9 +172,9 @@ impl<'a> Stream<'a> {
             cal.warnings.extend(warnings);
         }
         let rows = chunk_rows(ramp, cal.planes(), plan, engine)?;
-        let mut kept = None;
+        let (mut kept, mut told) = (None, Vec::new());
         if !chain.needed() {
-            params.added_variance = cal.hand_over_added();
+            (params.added_variance, told) = cal.hand_over();
             kept = cal.name()?.map(|name| format!("{name} by {rows}"));
         }
         let grow = plan.grow;
@@ -192,6 +194,7 @@ impl<'a> Stream<'a> {
             marks: OnceLock::new(),
             fits: plan.fits(),
             kept,
+            told,
             zero: None,
             offsets: found,
         })
@@ -234,7 +237,7 @@ impl<'a> Stream<'a> {
 
     /// Room for the rates of the whole frame.
     fn whole(&self) -> Window {
-        Window::new(self.params.out_planes(), self.ramp.ny * self.ramp.nx)
+        Window::new(self.params.out_planes(), self.ramp.ny * self.ramp.nx).telling(&self.told)
     }
 
     /// P1 to P3: the rates of the whole frame. `progress` hears the fraction done.
@@ -283,7 +286,7 @@ impl<'a> Stream<'a> {
         progress: &dyn Fn(f64),
     ) -> Result<Option<Vec<Jump>>> {
         let tables = engine.buffer_of_f32(&self.tables)?;
-        let rates = Window::new(self.params.out_planes(), 2 * self.rows * self.ramp.nx);
+        let rates = Window::new(self.params.out_planes(), 2 * self.rows * self.ramp.nx).telling(&self.told);
         let mut pass = Pass::new(self, rates, list && self.spread.is_some(), true);
         pass.run(self, engine, tables, Done::Given(sink), progress)?;
         engine.free(tables);

@@ -15,12 +15,20 @@ use crate::profile::{self, Work};
 pub(in crate::pipeline) struct Window {
     first: usize,
     planes: Vec<Vec<u32>>,
+    /// Bits of pixels of the frame, ascending, that the kernel did not know of.
+    told: Vec<(u32, u32)>,
 }
 
 impl Window {
     /// Of so many `planes`, with room for `pixels`.
     pub(in crate::pipeline) fn new(planes: usize, pixels: usize) -> Window {
-        Window { first: 0, planes: (0..planes).map(|_| Vec::with_capacity(pixels)).collect() }
+        let planes = (0..planes).map(|_| Vec::with_capacity(pixels)).collect();
+        Window { first: 0, planes, told: Vec::new() }
+    }
+
+    /// The same, with these `bits` of pixels of the frame (ascending) beside the kernel's.
+    pub(in crate::pipeline) fn telling(self, bits: &[(u32, u32)]) -> Window {
+        Window { told: bits.to_vec(), ..self }
     }
 
     fn plane(&self, plane: Out) -> &[u32] {
@@ -50,12 +58,22 @@ impl Window {
                 plane[at..at + n].copy_from_slice(from);
             }
         });
+        let from = self.told.partition_point(|(p, _)| (*p as usize) < pixels.start);
+        let dq = &mut self.planes[Out::Dq as usize];
+        for (p, bits) in self.told[from..].iter().take_while(|(p, _)| (*p as usize) < pixels.end) {
+            dq[*p as usize - self.first] |= bits;
+        }
     }
 
     /// Copies the output planes of listed items to those `pixels` of the frame.
     pub(in crate::pipeline) fn scatter(&mut self, words: &[u32], pixels: &[usize]) {
         for (plane, from) in self.planes.iter_mut().zip(words.chunks_exact(pixels.len().max(1))) {
             pixels.iter().zip(from).for_each(|(p, w)| plane[p - self.first] = *w);
+        }
+        for p in pixels {
+            let from = self.told.partition_point(|(told, _)| (*told as usize) < *p);
+            let own = self.told[from..].iter().take_while(|(told, _)| *told as usize == *p);
+            self.planes[Out::Dq as usize][p - self.first] |= own.fold(0, |all, (_, bits)| all | bits);
         }
     }
 
@@ -137,6 +155,13 @@ mod tests {
         assert_eq!(window.band(1..3, nx).words(Out::Dq), [503, 7010, 505, 506, 507, 7011]);
         window.place(&words(1..2), 3..6);
         assert_eq!(window.dq(4..6), [504, 505]);
+        // What the kernel did not know of is there, however pixels come.
+        window.told = vec![(4, 1 << 20), (4, 1 << 21), (6, 1 << 20)];
+        window.place(&words(1..2), 3..6);
+        window.scatter(&[0; 10], &[6]);
+        assert_eq!(window.dq(4..7), [504 | 3 << 20, 505, 1 << 20]);
+        window.told.clear();
+        window.place(&words(1..3), 3..9);
         let rate = window.into_rate(2, nx);
         assert_eq!((rate.data.len(), rate.nreads[0], rate.pedestal.len()), (6, 603, 6));
         assert_eq!(rate.var_pedestal[0].to_bits(), 803);
