@@ -24,8 +24,16 @@ impl CpuEngine {
             max_binding: u64::MAX,
             memory,
             enough: 8 << 20,
+            keeps: 0,
         };
         CpuEngine { info, buffers: Vec::new(), shelf: Shelf::default() }
+    }
+
+    /// The same, keeping so many bytes from task to task.
+    #[cfg(test)]
+    pub(super) fn keeping(mut self, bytes: u64) -> CpuEngine {
+        self.info.keeps = bytes;
+        self
     }
 
     fn words(&mut self, buffer: Buffer) -> &mut Vec<u32> {

@@ -72,6 +72,7 @@ impl GpuEngine {
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             memory,
             enough: super::select::GPU_ENOUGH,
+            keeps: memory / 2,
         };
         Ok(GpuEngine {
             info,

@@ -83,6 +83,9 @@ pub struct DeviceInfo {
     /// Bytes of one buffer from which more at once gain nothing: what stays in a
     /// cache, or what hides the cost of a dispatch.
     pub enough: u64,
+    /// Bytes of buffers that may stay from task to task. None on the CPU: files that are read
+    /// again come out of the page cache, at the cost of a copy, and memory stays free.
+    pub keeps: u64,
 }
 
 /// A device that runs kernels.

@@ -67,6 +67,7 @@ fn describe(adapter: &wgpu::Adapter, kind: DeviceKind) -> DeviceInfo {
         max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         memory: GPU_MEMORY,
         enough: GPU_ENOUGH,
+        keeps: GPU_MEMORY / 2,
     }
 }
 
@@ -219,6 +220,7 @@ mod tests {
             max_binding: 1,
             memory: 1,
             enough: 1,
+            keeps: 0,
         };
         Listed { info, pci: pci.into(), driver: String::new(), default: false }
     }

@@ -59,8 +59,8 @@ impl dyn Engine + '_ {
     }
 
     /// The part `rows` of `set`, `bytes` long (a multiple of 4), which `fill` makes where it
-    /// is not there (see [`Engine::upload_with`]); `None` where there is no room for it. All
-    /// that is kept takes half of the device's memory at most. It is the device's: not to be
+    /// is not there (see [`Engine::upload_with`]); `None` where there is no room for it
+    /// ([`DeviceInfo::keeps`](super::DeviceInfo)). It is the device's: not to be
     /// freed, or written to.
     pub fn kept(
         &mut self,
@@ -72,7 +72,7 @@ impl dyn Engine + '_ {
         if let Some(part) = self.shelf().kept.iter().find(|p| p.set == set && p.rows == *rows) {
             return Ok(Some(part.buffer));
         }
-        let most = self.device().memory / 2;
+        let most = self.device().keeps;
         while (self.shelf().words() * 4 + bytes) as u64 > most {
             let shelf = self.shelf();
             let turn = shelf.turn;
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_again_is_kept_while_there_is_room() {
         // Room for ten parts.
-        let mut engine = CpuEngine::new(8000);
+        let mut engine = CpuEngine::new(1 << 20).keeping(4000);
         let engine: &mut dyn Engine = &mut engine;
         assert_eq!(use_set(engine, "a", 6), (0, 0), "once is not worth it");
         assert_eq!(use_set(engine, "a", 6), (6, 6));
