@@ -159,6 +159,30 @@ fn a_plan_that_no_longer_holds_is_refused() {
     assert!(code == 1 && said.contains("has changed since the night was planned"), "{said}");
 }
 
+/// A product of a frame that was replaced is none of the plan any more; one of a frame that
+/// is gone (to tape, say) is.
+#[test]
+fn a_replaced_frame_makes_its_task_undone() {
+    let dir = nights();
+    let root = dir.path();
+    done(root, &["plan", "many", "--save", "plan.jsonl"]);
+    done(root, &["reduce", "--plan", "plan.jsonl", "--device", "cpu"]);
+    let entries = std::fs::read_dir(root.join("many")).expect("list").flatten().map(|e| e.path());
+    let mut science: Vec<_> = entries.filter(|p| p.to_string_lossy().contains("_SCI_")).collect();
+    science.sort();
+    std::fs::remove_file(&science[2]).expect("remove");
+    assert!(states(root).iter().all(|(_, state)| state == "done"));
+    let bytes = std::fs::read(&science[0]).expect("read");
+    std::fs::remove_file(&science[0]).expect("remove");
+    std::fs::write(&science[0], bytes).expect("write");
+    // Those after it look for its persistence.
+    let undone: Vec<String> =
+        states(root).into_iter().filter(|(_, state)| state != "done").map(|(recipe, _)| recipe).collect();
+    assert_eq!(undone, ["imager"; 3]);
+    let (code, said) = irisgpu(root, &["reduce", "--plan", "plan.jsonl", "--device", "cpu"]);
+    assert!(code == 1 && said.contains("has changed since the night was planned"), "{said}");
+}
+
 #[test]
 fn what_failed_is_in_the_report_until_it_is_done() {
     let dir = nights();

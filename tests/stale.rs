@@ -270,7 +270,40 @@ fn a_copy_of_a_frame_changes_nothing() {
     );
     let said = summary["warnings"].to_string();
     assert_eq!(said.matches("is byte for byte").count(), 2, "{said}");
+    assert_eq!(products(&root), (before.clone(), BTreeSet::new()));
+    // Nor does one that broke off.
+    for kind in ["_SKY_", "_SCI_"] {
+        let frame = &frames(dir.path(), kind)[0];
+        let bytes = std::fs::read(frame).expect("read");
+        std::fs::write(root.join(format!("cut {}", name(frame))), &bytes[..bytes.len() / 2]).expect("cut");
+    }
+    let summary = reduce(dir.path(), &[]);
+    assert_eq!(summary["counts"]["up_to_date"], 6, "{summary}");
+    let said = summary["warnings"].to_string();
+    assert_eq!(said.matches("cut short, of which the whole file counts").count(), 2, "{said}");
     assert_eq!(products(&root), (before, BTreeSet::new()));
+}
+
+/// Two nights begin with exposure 1: in one folder the second's images would take the place of
+/// the first's.
+#[test]
+fn what_another_night_made_is_not_written_over() {
+    let dir = night();
+    let later = format!("seed: 9\nstart_jd: 2461116.6\n{NIGHT}");
+    std::fs::write(dir.path().join("later.yaml"), later).expect("configuration");
+    let (code, _, said) = irisgpu(dir.path(), &["simulate", "later.yaml", "made", "--force"]);
+    assert_eq!(code, 0, "{said}");
+    let (before, _) = products(&dir.path().join("night"));
+    let data = |name: &String| std::fs::read(dir.path().join("night/reduced").join(name)).expect("product");
+    let bytes: Vec<Vec<u8>> = before.iter().map(data).collect();
+    let args = ["reduce", "made/night", "-o", "night/reduced", "--device", "cpu"];
+    let (code, _, said) = irisgpu(dir.path(), &args);
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        code == 1 && said.contains("of another night") && said.contains("another folder with -o"),
+        "{said}"
+    );
+    assert!(before.iter().map(data).eq(bytes), "a product of the first night is another now");
 }
 
 #[test]

@@ -273,6 +273,9 @@ fn the_page_follows_the_night_and_ds9_the_newest_product() {
     assert!(science["seconds"].as_f64().is_some_and(|s| s > 0.0), "{said:#}");
     let told = says(&folder.join("told"), "scale mode zscale");
     assert!(told.starts_with("-p ds9 fits {") && told.contains("_SCI_LVL2_"), "{told}");
+    // How long a product took to come is known of what came while it was watched.
+    put(folder, &frames[5]);
+    says(&page, "from a whole file to its product, median");
     let before = said["tasks"].clone();
     let (code, said) = stopped(child);
     assert_eq!(code, 130, "{said}");
@@ -452,6 +455,7 @@ fn what_cannot_be_watched_is_a_sentence_before_the_night() {
         (&["watch", "night", "-o", "file/out", "--device", "cpu"], 2, "cannot write in"),
         (&["watch", "night", "--device", "no such"], 3, "no device 'no such'"),
         (&["watch", "night", "--poll=-1"], 2, "seconds"),
+        (&["watch", "night", "--poll=0"], 2, "from 0.05"),
         (
             &["watch", "night", "--until-idle", "0", "--settle", "0", "--poll", "0.1", "--device", "cpu"],
             64,
@@ -511,6 +515,7 @@ fn what_is_excluded_while_it_is_watched_is_put_aside_and_comes_back() {
     let images = || -> Vec<PathBuf> {
         fits(&out).into_iter().filter(|p| p.to_string_lossy().contains("_SCI_LVL2_")).collect()
     };
+    says(&out.join("report.html"), "IMG1-SCI, preliminary");
     let before = images();
     let bad = frames[5].file_name().expect("name").to_string_lossy().into_owned();
     let notes = folder.join("night/night.yaml");

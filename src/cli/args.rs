@@ -234,7 +234,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(super) until_idle: Option<f64>,
     /// Look for new frames this often
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    #[arg(long, value_name = "SECONDS", value_parser = pause, default_value = "1")]
     pub(super) poll: f64,
     /// Size and time of a file stand still so long before it counts as whole
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
@@ -252,6 +252,11 @@ pub(super) struct Watch {
 fn seconds(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().ok().filter(|s| (0.0..=1e6).contains(s));
     number.ok_or_else(|| "give seconds, from 0 to a million".to_owned())
+}
+
+/// Seconds between looks: without any, looking would be all that a core does.
+fn pause(text: &str) -> Result<f64, String> {
+    seconds(text).ok().filter(|s| *s >= 0.05).ok_or_else(|| "give seconds, from 0.05 to a million".to_owned())
 }
 
 /// Which part of a night.

@@ -259,8 +259,10 @@ fn whole_reads(
     let first_ramp = (1, whole.min(layout.reads));
     let kept = [by_ramps, by_reads, first_ramp].into_iter().max_by_key(|(r, n)| r * n).unwrap_or(first_ramp);
     let are = if whole == 1 { "is" } else { "are" };
+    // A set's warnings stand together.
+    let file = fits.path.file_name().unwrap_or_default().to_string_lossy();
     warnings.push(format!(
-        "{name} is cut short: {whole} of {total} reads {are} whole; {} x {} (ramps x reads) are reduced",
+        "{name} of {file} is cut short: {whole} of {total} reads {are} whole; {} x {} (ramps x reads) are reduced",
         kept.0, kept.1
     ));
     Ok(kept)

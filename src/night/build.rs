@@ -24,6 +24,7 @@ use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date,
 use crate::config::{Recipe, Step, Takes};
 use crate::datamodel::{Kind, Meta, master_name, product_name};
 use crate::error::Result;
+use crate::fits::Fits;
 use crate::input::Relabels;
 use crate::pipeline::Job;
 use crate::refs::crds::Crds;
@@ -291,6 +292,38 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Why the product, or a rate beside it, cannot be written: under its name lies that of
+    /// another night, of an exposure of another time.
+    fn overwrites_another_night(
+        &self,
+        draft: &Draft<'_>,
+        rates: &BTreeMap<PathBuf, PathBuf>,
+        hash: &str,
+    ) -> Option<String> {
+        let night = self.night.as_deref().filter(|_| !self.settings.force)?;
+        let rate_of = |e: &&Exposure| Some((rates.get(e.files.first()?)?.as_path(), e.meta.jd?));
+        let product = draft.meta.jd.map(|jd| (draft.product.as_path(), jd));
+        let mut written = draft.exposures.iter().filter_map(rate_of).chain(product);
+        let theirs = |(path, jd): (&Path, f64)| -> Option<String> {
+            if !path.exists() || is_up_to_date(path, hash) {
+                return None;
+            }
+            let there = Fits::open(path).ok()?;
+            let meta = Meta::from_header(there.primary());
+            let other = there.primary().text("IGNIGHT")?;
+            // A night that was renamed has the same exposures.
+            let own = other == night || other == mark(night, true) || (meta.jd? - jd).abs() < 0.1;
+            (!own).then(|| {
+                format!(
+                    "it would overwrite {} of another night (that exposure began {}); give another folder with -o",
+                    path.display(),
+                    meta.expdtst
+                )
+            })
+        };
+        written.find_map(theirs)
+    }
+
     /// Adds a task; whether it can be run.
     fn add(&mut self, recipe: &Recipe, draft: Draft<'_>) -> bool {
         let files: Vec<String> = draft.exposures.iter().map(|e| e.name.clone()).collect();
@@ -358,6 +391,10 @@ impl<'a> Builder<'a> {
             && is_up_to_date(&draft.product, &hash)
             && self.rate_beside(recipe, &draft.product).is_none_or(|rate| is_up_to_date(&rate, &hash));
         let rates = self.rates(recipe, &draft);
+        if let Some(sentence) = self.overwrites_another_night(&draft, &rates, &hash) {
+            self.refuse_draft(&draft, recipe, files, sentence);
+            return false;
+        }
         let relabels = self.relabels.only(&inputs);
         let picked = assigned.picked.iter().chain(&assigned.also);
         let reasons =

@@ -158,6 +158,12 @@ impl ByHand {
                 all.notes = parse(&read_text(&path)?, &path.display().to_string())?;
                 break;
             }
+            // What a person said is not to be lost for where it lies.
+            if path.symlink_metadata().is_ok() {
+                let message =
+                    "is no file that can be read (a link to nothing, a folder, a pipe): mend or remove it";
+                return Err(Error::Usage(format!("{}: {message}", path.display())));
+            }
         }
         let named: Vec<PathBuf> = all.notes.associations.iter().map(|a| night.join(a)).collect();
         all.associations = named.iter().map(|f| Association::from_file(f)).collect::<Result<_>>()?;

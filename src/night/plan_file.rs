@@ -256,9 +256,12 @@ pub fn from_text(text: &str, origin: &str) -> Result<Vec<Line>> {
 }
 
 impl Line {
-    /// Whether all that it makes is there, made by this plan.
+    /// Whether all that it makes is there, made by this plan, of files that are as they were
+    /// or gone since.
     pub fn is_done(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| self.outputs.iter().all(|p| is_up_to_date(p, &job.plan_hash)))
+        let made = |job: &Job| self.outputs.iter().all(|p| is_up_to_date(p, &job.plan_hash));
+        let replaced = |then: &Read| Read::of(&then.path).is_ok_and(|now| now != *then);
+        self.job.as_ref().is_some_and(made) && !self.reads.iter().any(replaced)
     }
 
     /// What has changed since the night was planned, as a sentence.

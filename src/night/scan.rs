@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::by_hand::ByHand;
 use super::classify::{classify, classify_meta};
-use super::state::{Stamp, file_identity, headers_hash};
+use super::state::{Likeness, Stamp, file_identity};
 use super::walk::{Found, PACKED, fits_files};
 use crate::datamodel::registry::names;
 use crate::datamodel::{Meta, ObsName, another_instrument, contradictions, unusable, window_faults};
@@ -191,9 +191,7 @@ struct Opened {
     path: PathBuf,
     facts: Header,
     identity: String,
-    /// Its size in bytes and the hash of its headers: other files that have both may be
-    /// copies of it.
-    alike: (u64, String),
+    alike: Likeness,
     /// Rows and columns of its image.
     size: Option<(usize, usize)>,
     /// Whether it is an image, so that READ_NO makes it one read of a set.
@@ -218,10 +216,9 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, see
     let mut reads: BTreeMap<(String, String, i64), Vec<(ReadKey, Opened)>> = BTreeMap::new();
     let copies = copies(&opened);
     for one in opened {
-        if let Some(first) = copies.get(&one.name) {
-            let why = format!("is byte for byte {first}, which counts");
+        if let Some(why) = copies.get(&one.name) {
             scan.warnings.push(format!("{}: {why}", one.name));
-            scan.ignored.push((one.name, why));
+            scan.ignored.push((one.name, why.clone()));
         } else if let Some(why) = not_raw(&one.facts).filter(|_| raw_only) {
             scan.ignored.push((one.name, why.to_owned()));
         } else if let Some(key) = read_group_key(&one.facts).filter(|_| one.is_read) {
@@ -238,15 +235,26 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, see
     scan
 }
 
-/// Copies, by their names, and what each is a copy of: the file with the shortest name,
-/// as copies are called "x (2)" or "copy of x". A copy of which a person says something
-/// else is another frame.
+/// Copies that do not count, by their names, with the reason. Of whole ones the file with the
+/// shortest name counts, as copies are called "x (2)" or "copy of x"; of one that is cut short
+/// the whole one does. A copy of which a person says something else is another frame.
 fn copies(opened: &[Opened]) -> BTreeMap<String, String> {
     let mut alike: BTreeMap<_, Vec<&Opened>> = BTreeMap::new();
     for one in opened {
         alike.entry((&one.alike, &one.relabelled)).or_default().push(one);
     }
     let mut copies = BTreeMap::new();
+    let whole: BTreeMap<_, &str> = opened
+        .iter()
+        .filter(|one| one.alike.missing == 0)
+        .map(|one| ((&one.alike.primary, &one.relabelled), one.name.as_str()))
+        .collect();
+    for one in opened.iter().filter(|one| one.alike.missing > 0) {
+        if let Some(whole) = whole.get(&(&one.alike.primary, &one.relabelled)) {
+            let why = format!("is {whole} cut short, of which the whole file counts");
+            copies.insert(one.name.clone(), why);
+        }
+    }
     for mut set in alike.into_values().filter(|set| set.len() > 1) {
         set.sort_by_key(|one| (one.name.len(), &one.name));
         let mut first: BTreeMap<String, &str> = BTreeMap::new();
@@ -254,7 +262,9 @@ fn copies(opened: &[Opened]) -> BTreeMap<String, String> {
             // What cannot be read fails as an exposure, with its sentence.
             let Ok(bytes) = fingerprint(&one.path) else { continue };
             match first.get(&bytes) {
-                Some(first) => copies.insert(one.name.clone(), (*first).to_owned()),
+                Some(first) => {
+                    copies.insert(one.name.clone(), format!("is byte for byte {first}, which counts"))
+                }
                 None => first.insert(bytes, &one.name).map(str::to_owned),
             };
         }
@@ -267,7 +277,7 @@ fn copies(opened: &[Opened]) -> BTreeMap<String, String> {
 struct Said {
     facts: Header,
     identity: String,
-    alike: (u64, String),
+    alike: Likeness,
     size: Option<(usize, usize)>,
     is_read: bool,
 }
@@ -326,8 +336,7 @@ fn read_headers(path: &Path, name: &str) -> Result<Said> {
     }
     let fits = Fits::open(path)?;
     let identity = file_identity(name, &fits)?;
-    let bytes = std::fs::metadata(path).map_err(Error::io("read", path))?.len();
-    let alike = (bytes, headers_hash(&fits));
+    let alike = Likeness::of(&fits)?;
     let mut facts = fits.primary().clone();
     // A tile-compressed or single-image file may have its keywords with its image.
     if let Some(image) = fits.hdus.iter().skip(1).find(|h| h.is_image()) {
@@ -497,6 +506,14 @@ mod tests {
         let said =
             ["0 copy of a.fits", "a (2).fits"].map(|n| format!("{n}: is byte for byte a.fits, which counts"));
         assert_eq!(found.warnings, said);
+        // One that is cut short is no other exposure, unless the whole one is not there.
+        let bytes = std::fs::read(dir.path().join("like a.fits")).expect("read");
+        std::fs::write(dir.path().join("cut.fits"), &bytes[..bytes.len() - 2879]).expect("cut");
+        let found = scan(dir.path(), &[], &ByHand::default()).expect("scan");
+        assert_eq!(found.exposures.len(), 2, "{:?}", found.exposures);
+        let why = found.ignored.iter().find(|(name, _)| name == "cut.fits").map(|(_, why)| why.as_str());
+        assert!(why.is_some_and(|w| w.ends_with("cut short, of which the whole file counts")), "{why:?}");
+        std::fs::remove_file(dir.path().join("cut.fits")).expect("remove");
         // A person makes another frame of one.
         let notes = "relabel: [{files: '0 *', set: {OBSNAME: IMG1-SKY}}]";
         std::fs::write(dir.path().join("night.yaml"), notes).expect("night.yaml");

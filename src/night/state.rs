@@ -33,12 +33,34 @@ pub fn file_identity(name: &str, fits: &Fits) -> Result<String> {
 }
 
 /// The hash of all headers of an open file.
-pub(super) fn headers_hash(fits: &Fits) -> String {
+fn headers_hash(fits: &Fits) -> String {
     let mut hasher = blake3::Hasher::new();
     for hdu in &fits.hdus {
         hasher.update(&hdu.header.to_bytes());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+/// What tells which files may be copies of one another, whole or cut short.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Likeness {
+    /// Hash of the primary header: a file cut short has that of the whole one.
+    pub(super) primary: String,
+    pub(super) headers: String,
+    pub(super) bytes: u64,
+    /// Bytes that its headers promise and that are not there.
+    pub(super) missing: u64,
+}
+
+impl Likeness {
+    pub(super) fn of(fits: &Fits) -> Result<Likeness> {
+        Ok(Likeness {
+            primary: blake3::hash(&fits.primary().to_bytes()).to_hex().to_string(),
+            headers: headers_hash(fits),
+            bytes: std::fs::metadata(&fits.path).map_err(Error::io("read", &fits.path))?.len(),
+            missing: fits.missing(),
+        })
+    }
 }
 
 /// The identity of a reference file, in whatever folder it lies.

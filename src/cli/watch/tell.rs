@@ -36,7 +36,7 @@ impl Watcher<'_> {
         let taken: BTreeSet<&String> = self.plan.tasks.iter().flat_map(|t| &t.files).collect();
         for (name, lacks) in arriving.iter().filter(|(name, _)| !taken.contains(name)) {
             *counts.entry("arriving").or_default() += 1;
-            rows.push(json!({"name": name, "state": "arriving", "missing_bytes": lacks}));
+            rows.push(json!({"name": name, "state": "arriving", "why": null, "missing_bytes": lacks}));
         }
         for task in &self.plan.tasks {
             let trouble = if task.up_to_date { None } else { self.queue.trouble(&self.plan, task) };

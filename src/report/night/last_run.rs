@@ -50,6 +50,8 @@ pub struct TaskSaid {
     pub error: String,
     /// Seconds it took when it was computed.
     pub seconds: f64,
+    /// Seconds from whole files to its first product, where the night was watched.
+    pub latency: Option<f64>,
     /// Its product's file name.
     pub product: String,
     /// What the user should know.
@@ -70,6 +72,7 @@ impl TaskSaid {
             status: text("status"),
             error: text(if row["error"].is_string() { "error" } else { "why" }),
             seconds: row["seconds"].as_f64().unwrap_or(0.0),
+            latency: row["latency"].as_f64(),
             product: text("product").rsplit(['/', '\\']).next().unwrap_or_default().to_owned(),
             warnings: warnings.filter_map(|w| w.as_str().map(str::to_owned)).collect(),
             again: String::new(),
@@ -139,6 +142,7 @@ impl LastRun {
             // A task that was left alone is as the run that did it told; where none did,
             // nobody knows how long it took.
             let was = old.remove(&task.name).filter(|w| w.status != "failed");
+            task.latency = task.latency.or(was.as_ref().and_then(|w| w.latency));
             if matches!(task.status.as_str(), "up to date" | "waiting" | "queued") {
                 (task.seconds, task.warnings) = was.map_or((0.0, task.warnings), |w| (w.seconds, w.warnings));
             }
@@ -180,6 +184,7 @@ impl LastRun {
             if let Some(task) = by.get(row.file.rsplit('/').next().unwrap_or_default()) {
                 row.warnings.clone_from(&task.warnings);
                 row.seconds = Some(task.seconds).filter(|s| *s > 0.0);
+                row.latency = task.latency;
                 row.failed_since = if task.status == "failed" { task.error.clone() } else { String::new() };
             }
         }

@@ -58,6 +58,12 @@ pub struct Row {
     pub warnings: Vec<String>,
     /// Seconds that it took.
     pub seconds: Option<f64>,
+    /// Seconds from whole files to the first product, of a night that was watched.
+    #[serde(default)]
+    pub latency: Option<f64>,
+    /// Whether a better calibration may still come, or it was made in quick mode (IGPRELIM).
+    #[serde(default)]
+    pub preliminary: bool,
     /// Why it could not be made again since; empty where it could.
     pub failed_since: String,
     /// `data:` address of a picture; empty without.
@@ -215,6 +221,7 @@ fn of_header(h: &Header, name: &str) -> Row {
         made: text("DATECRT"),
         device: h.text("DEVICE").or_else(|| h.text("ENGINE")).unwrap_or_default(),
         plan: text("IGPLAN"),
+        preliminary: h.logical("IGPRELIM") == Some(true),
         references: h.cards().iter().filter_map(reference).collect(),
         ..Row::default()
     }

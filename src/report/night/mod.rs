@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 /// What was seen of products, from report to report.
 const SEEN: &str = ".irisgpu-report";
 /// Changes with what [`Row`] holds.
-const SEEN_VERSION: u32 = 3;
+const SEEN_VERSION: u32 = 4;
 
 /// How a report is written.
 #[derive(Debug, Clone, Default)]

@@ -92,6 +92,17 @@ fn summary(night: &Night, live: bool) -> String {
         tiles.push((format!("{} s", number(busy / timed as f64)), "a product, on average"));
         tiles.push((format!("{:.0}", 3600.0 * timed as f64 / busy), "products an hour of work"));
     }
+    let mut latencies: Vec<f64> = night.rows.iter().filter_map(|r| r.latency).collect();
+    latencies.sort_by(f64::total_cmp);
+    if let Some(longest) = latencies.last() {
+        let median = latencies[latencies.len() / 2];
+        tiles.push((format!("{} s", number(median)), "from a whole file to its product, median"));
+        tiles.push((format!("{} s", number(*longest)), "the longest of these"));
+    }
+    let preliminary = count(|r| r.preliminary);
+    if preliminary > 0 {
+        tiles.push((preliminary.to_string(), "preliminary"));
+    }
     let waiting = run.troubles().filter(|t| t.status == "waiting").count();
     if waiting > 0 {
         tiles.push((waiting.to_string(), "waiting"));
@@ -191,6 +202,7 @@ fn row(r: &Row, filled: &[bool]) -> String {
     let name = r.file.rsplit('/').next().unwrap_or_default();
     let kind =
         if r.reftype.is_empty() { r.obsname.clone() } else { format!("master {}", r.reftype.to_lowercase()) };
+    let kind = if r.preliminary { format!("{kind}, preliminary") } else { kind };
     let picture = if r.thumbnail.is_empty() {
         String::new()
     } else {
