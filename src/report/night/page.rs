@@ -96,8 +96,8 @@ fn summary(night: &Night, live: bool) -> String {
     latencies.sort_by(f64::total_cmp);
     if let Some(longest) = latencies.last() {
         let median = latencies[latencies.len() / 2];
-        tiles.push((format!("{} s", number(median)), "from a whole file to its product, median"));
-        tiles.push((format!("{} s", number(*longest)), "the longest of these"));
+        tiles.push((format!("{median:.1} s"), "from a whole file to its product, median"));
+        tiles.push((format!("{longest:.1} s"), "the longest of these"));
     }
     let preliminary = count(|r| r.preliminary);
     if preliminary > 0 {
