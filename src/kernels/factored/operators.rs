@@ -120,7 +120,8 @@ fn pass<'a, T: Real, const L: usize, const N: usize>(
     row: &impl Fn(usize) -> &'a [T],
 ) {
     let factors: [T; N] = std::array::from_fn(|n| factor(at + n));
-    let rows: [&[T]; N] = std::array::from_fn(|n| &row(at + n)[..L]);
+    // Of a length that the compiler knows: no checks in the loop, which else is none of vectors.
+    let rows: [&[T; L]; N] = std::array::from_fn(|n| &row(at + n).as_chunks().0[0]);
     for k in 0..L {
         let mut sum = out[k];
         for n in 0..N {
