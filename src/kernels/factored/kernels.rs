@@ -195,7 +195,7 @@ fn run_light(args: &mut Args<'_>) {
 }
 
 /// Calls `of(view, image, entry, its columns of wide)` for the entries of a dispatch.
-fn each_entry(args: &mut Args<'_>, of: impl Fn(&View<'_>, &[f32], usize, &mut [f32]) + Sync) {
+fn each_entry(args: &mut Args<'_>, of: impl Fn(&View<'_>, &[f32], usize, &mut [f32; WIDE]) + Sync) {
     let p: EntriesParams = args.params_as();
     let [entries, h, coefs, image, wide] = args.buffers.as_mut_slice() else { return };
     let view = View {
@@ -210,7 +210,8 @@ fn each_entry(args: &mut Args<'_>, of: impl Fn(&View<'_>, &[f32], usize, &mut [f
     let (first, n) = (p.first_entry as usize, p.entries as usize);
     let image = image.floats();
     let own = &mut wide.floats_mut()[first * WIDE..][..n * WIDE];
-    own.par_chunks_exact_mut(WIDE).enumerate().for_each(|(e, wide)| of(&view, image, first + e, wide));
+    let own = own.as_chunks_mut().0.par_iter_mut().enumerate();
+    own.for_each(|(e, wide)| of(&view, image, first + e, wide));
 }
 
 fn run_fold(args: &mut Args<'_>) {

@@ -95,7 +95,8 @@ impl<'a, T: Lanes> Plain<'a, T> {
                 *z = *w * if data { *d - *z } else { *z };
             }
         });
-        self.wide.par_chunks_exact_mut(WIDE).enumerate().for_each(|(e, w)| transpose(&v, &z, e, w));
+        let shares = self.wide.as_chunks_mut().0;
+        shares.par_iter_mut().enumerate().for_each(|(e, w)| transpose(&v, &z, e, w));
         let mut out = vec![T::ZERO; s.unknowns()];
         out.par_chunks_exact_mut(SEG).enumerate().for_each(|(e, out)| {
             fold(&s.entries, &self.wide, e, out);
@@ -132,7 +133,8 @@ impl<T: Lanes> Machine<T> for Plain<'_, T> {
     fn set_weight(&mut self, weight: &[T]) -> Result<Vec<T>> {
         self.weight.copy_from_slice(weight);
         let v = View::of(self.s);
-        self.wide.par_chunks_exact_mut(WIDE).enumerate().for_each(|(e, w)| diagonal(&v, weight, e, w));
+        let shares = self.wide.as_chunks_mut().0;
+        shares.par_iter_mut().enumerate().for_each(|(e, w)| diagonal(&v, weight, e, w));
         let mut out = vec![T::ZERO; self.s.unknowns()];
         out.par_chunks_exact_mut(SEG)
             .enumerate()

@@ -7,10 +7,6 @@ use super::{Entry, NONE, REACH, SEG, System, TAPS, WIDE};
 use crate::kernels::Real;
 use crate::simd::widest;
 
-/// Columns that are summed at a time.
-const CHUNK: usize = 16;
-/// Rows that are summed at a time: a product is loaded once for all of them.
-const BLOCK: usize = 7;
 /// Products of a tap and a node that are held at a time.
 const GROUP: usize = 32;
 /// Most terms of B.
@@ -79,31 +75,69 @@ impl<'a> View<'a> {
 /// Numbers with loops compiled for the widest vectors.
 pub trait Lanes: Real {
     /// Adds an entry's light to the image rows; see `add`.
-    fn light(coefs: &[f32], shapes: Shapes<'_>, wide: &[Self; WIDE], rows: &mut [Self]);
+    fn light(coefs: &[f32], shapes: Shapes<'_>, wide: &[Self; WIDE], rows: &mut [[Self; SEG]]);
     /// An entry's transpose; see `take`.
-    fn take(coefs: &[f32], shapes: Shapes<'_>, rows: &[Self], wide: &mut [Self]);
+    fn take(coefs: &[f32], shapes: Shapes<'_>, rows: &[[Self; SEG]], wide: &mut [Self; WIDE]);
     /// An entry's squares; see `squares`.
-    fn squares(coefs: &[f32], shapes: Shapes<'_>, rows: &[Self], wide: &mut [Self]);
+    fn squares(coefs: &[f32], shapes: Shapes<'_>, rows: &[[Self; SEG]], wide: &mut [Self; WIDE]);
     /// An entry's part of leverages; see `leverage`.
-    fn leverage(coefs: &[f32], shapes: Shapes<'_>, wide: &[Self; WIDE], rows: &mut [Self]);
+    fn leverage(coefs: &[f32], shapes: Shapes<'_>, wide: &[Self; WIDE], rows: &mut [[Self; SEG]]);
+}
+
+/// out[k] += Σ_n factor(n)·row(n)[k] for n < `count`, ascending: the loop in which all time
+/// goes. Several products a pass, so that a sum is not stored and loaded for each of them.
+#[inline(always)]
+fn combine<'a, T: Real, const L: usize>(
+    out: &mut [T; L],
+    count: usize,
+    factor: impl Fn(usize) -> T,
+    row: impl Fn(usize) -> &'a [T],
+) {
+    let mut at = 0;
+    while at + 8 <= count {
+        pass::<T, L, 8>(out, at, &factor, &row);
+        at += 8;
+    }
+    if at + 4 <= count {
+        pass::<T, L, 4>(out, at, &factor, &row);
+        at += 4;
+    }
+    if at + 2 <= count {
+        pass::<T, L, 2>(out, at, &factor, &row);
+        at += 2;
+    }
+    if at < count {
+        pass::<T, L, 1>(out, at, &factor, &row);
+    }
+}
+
+/// The same for `N` products from number `at` on.
+#[inline(always)]
+fn pass<'a, T: Real, const L: usize, const N: usize>(
+    out: &mut [T; L],
+    at: usize,
+    factor: &impl Fn(usize) -> T,
+    row: &impl Fn(usize) -> &'a [T],
+) {
+    let factors: [T; N] = std::array::from_fn(|n| factor(at + n));
+    // Of a length that the compiler knows: no checks in the loop, which else is none of vectors.
+    let rows: [&[T; L]; N] = std::array::from_fn(|n| &row(at + n).as_chunks().0[0]);
+    for k in 0..L {
+        let mut sum = out[k];
+        for n in 0..N {
+            sum += factors[n] * rows[n][k];
+        }
+        out[k] = sum;
+    }
 }
 
 /// rows[dy][x] += Σ_r Σ_k a[dy][r][k] φ_k[x] Σ_j h_r[j] f[x + j] for the rows that there are.
 #[inline(always)]
-fn add<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut [T]) {
+fn add<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut [[T; SEG]]) {
     let Shapes { taps, basis } = shapes;
     let mut seen = [[T::ZERO; SEG]; MAX_RANK];
     for (h, g) in taps.iter().zip(&mut seen) {
-        for c in (0..SEG).step_by(CHUNK) {
-            let mut sum = [T::ZERO; CHUNK];
-            for (j, h) in h.iter().enumerate() {
-                let (h, f) = (T::of(*h), &wide[c + j..][..CHUNK]);
-                for k in 0..CHUNK {
-                    sum[k] += h * f[k];
-                }
-            }
-            g[c..c + CHUNK].copy_from_slice(&sum);
-        }
+        combine(g, TAPS, |j| T::of(h[j]), |j| &wide[j..]);
     }
     let terms = shapes.terms();
     let mut products = [[T::ZERO; SEG]; GROUP];
@@ -113,126 +147,63 @@ fn add<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut 
             let (g, phi) = (&seen[t / basis.len()], &basis[t % basis.len()]);
             product.iter_mut().zip(g).zip(phi).for_each(|((p, g), phi)| *p = T::of(*phi) * *g);
         }
-        let products = &products[..last - first];
-        let mut at = 0;
-        let count = rows.len() / SEG;
-        while at + BLOCK <= count {
-            add_rows::<T, BLOCK>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
-            at += BLOCK;
-        }
-        while at + 3 <= count {
-            add_rows::<T, 3>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
-            at += 3;
-        }
-        while at < count {
-            add_rows::<T, 1>(&coefs[at * terms + first..], terms, products, &mut rows[at * SEG..]);
-            at += 1;
-        }
-    }
-}
-
-/// Adds the products, with their coefficients of each row, to `N` rows.
-#[inline(always)]
-fn add_rows<T: Real, const N: usize>(coefs: &[f32], terms: usize, products: &[[T; SEG]], rows: &mut [T]) {
-    for c in (0..SEG).step_by(CHUNK) {
-        let mut sum = [[T::ZERO; CHUNK]; N];
-        for n in 0..N {
-            sum[n].copy_from_slice(&rows[n * SEG + c..][..CHUNK]);
-        }
-        let own: [&[f32]; N] = std::array::from_fn(|n| &coefs[n * terms..][..products.len()]);
-        for (t, product) in products.iter().enumerate() {
-            let product = &product[c..c + CHUNK];
-            for n in 0..N {
-                let a = T::of(own[n][t]);
-                for k in 0..CHUNK {
-                    sum[n][k] += a * product[k];
-                }
-            }
-        }
-        for n in 0..N {
-            rows[n * SEG + c..][..CHUNK].copy_from_slice(&sum[n]);
+        for (row, a) in rows.iter_mut().zip(coefs.chunks_exact(terms)) {
+            let a = &a[first..last];
+            combine(row, a.len(), |t| T::of(a[t]), |t| &products[t]);
         }
     }
 }
 
 /// wide[x + j] = Σ_r h_r[j] Σ_k φ_k[x] Σ_dy a[dy][r][k] rows[dy][x].
 #[inline(always)]
-fn take<T: Real>(coefs: &[f32], shapes: Shapes<'_>, rows: &[T], wide: &mut [T]) {
+fn take<T: Real>(coefs: &[f32], shapes: Shapes<'_>, rows: &[[T; SEG]], wide: &mut [T; WIDE]) {
     let (terms, nodes) = (shapes.terms(), shapes.basis.len());
     // With zeros on either side.
     let mut q = [[T::ZERO; SEG + 2 * (TAPS - 1)]; MAX_RANK];
     for t in 0..terms {
         let mut sum = [T::ZERO; SEG];
-        for (row, a) in rows.chunks_exact(SEG).zip(coefs.chunks_exact(terms)) {
-            let a = T::of(a[t]);
-            for k in 0..SEG {
-                sum[k] += a * row[k];
-            }
-        }
+        combine(&mut sum, rows.len(), |dy| T::of(coefs[dy * terms + t]), |dy| &rows[dy]);
         let (q, phi) = (&mut q[t / nodes][TAPS - 1..][..SEG], &shapes.basis[t % nodes]);
         for k in 0..SEG {
             q[k] += T::of(phi[k]) * sum[k];
         }
     }
-    for c in (0..WIDE).step_by(CHUNK) {
-        let mut sum = [T::ZERO; CHUNK];
-        for (h, q) in shapes.taps.iter().zip(&q) {
-            for (j, h) in h.iter().enumerate() {
-                let (h, q) = (T::of(*h), &q[c + TAPS - 1 - j..][..CHUNK]);
-                for k in 0..CHUNK {
-                    sum[k] += h * q[k];
-                }
-            }
-        }
-        wide[c..c + CHUNK].copy_from_slice(&sum);
+    wide.fill(T::ZERO);
+    for (h, q) in shapes.taps.iter().zip(&q) {
+        combine(wide, TAPS, |j| T::of(h[j]), |j| &q[TAPS - 1 - j..]);
     }
 }
 
 /// A row's profiles column by column: Σ_k a[r][k] φ_k[x].
 #[inline(always)]
-fn expand<T: Real>(coefs: &[f32], basis: &[[f32; SEG]], out: &mut [[T; SEG]; MAX_RANK]) {
+fn expand<T: Real>(coefs: &[f32], basis: &[[T; SEG]], out: &mut [[T; SEG]; MAX_RANK]) {
     for (a, out) in coefs.chunks_exact(basis.len()).zip(out) {
-        for c in (0..SEG).step_by(CHUNK) {
-            let mut sum = [T::ZERO; CHUNK];
-            for (a, phi) in a.iter().zip(basis) {
-                let (a, phi) = (T::of(*a), &phi[c..c + CHUNK]);
-                for k in 0..CHUNK {
-                    sum[k] += a * T::of(phi[k]);
-                }
-            }
-            out[c..c + CHUNK].copy_from_slice(&sum);
-        }
+        *out = [T::ZERO; SEG];
+        combine(out, basis.len(), |k| T::of(a[k]), |k| &basis[k]);
     }
 }
 
-/// B between columns of a row, whose profiles are given, and the unknowns `j` − REACH
+/// B between the columns of a row, whose profiles are given, and the unknowns `j` − REACH
 /// columns on.
 #[inline(always)]
-fn between<T: Real>(profiles: &[[T; SEG]; MAX_RANK], taps: &[[f32; TAPS]], c: usize, j: usize) -> [T; CHUNK] {
-    let mut b = [T::ZERO; CHUNK];
-    for (a, h) in profiles.iter().zip(taps) {
-        let (h, a) = (T::of(h[j]), &a[c..c + CHUNK]);
-        for k in 0..CHUNK {
-            b[k] += h * a[k];
-        }
-    }
+fn between<T: Real>(profiles: &[[T; SEG]; MAX_RANK], taps: &[[f32; TAPS]], j: usize) -> [T; SEG] {
+    let mut b = [T::ZERO; SEG];
+    combine(&mut b, taps.len(), |r| T::of(taps[r][j]), |r| &profiles[r]);
     b
 }
 
 /// wide[x + j] = Σ_dy rows[dy][x] (Σ_r h_r[j] Σ_k a[dy][r][k] φ_k[x])².
 #[inline(always)]
-fn squares<T: Real>(coefs: &[f32], shapes: Shapes<'_>, rows: &[T], wide: &mut [T]) {
+fn squares<T: Real>(coefs: &[f32], shapes: Shapes<'_>, rows: &[[T; SEG]], wide: &mut [T; WIDE]) {
+    let basis = floats(shapes.basis);
     let mut profiles = [[T::ZERO; SEG]; MAX_RANK];
     let mut sums = [[T::ZERO; SEG]; TAPS];
-    for (row, a) in rows.chunks_exact(SEG).zip(coefs.chunks_exact(shapes.terms())) {
-        expand(a, shapes.basis, &mut profiles);
+    for (row, a) in rows.iter().zip(coefs.chunks_exact(shapes.terms())) {
+        expand(a, &basis[..shapes.basis.len()], &mut profiles);
         for (j, sum) in sums.iter_mut().enumerate() {
-            for c in (0..SEG).step_by(CHUNK) {
-                let b = between(&profiles, shapes.taps, c, j);
-                let (w, sum) = (&row[c..c + CHUNK], &mut sum[c..c + CHUNK]);
-                for k in 0..CHUNK {
-                    sum[k] += w[k] * (b[k] * b[k]);
-                }
+            let b = between(&profiles, shapes.taps, j);
+            for k in 0..SEG {
+                sum[k] += row[k] * (b[k] * b[k]);
             }
         }
     }
@@ -244,49 +215,58 @@ fn squares<T: Real>(coefs: &[f32], shapes: Shapes<'_>, rows: &[T], wide: &mut [T
 
 /// rows[dy][x] += Σ_j v[x + j] (Σ_r h_r[j] Σ_k a[dy][r][k] φ_k[x])².
 #[inline(always)]
-fn leverage<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut [T]) {
+fn leverage<T: Real>(coefs: &[f32], shapes: Shapes<'_>, wide: &[T; WIDE], rows: &mut [[T; SEG]]) {
+    let basis = floats(shapes.basis);
     let mut profiles = [[T::ZERO; SEG]; MAX_RANK];
-    for (row, a) in rows.chunks_exact_mut(SEG).zip(coefs.chunks_exact(shapes.terms())) {
-        expand(a, shapes.basis, &mut profiles);
-        for c in (0..SEG).step_by(CHUNK) {
-            let mut sum = [T::ZERO; CHUNK];
-            for j in 0..TAPS {
-                let (b, v) = (between(&profiles, shapes.taps, c, j), &wide[c + j..][..CHUNK]);
-                for k in 0..CHUNK {
-                    sum[k] += v[k] * (b[k] * b[k]);
-                }
+    for (row, a) in rows.iter_mut().zip(coefs.chunks_exact(shapes.terms())) {
+        expand(a, &basis[..shapes.basis.len()], &mut profiles);
+        let mut sum = [T::ZERO; SEG];
+        for j in 0..TAPS {
+            let (b, v) = (between(&profiles, shapes.taps, j), &wide[j..j + SEG]);
+            for k in 0..SEG {
+                sum[k] += v[k] * (b[k] * b[k]);
             }
-            row[c..c + CHUNK].iter_mut().zip(&sum).for_each(|(o, s)| *o += *s);
         }
+        row.iter_mut().zip(&sum).for_each(|(o, s)| *o += *s);
     }
 }
 
+/// The basis in a precision.
+#[inline(always)]
+fn floats<T: Real>(basis: &[[f32; SEG]]) -> [[T; SEG]; SEG] {
+    let mut out = [[T::ZERO; SEG]; SEG];
+    for (out, phi) in out.iter_mut().zip(basis) {
+        out.iter_mut().zip(phi).for_each(|(o, phi)| *o = T::of(*phi));
+    }
+    out
+}
+
 widest! {
-    fn add_f32(coefs: &[f32], shapes: Shapes<'_>, wide: &[f32; WIDE], rows: &mut [f32]) = add
+    fn add_f32(coefs: &[f32], shapes: Shapes<'_>, wide: &[f32; WIDE], rows: &mut [[f32; SEG]]) = add
 }
 widest! {
-    fn take_f32(coefs: &[f32], shapes: Shapes<'_>, rows: &[f32], wide: &mut [f32]) = take
+    fn take_f32(coefs: &[f32], shapes: Shapes<'_>, rows: &[[f32; SEG]], wide: &mut [f32; WIDE]) = take
 }
 widest! {
-    fn squares_f32(coefs: &[f32], shapes: Shapes<'_>, rows: &[f32], wide: &mut [f32]) = squares
+    fn squares_f32(coefs: &[f32], shapes: Shapes<'_>, rows: &[[f32; SEG]], wide: &mut [f32; WIDE]) = squares
 }
 widest! {
-    fn leverage_f32(coefs: &[f32], shapes: Shapes<'_>, wide: &[f32; WIDE], rows: &mut [f32]) = leverage
+    fn leverage_f32(coefs: &[f32], shapes: Shapes<'_>, wide: &[f32; WIDE], rows: &mut [[f32; SEG]]) = leverage
 }
 
 macro_rules! lanes {
     ($t:ty, $add:ident, $take:ident, $squares:ident, $leverage:ident) => {
         impl Lanes for $t {
-            fn light(coefs: &[f32], shapes: Shapes<'_>, wide: &[$t; WIDE], rows: &mut [$t]) {
+            fn light(coefs: &[f32], shapes: Shapes<'_>, wide: &[$t; WIDE], rows: &mut [[$t; SEG]]) {
                 $add(coefs, shapes, wide, rows);
             }
-            fn take(coefs: &[f32], shapes: Shapes<'_>, rows: &[$t], wide: &mut [$t]) {
+            fn take(coefs: &[f32], shapes: Shapes<'_>, rows: &[[$t; SEG]], wide: &mut [$t; WIDE]) {
                 $take(coefs, shapes, rows, wide);
             }
-            fn squares(coefs: &[f32], shapes: Shapes<'_>, rows: &[$t], wide: &mut [$t]) {
+            fn squares(coefs: &[f32], shapes: Shapes<'_>, rows: &[[$t; SEG]], wide: &mut [$t; WIDE]) {
                 $squares(coefs, shapes, rows, wide);
             }
-            fn leverage(coefs: &[f32], shapes: Shapes<'_>, wide: &[$t; WIDE], rows: &mut [$t]) {
+            fn leverage(coefs: &[f32], shapes: Shapes<'_>, wide: &[$t; WIDE], rows: &mut [[$t; SEG]]) {
                 $leverage(coefs, shapes, wide, rows);
             }
         }
@@ -316,22 +296,22 @@ pub(super) fn light<T: Lanes>(v: &View<'_>, f: &[T], seg: usize, out: &mut [T]) 
     for e in v.starts[seg] as usize..v.starts[seg + 1] as usize {
         let (from, to, coefs) = v.rows_of(e);
         let own = reach(v.entries, f, e);
-        T::light(coefs, v.shapes, &own, &mut out[from * SEG..to * SEG]);
+        T::light(coefs, v.shapes, &own, out[from * SEG..to * SEG].as_chunks_mut().0);
     }
 }
 
 /// Bᵀ z of entry `e` alone, with the columns that it has for its neighbours, from an image.
-pub(super) fn transpose<T: Lanes>(v: &View<'_>, z: &[T], e: usize, wide: &mut [T]) {
+pub(super) fn transpose<T: Lanes>(v: &View<'_>, z: &[T], e: usize, wide: &mut [T; WIDE]) {
     let (from, to, coefs) = v.rows_of(e);
     let rows = &z[v.entries[e].segment as usize * v.ny * SEG..];
-    T::take(coefs, v.shapes, &rows[from * SEG..to * SEG], wide);
+    T::take(coefs, v.shapes, rows[from * SEG..to * SEG].as_chunks().0, wide);
 }
 
 /// The same of the diagonal of BᵀWB, from W.
-pub(super) fn diagonal<T: Lanes>(v: &View<'_>, weight: &[T], e: usize, wide: &mut [T]) {
+pub(super) fn diagonal<T: Lanes>(v: &View<'_>, weight: &[T], e: usize, wide: &mut [T; WIDE]) {
     let (from, to, coefs) = v.rows_of(e);
     let rows = &weight[v.entries[e].segment as usize * v.ny * SEG..];
-    T::squares(coefs, v.shapes, &rows[from * SEG..to * SEG], wide);
+    T::squares(coefs, v.shapes, rows[from * SEG..to * SEG].as_chunks().0, wide);
 }
 
 /// What entries have for the columns of entry `e`, together: first its own, then from the
@@ -375,7 +355,7 @@ pub(super) fn leverages<T: Lanes>(s: &System, inverse: &[T], out: &mut [T]) {
         for e in v.starts[seg] as usize..v.starts[seg + 1] as usize {
             let (from, to, coefs) = v.rows_of(e);
             let own = reach(v.entries, inverse, e);
-            T::leverage(coefs, v.shapes, &own, &mut block[from * SEG..to * SEG]);
+            T::leverage(coefs, v.shapes, &own, block[from * SEG..to * SEG].as_chunks_mut().0);
         }
     });
 }

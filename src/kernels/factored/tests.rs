@@ -104,7 +104,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 fn adjoint(s: &System, z: &[f64]) -> Vec<f64> {
     let v = View::of(s);
     let mut wide = vec![0.0; s.entries.len() * WIDE];
-    wide.chunks_exact_mut(WIDE).enumerate().for_each(|(e, w)| operators::transpose(&v, z, e, w));
+    let shares = wide.as_chunks_mut().0;
+    shares.iter_mut().enumerate().for_each(|(e, w)| operators::transpose(&v, z, e, w));
     let mut out = vec![0.0; s.unknowns()];
     out.chunks_exact_mut(SEG).enumerate().for_each(|(e, o)| operators::fold(&s.entries, &wide, e, o));
     out

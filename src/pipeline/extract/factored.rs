@@ -34,12 +34,10 @@ pub struct Planes {
 
 /// A frame in the layout of `system`.
 pub fn planes(system: &System, rate: &Rate, noise: &Noise) -> Planes {
-    let of = |part: &(dyn Fn(Pixel) -> f32 + Sync)| {
-        let mut out = vec![0f32; system.pixels()];
-        system.each_pixel(&mut out, |v, i| *v = part(noise.pixel(rate, i)));
-        out
-    };
-    Planes { data: of(&|p| p.rate), variance: of(&|p| p.variance), common: of(&|p| p.common) }
+    let mut pixels = vec![Pixel { rate: 0.0, variance: 0.0, common: 0.0 }; system.pixels()];
+    system.each_pixel(&mut pixels, |p, i| *p = noise.pixel(rate, i));
+    let of = |part: fn(&Pixel) -> f32| pixels.par_iter().map(part).collect();
+    Planes { data: of(|p| p.rate), variance: of(|p| p.variance), common: of(|p| p.common) }
 }
 
 /// The spectra of a frame, with correlations ((lenslets, nx / [`DECIMATED`] + 1) for each
