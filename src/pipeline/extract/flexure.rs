@@ -79,8 +79,7 @@ pub fn measure(
         }
         let options = Options {
             factor: noise.factor,
-            // Hits stay out once the first step has found them.
-            threshold: if step == 0 { params.rejection_threshold } else { 0.0 },
+            threshold: params.rejection_threshold,
             // To first order the parameters do not depend on the spectra.
             tolerance: 0.2,
             // A model that is off must not be taken for cosmic rays.
@@ -89,7 +88,6 @@ pub fn measure(
         };
         let mut solver = OnEngine::new(engine, &system)?;
         let own = fit(&mut solver, &system, &images.data, &images.variance, &options)?;
-        images.variance.iter_mut().zip(&own.weight).filter(|(_, w)| **w < 0.0).for_each(|(v, _)| *v = 0.0);
         // The derivatives of the first step serve the others: they hardly change.
         for k in free.len()..PARAMETERS {
             let mut values = out.value;
