@@ -175,7 +175,10 @@ impl<'a> Stream<'a> {
         let (mut kept, mut told) = (None, Vec::new());
         if !chain.needed() {
             (params.added_variance, told) = cal.hand_over();
-            kept = cal.name()?.map(|name| format!("{name} by {rows}"));
+            // A name costs a hash of every reference.
+            if engine.device().keeps > 0 {
+                kept = cal.name()?.map(|name| format!("{name} by {rows}"));
+            }
         }
         let grow = plan.grow;
         let spread = plan.spread.clone().filter(Spread::needed);
