@@ -58,6 +58,11 @@ impl Window {
                 plane[at..at + n].copy_from_slice(from);
             }
         });
+        self.tell(pixels);
+    }
+
+    /// Joins the bits that the kernel did not know of, for a run of the frame's pixels.
+    fn tell(&mut self, pixels: Range<usize>) {
         let from = self.told.partition_point(|(p, _)| (*p as usize) < pixels.start);
         let dq = &mut self.planes[Out::Dq as usize];
         for (p, bits) in self.told[from..].iter().take_while(|(p, _)| (*p as usize) < pixels.end) {
@@ -70,11 +75,7 @@ impl Window {
         for (plane, from) in self.planes.iter_mut().zip(words.chunks_exact(pixels.len().max(1))) {
             pixels.iter().zip(from).for_each(|(p, w)| plane[p - self.first] = *w);
         }
-        for p in pixels {
-            let from = self.told.partition_point(|(told, _)| (*told as usize) < *p);
-            let own = self.told[from..].iter().take_while(|(told, _)| *told as usize == *p);
-            self.planes[Out::Dq as usize][p - self.first] |= own.fold(0, |all, (_, bits)| all | bits);
-        }
+        pixels.iter().for_each(|p| self.tell(*p..p + 1));
     }
 
     /// Rows `rows` of `nx` pixels.
