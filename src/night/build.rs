@@ -24,7 +24,6 @@ use super::{Action, Exposure, References, Settings, Task, before, is_up_to_date,
 use crate::config::{Recipe, Step, Takes};
 use crate::datamodel::{Kind, Meta, master_name, product_name};
 use crate::error::Result;
-use crate::fits::Fits;
 use crate::input::Relabels;
 use crate::pipeline::Job;
 use crate::refs::crds::Crds;
@@ -290,38 +289,6 @@ impl<'a> Builder<'a> {
             self.one_by_one(&part, exposures);
             self.intermediate = false;
         }
-    }
-
-    /// Why the product, or a rate beside it, cannot be written: under its name lies that of
-    /// another night, of an exposure of another time.
-    fn overwrites_another_night(
-        &self,
-        draft: &Draft<'_>,
-        rates: &BTreeMap<PathBuf, PathBuf>,
-        hash: &str,
-    ) -> Option<String> {
-        let night = self.night.as_deref().filter(|_| !self.settings.force)?;
-        let rate_of = |e: &&Exposure| Some((rates.get(e.files.first()?)?.as_path(), e.meta.jd?));
-        let product = draft.meta.jd.map(|jd| (draft.product.as_path(), jd));
-        let mut written = draft.exposures.iter().filter_map(rate_of).chain(product);
-        let theirs = |(path, jd): (&Path, f64)| -> Option<String> {
-            if !path.exists() || is_up_to_date(path, hash) {
-                return None;
-            }
-            let there = Fits::open(path).ok()?;
-            let meta = Meta::from_header(there.primary());
-            let other = there.primary().text("IGNIGHT")?;
-            // A night that was renamed has the same exposures.
-            let own = other == night || other == mark(night, true) || (meta.jd? - jd).abs() < 0.1;
-            (!own).then(|| {
-                format!(
-                    "it would overwrite {} of another night (that exposure began {}); give another folder with -o",
-                    path.display(),
-                    meta.expdtst
-                )
-            })
-        };
-        written.find_map(theirs)
     }
 
     /// Adds a task; whether it can be run.

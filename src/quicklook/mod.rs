@@ -4,6 +4,7 @@
 //! [`show`] makes planes and spectra of files; all else knows arrays.
 
 pub mod ds9;
+mod flags;
 pub mod measure;
 pub mod picture;
 pub mod show;
@@ -12,6 +13,7 @@ pub mod stars;
 pub mod stats;
 pub mod stretch;
 
+pub use flags::Flagged;
 pub use measure::Measured;
 pub use show::{Collapse, Meaning, Plane, Shown};
 pub use stats::Stats;

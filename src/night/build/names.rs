@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::super::plan_hash;
+use super::super::stale::mark;
+use super::super::{is_up_to_date, plan_hash};
 use super::{Builder, Draft};
 use crate::config::{Recipe, Step, Takes};
-use crate::datamodel::{distinct_name, given_name, own_part, product_name, stem_of};
+use crate::datamodel::{Meta, distinct_name, given_name, own_part, product_name, stem_of};
+use crate::fits::Fits;
 use crate::night::Exposure;
 
 /// How a product is called that is not called as products of a night are.
@@ -85,6 +87,38 @@ impl Builder<'_> {
             out.extend(exposure.files.iter().map(|file| (file.clone(), path.clone())));
         }
         out
+    }
+
+    /// Why the product, or a rate beside it, cannot be written: under its name lies that of
+    /// another night, of an exposure of another time.
+    pub(super) fn overwrites_another_night(
+        &self,
+        draft: &Draft<'_>,
+        rates: &BTreeMap<PathBuf, PathBuf>,
+        hash: &str,
+    ) -> Option<String> {
+        let night = self.night.as_deref().filter(|_| !self.settings.force)?;
+        let rate_of = |e: &&Exposure| Some((rates.get(e.files.first()?)?.as_path(), e.meta.jd?));
+        let product = draft.meta.jd.map(|jd| (draft.product.as_path(), jd));
+        let mut written = draft.exposures.iter().filter_map(rate_of).chain(product);
+        let theirs = |(path, jd): (&Path, f64)| -> Option<String> {
+            if !path.exists() || is_up_to_date(path, hash) {
+                return None;
+            }
+            let there = Fits::open(path).ok()?;
+            let meta = Meta::from_header(there.primary());
+            let other = there.primary().text("IGNIGHT")?;
+            // A night that was renamed has the same exposures.
+            let own = other == night || other == mark(night, true) || (meta.jd? - jd).abs() < 0.1;
+            (!own).then(|| {
+                format!(
+                    "it would overwrite {} of another night (that exposure began {}); give another folder with -o",
+                    path.display(),
+                    meta.expdtst
+                )
+            })
+        };
+        written.find_map(theirs)
     }
 
     /// The rate that a recipe from ramps to level 2 leaves beside its product.
