@@ -50,7 +50,7 @@ pub use scan::{Exposure, Problem, Scan, Seen, list, read_files, scan, scan_of};
 pub use settings::{Recipes, Settings};
 pub use settle::{settle, settle_claimed};
 pub use stale::{Frames, Orphan, STALE, bring_back, orphans, put_aside, set_aside};
-pub use state::{Stamp, file_identity, is_up_to_date, plan_hash};
+pub use state::{Stamp, is_up_to_date, plan_hash};
 pub use walk::Found;
 
 use crate::error::Result;

@@ -260,16 +260,16 @@ impl Line {
     /// or gone since.
     pub fn is_done(&self) -> bool {
         let made = |job: &Job| self.outputs.iter().all(|p| is_up_to_date(p, &job.plan_hash));
-        let replaced = |then: &Read| Read::of(&then.path).is_ok_and(|now| now != *then);
+        let replaced = |then: &Read| then.is_another().unwrap_or(false);
         self.job.as_ref().is_some_and(made) && !self.reads.iter().any(replaced)
     }
 
     /// What has changed since the night was planned, as a sentence.
     fn changed(&self) -> Option<String> {
-        self.reads.iter().find_map(|then| match Read::of(&then.path) {
+        self.reads.iter().find_map(|then| match then.is_another() {
             Err(e) => Some(e.to_string()),
-            Ok(now) if now == *then => None,
-            Ok(_) => Some(format!(
+            Ok(false) => None,
+            Ok(true) => Some(format!(
                 "{} has changed since the night was planned: plan it again",
                 then.path.display()
             )),
@@ -332,6 +332,11 @@ impl Read {
     fn of(path: &Path) -> Result<Read> {
         let facts = std::fs::metadata(path).map_err(Error::io("read", path))?;
         Ok(Read { path: absolute(path)?, bytes: facts.len(), changed: changed(&facts) })
+    }
+
+    /// Whether another file is there now.
+    fn is_another(&self) -> Result<bool> {
+        Ok(Read::of(&self.path)? != *self)
     }
 }
 

@@ -335,8 +335,7 @@ fn read_headers(path: &Path, name: &str) -> Result<Said> {
         return Err(Error::fits(path, "", format!("is compressed as a whole; unpack it with {tool}")));
     }
     let fits = Fits::open(path)?;
-    let identity = file_identity(name, &fits)?;
-    let alike = Likeness::of(&fits)?;
+    let (identity, alike) = file_identity(name, &fits)?;
     let mut facts = fits.primary().clone();
     // A tile-compressed or single-image file may have its keywords with its image.
     if let Some(image) = fits.hdus.iter().skip(1).find(|h| h.is_image()) {

@@ -23,22 +23,24 @@ use crate::error::{Error, Result};
 use crate::fits::Fits;
 use crate::refs;
 
-/// The identity of an open file under the name that it has in its night.
-pub fn file_identity(name: &str, fits: &Fits) -> Result<String> {
+/// The identity of an open file under the name that it has in its night, and what tells
+/// whether it is a copy of another one.
+pub(super) fn file_identity(name: &str, fits: &Fits) -> Result<(String, Likeness)> {
     let facts = std::fs::metadata(&fits.path).map_err(Error::io("read", &fits.path))?;
     // File systems without times of change leave it to size and headers.
     let changed = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     let changed = changed.map_or(0, |t| t.as_nanos());
-    Ok(format!("{name} {} {changed} {}", facts.len(), headers_hash(fits)))
-}
-
-/// The hash of all headers of an open file.
-fn headers_hash(fits: &Fits) -> String {
     let mut hasher = blake3::Hasher::new();
     for hdu in &fits.hdus {
         hasher.update(&hdu.header.to_bytes());
     }
-    hasher.finalize().to_hex().to_string()
+    let alike = Likeness {
+        primary: blake3::hash(&fits.primary().to_bytes()).to_hex().to_string(),
+        headers: hasher.finalize().to_hex().to_string(),
+        bytes: facts.len(),
+        missing: fits.missing(),
+    };
+    Ok((format!("{name} {} {changed} {}", alike.bytes, alike.headers), alike))
 }
 
 /// What tells which files may be copies of one another, whole or cut short.
@@ -46,21 +48,10 @@ fn headers_hash(fits: &Fits) -> String {
 pub(super) struct Likeness {
     /// Hash of the primary header: a file cut short has that of the whole one.
     pub(super) primary: String,
-    pub(super) headers: String,
-    pub(super) bytes: u64,
+    headers: String,
+    bytes: u64,
     /// Bytes that its headers promise and that are not there.
     pub(super) missing: u64,
-}
-
-impl Likeness {
-    pub(super) fn of(fits: &Fits) -> Result<Likeness> {
-        Ok(Likeness {
-            primary: blake3::hash(&fits.primary().to_bytes()).to_hex().to_string(),
-            headers: headers_hash(fits),
-            bytes: std::fs::metadata(&fits.path).map_err(Error::io("read", &fits.path))?.len(),
-            missing: fits.missing(),
-        })
-    }
 }
 
 /// The identity of a reference file, in whatever folder it lies.
@@ -167,7 +158,7 @@ mod tests {
         let (a, b) = (dir.path().join("a/x.fits"), dir.path().join("b/x.fits"));
         write(&a, "M 31", "");
         std::fs::create_dir(dir.path().join("b")).expect("b");
-        let identity = |p: &Path| file_identity("x.fits", &Fits::open(p).expect("open")).expect("identity");
+        let identity = |p: &Path| file_identity("x.fits", &Fits::open(p).expect("open")).expect("identity").0;
         let before = identity(&a);
         std::fs::rename(&a, &b).expect("move");
         assert_eq!(identity(&b), before);
