@@ -24,6 +24,7 @@ use crate::config::{Recipe, Takes};
 use crate::datamodel::Kind;
 use crate::error::{Error, Result};
 use crate::pipeline::Job;
+use crate::refs::MASTERS;
 use crate::stpipe::Association;
 
 /// What becomes of a task.
@@ -301,9 +302,6 @@ pub fn of_associations(
     warnings.extend(references.crds.iter().flat_map(|crds| crds.warnings()));
     Ok(Plan { output: settings.output.clone(), tasks: builder.tasks, warnings, frames: None })
 }
-
-/// The types of which masters are made of raw frames, each before those that need it.
-const MASTERS: [&str; 6] = ["dark", "flat", "lenspx", "wavemap", "dispersion", "sky"];
 
 impl Plan {
     /// One task alone, whatever it needs being there.

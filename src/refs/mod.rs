@@ -53,6 +53,9 @@ pub use reftype::canonical_reftype;
 pub use sirs::SirsKernels;
 pub use why::{Verdict, explain};
 
+/// The types of which nights make masters of raw frames, each before those that need it.
+pub const MASTERS: [&str; 6] = ["dark", "flat", "lenspx", "wavemap", "dispersion", "sky"];
+
 /// A file that may serve as a reference, known by its header alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use super::Row;
 use super::page::escape;
+use crate::pipeline::provenance::reference_keyword;
+use crate::refs::MASTERS;
+use crate::words::counted;
 
 const WIDE: f64 = 212.0;
 const HIGH: f64 = 46.0;
@@ -12,10 +15,6 @@ const COLUMN: f64 = 290.0;
 const LINE: f64 = 64.0;
 /// More boxes than this in a column are told by their number.
 const MOST: usize = 40;
-
-/// The types of which nights make masters: one that was not made here has a box of its own,
-/// while what describes a detector is told together.
-const MASTERS: [&str; 6] = ["DARK", "FLAT", "LENSPX", "WAVEMAP", "DISPERSION", "SKY"];
 
 struct Node {
     column: usize,
@@ -56,23 +55,23 @@ pub(super) fn svg(rows: &[Row]) -> String {
         nodes.insert(hint.clone(), Node { column, title, detail, hint, needs });
     }
     for ((needs, obsname, detail), count) in groups {
-        let many = if count == 1 { "1 exposure".to_owned() } else { format!("{count} exposures") };
         let key = format!("{} {obsname} {detail}", needs.join(" "));
-        let (title, detail) = (obsname, format!("{many} {detail}"));
+        let (title, detail) = (obsname, format!("{} {detail}", counted(count, "exposure")));
         nodes.insert(key, Node { column: COLUMNS - 1, title, hint: detail.clone(), detail, needs });
     }
     draw(&nodes)
 }
 
 /// The boxes that a product was calibrated with; those of files that the night did not make
-/// are put among `nodes`.
+/// are put among `nodes`: what nights make masters of in a box of its own each, what
+/// describes a detector together.
 fn needs(row: &Row, masters: &BTreeMap<String, &Row>, nodes: &mut BTreeMap<String, Node>) -> Vec<String> {
     let (mut needs, mut described) = (Vec::new(), Vec::new());
     for (kind, file) in &row.references {
         if masters.contains_key(file) {
             needs.push(file.clone());
-        } else if MASTERS.contains(&kind.as_str()) {
-            let (title, detail) = (format!("{} (given)", kind.to_lowercase()), file.clone());
+        } else if let Some(master) = MASTERS.iter().find(|m| reference_keyword(m) == format!("R_{kind}")) {
+            let (title, detail) = (format!("{master} (given)"), file.clone());
             needs.push(file.clone());
             nodes.insert(
                 file.clone(),
@@ -179,6 +178,9 @@ mod tests {
         let svg = super::svg(&[Row { detector: "IMG2".into(), references, ..one }]);
         assert!(svg.contains("dark (given)") && svg.contains("2 references of IMG2"), "{svg}");
         assert!(svg.contains("GAIN g.fits\nMASK m.fits"), "{svg}");
+        // Keywords of types are shorter than these.
+        let references = [("IDP".to_owned(), "i.fits".to_owned())].into();
+        assert!(super::svg(&[Row { level: 2, references, ..Row::default() }]).contains("dispersion (given)"));
         assert_eq!((svg.matches("<rect").count(), svg.matches("<path").count()), (3, 2));
     }
 }

@@ -1,6 +1,7 @@
 //! The page: one file, nothing from outside it.
 
 use super::{Night, Row, graph, newest, timeline};
+use crate::datamodel::civil;
 use crate::quicklook::picture::number;
 use crate::words::counted;
 
@@ -369,20 +370,14 @@ pub(super) fn clock(mjd: f64) -> String {
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
-/// `YYYY-MM-DD` of a Modified Julian Date (Fliegel & Van Flandern 1968, CACM 11, 657).
+/// `YYYY-MM-DD` of a Modified Julian Date.
 pub(super) fn date(mjd: f64) -> String {
     if !(-600_000.0..3_000_000.0).contains(&mjd) {
         return String::new();
     }
-    let mut l = mjd.floor() as i64 + 2_400_001 + 68_569;
-    let n = 4 * l / 146_097;
-    l -= (146_097 * n + 3) / 4;
-    let i = 4000 * (l + 1) / 1_461_001;
-    l = l - 1461 * i / 4 + 31;
-    let j = 80 * l / 2447;
-    let day = l - 2447 * j / 80;
-    l = j / 11;
-    format!("{:04}-{:02}-{day:02}", 100 * (n - 49) + i + l, j + 2 - 12 * l)
+    // 1970-01-01 is MJD 40587.
+    let (year, month, day) = civil(mjd.floor() as i64 - 40_587);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[cfg(test)]

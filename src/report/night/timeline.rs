@@ -2,6 +2,7 @@
 
 use super::Row;
 use super::page::{clock, date, escape};
+use crate::datamodel::mjd_of;
 
 const WIDE: f64 = 1200.0;
 const LEFT: f64 = 64.0;
@@ -32,20 +33,9 @@ pub(super) fn made<'a>(rows: &'a [Row]) -> String {
     svg(rows.iter().filter_map(bar).collect(), "When products were made")
 }
 
-/// MJD of `YYYY-MM-DDTHH:MM:SS…`, parts of a second with it.
+/// MJD of `YYYY-MM-DDTHH:MM:SS…`; a day alone is no time.
 fn mjd(text: &str) -> Option<f64> {
-    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u16>().ok().map(i64::from);
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let seconds = 3600 * number(11, 13)? + 60 * number(14, 16)? + number(17, 19)?;
-    let part =
-        text.get(19..).filter(|t| t.starts_with('.')).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
-    // Fliegel & Van Flandern 1968, CACM 11, 657.
-    let a = (month - 14) / 12;
-    let days = 1461 * (year + 4800 + a) / 4 + 367 * (month - 2 - 12 * a) / 12
-        - 3 * ((year + 4900 + a) / 100) / 4
-        + day
-        - 32_075;
-    Some((days - 2_400_001) as f64 + (seconds as f64 + part) / 86_400.0)
+    mjd_of(text).filter(|_| text.len() >= 19)
 }
 
 /// The drawing: a line a detector.
