@@ -59,6 +59,16 @@ impl Crew {
         self.0.iter_mut().take(1).map(|member| &mut **member as &mut dyn Executor).collect()
     }
 
+    /// Its last member, where it is not the only one, until it is taken back.
+    pub(super) fn lend(&mut self) -> Option<Box<dyn Executor>> {
+        if self.size() > 1 { self.0.pop() } else { None }
+    }
+
+    /// A member that was lent; none where it was lost.
+    pub(super) fn take_back(&mut self, member: Option<Box<dyn Executor>>) {
+        self.0.extend(member);
+    }
+
     /// Tasks at a time.
     pub(super) fn size(&self) -> usize {
         self.0.len()

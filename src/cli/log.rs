@@ -14,7 +14,7 @@ use super::args::{self, Level};
 use super::print::{note, spare};
 use crate::datamodel::iso_date;
 use crate::night::{Outcome, Plan, Status, Task, Watch};
-use crate::words::counted;
+use crate::words::{counted, printable};
 
 /// The log's name in the folder of products.
 const NAME: &str = "irisgpu.log";
@@ -120,7 +120,7 @@ fn line(time: SystemTime, level: Level, exposure: &str, message: &str, facts: &V
     }
     let exposure = if exposure.is_empty() { "-" } else { exposure };
     // One line an event, whatever an operating system says.
-    let clean = |text: &str| text.replace(['\n', '\r'], " ");
+    let clean = |text: &str| printable(&text.replace(['\n', '\r'], " ")).into_owned();
     format!("{} {word:<5} {}: {}\n", utc(time), clean(exposure), clean(message))
 }
 

@@ -4,12 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::words::printable;
 
 /// Writes a result to stdout. A reader that has gone (`| head`) is no error; a
 /// full disk is.
 pub(super) fn out(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(printable(text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("write", Path::new("stdout"))(e)),
         _ => Ok(()),
     }
@@ -35,5 +36,5 @@ pub(super) fn spare(path: &Path) -> Result<()> {
 
 /// A line to stderr; lost where nobody listens.
 pub(super) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(text));
 }

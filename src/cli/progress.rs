@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::print::note;
 use super::summary::{about, word};
 use crate::night::{Outcome, Plan, Status, Task, Watch};
+use crate::words::printable;
 
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
@@ -71,7 +72,7 @@ impl Bars {
     fn of_task(&self, name: &str) -> ProgressBar {
         let bar = self.multi.insert_before(&self.all, ProgressBar::new(1000));
         bar.set_style(style("  {bar:30} {percent:>3} %  {wide_msg}"));
-        bar.set_message(name.to_owned());
+        bar.set_message(printable(name).into_owned());
         bar
     }
 }

@@ -31,7 +31,11 @@ pub(super) fn report(args: &Report) -> Result<Exit> {
 /// The command that was typed, quoted for a shell.
 pub(super) fn command() -> String {
     let words = std::env::args_os().skip(1).map(|w| quoted(&w.to_string_lossy()));
-    ["irisgpu".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    let words = ["irisgpu".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ");
+    match std::env::current_dir() {
+        Ok(folder) => format!("cd {} && {words}", quoted(&folder.to_string_lossy())),
+        Err(_) => words,
+    }
 }
 
 /// A word as a shell takes it.

@@ -1,10 +1,11 @@
 //! `watch`: a night's frames reduced as they arrive (docs/watch.md).
 //!
 //! One loop: look at the folder, plan the night anew where it is another, do the one task
-//! that matters most, look again. The planner, the tasks and what makes a product up to
+//! that matters most, look again; what takes long is done behind it. The planner, the tasks and what makes a product up to
 //! date are those of `reduce`; at the end one pass does what `reduce` would.
 
 mod account;
+mod behind;
 mod checks;
 mod finish;
 mod latency;
@@ -16,12 +17,14 @@ mod voice;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
 use self::account::Account;
+use self::behind::{Behind, Ended};
 use self::latency::Latencies;
 use self::notices::Notices;
 use self::screen::Screen;
@@ -35,8 +38,8 @@ use super::log::{Log, utc};
 use super::{interrupt, options, reduce};
 use crate::error::{Error, Result};
 use crate::night::{
-    self, Action, Arrivals, ByHand, Lock, Outcome, Plan, Queue, References, Seen, Settings, Stamp, Status,
-    Task,
+    self, Action, Arrivals, ByHand, Lock, Moment, Outcome, Place, Plan, Queue, References, Seen, Settings,
+    Stamp, Status, Task,
 };
 use crate::profile;
 use crate::refs;
@@ -56,7 +59,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         settings.recipes = night::Recipes::quick(&common.config, &families.steps)?;
     }
     let found = night::list(&args.night, std::slice::from_ref(&output))?;
-    let _lock = Lock::take(&output)?;
+    let lock = Lock::take(&output)?;
     let voice = Voice::new(Log::open(&common.log, Some(&output)), &common.talk);
     let (night, files) = (args.night.display(), counted(found.files.len(), "FITS file"));
     let (version, mode) = (env!("CARGO_PKG_VERSION"), if args.quick { "quick" } else { "full" });
@@ -70,12 +73,13 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         super::print::spare(path)?;
         profile::trace(path)?;
     }
-    let board = Board::new(&output, &args.night, mode);
+    let board = Arc::new(Board::new(&output, &args.night, mode));
     board.set("device", crew.name().into());
     let screen = if args.ds9 { Screen::open(&voice) } else { None };
     let mut watcher = Watcher {
         args,
         families,
+        lock,
         account: Account::new(&output, &settings.instrument),
         screen,
         settings,
@@ -89,6 +93,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
         references: References::default(),
         plan: Plan { output: output.clone(), ..Plan::default() },
         queue: Queue::default(),
+        behind: Behind::default(),
         latencies: Latencies::default(),
         waited: BTreeSet::new(),
         products: VecDeque::new(),
@@ -113,10 +118,11 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
 struct Watcher<'a> {
     args: &'a args::Watch,
     families: &'a Families,
+    lock: Lock,
     settings: Settings,
     crew: Crew,
     voice: Voice,
-    board: Board,
+    board: Arc<Board>,
     account: Account,
     screen: Option<Screen>,
     notices: Notices,
@@ -127,6 +133,7 @@ struct Watcher<'a> {
     references: References,
     plan: Plan,
     queue: Queue,
+    behind: Behind,
     latencies: Latencies,
     /// Exposures that have waited for a calibration.
     waited: BTreeSet<String>,
@@ -148,18 +155,19 @@ type Beside = (Vec<(PathBuf, Option<Stamp>)>, Vec<(PathBuf, Option<Stamp>)>);
 
 impl Watcher<'_> {
     /// Until the night is over, or somebody stops it.
-    fn run(&mut self, stop: &AtomicBool) -> Result<Exit> {
+    fn run(&mut self, stop: &'static AtomicBool) -> Result<Exit> {
         while !stop.load(Ordering::Relaxed) {
             match self.look() {
                 Ok(()) => self.complain(None),
                 Err(e) => self.complain(Some(e.to_string())),
             }
+            if let Some(ended) = self.behind.take() {
+                self.ended_behind(ended);
+            }
             self.report(false);
-            let (now, quiet) = (Instant::now(), self.stirred.elapsed().as_secs_f64() >= self.args.quiet_time);
-            let arrivals = &self.arrivals;
-            let when = |t: &Task| t.job()?.inputs.iter().filter_map(|i| arrivals.changed(i)).max();
-            let next = self.queue.next(&self.plan, now, quiet, when);
-            match next.filter(|_| self.complaint.is_none()) {
+            let quiet = self.stirred.elapsed().as_secs_f64() >= self.args.quiet_time;
+            self.begin_behind(quiet, stop);
+            match self.next(self.place(), quiet) {
                 Some(i) => self.reduce(i, stop),
                 None => {
                     self.put_aside(quiet);
@@ -168,21 +176,70 @@ impl Watcher<'_> {
                     // Longer than a file may be whole before it is taken.
                     let least = self.args.settle + 2.0 * self.args.poll;
                     let over = self.args.until_idle.is_some_and(|limit| idle >= limit.max(least));
-                    if over && self.complaint.is_none() {
+                    if over && self.complaint.is_none() && !self.behind.is_busy() {
                         break;
                     }
-                    self.post(if self.complaint.is_some() { "unreachable" } else { "watching" }, false);
-                    self.notices.wait(Duration::from_secs_f64(self.args.poll), stop);
+                    self.post(self.state(), false);
+                    let wake = || stop.load(Ordering::Relaxed) || self.behind.is_over();
+                    self.notices.wait(Duration::from_secs_f64(self.args.poll), wake);
                 }
             }
         }
         self.settle(stop)
     }
 
+    /// What it is at, while the loop does no task.
+    fn state(&self) -> &'static str {
+        match (&self.complaint, self.behind.is_busy()) {
+            (Some(_), _) => "unreachable",
+            (None, true) => "reducing",
+            (None, false) => "watching",
+        }
+    }
+
+    /// Where the loop's own tasks are done.
+    fn place(&self) -> Place {
+        if self.behind.is_busy() || self.crew.size() > 1 { Place::Front } else { Place::Only }
+    }
+
+    /// The task to do now in a place.
+    fn next(&self, place: Place, quiet: bool) -> Option<usize> {
+        if self.complaint.is_some() {
+            return None;
+        }
+        let (now, arrivals) = (Instant::now(), &self.arrivals);
+        let inputs = |t: &Task| t.job().map_or(Vec::new(), |job| job.inputs.clone());
+        let when = |t: &Task| inputs(t).iter().filter_map(|i| arrivals.changed(i)).max();
+        let is_young =
+            |i: &PathBuf| arrivals.age(i, now).is_some_and(|age| age.as_secs_f64() < self.args.quiet_time);
+        let is_still = |t: &Task| !inputs(t).iter().any(is_young);
+        self.queue.next(&self.plan, place, &Moment { now, quiet, when: &when, is_still: &is_still })
+    }
+
+    /// Begins what takes long, where there is something and nobody is at such a task.
+    fn begin_behind(&mut self, quiet: bool, stop: &'static AtomicBool) {
+        if self.behind.is_busy() || self.place() == Place::Only {
+            return;
+        }
+        let Some(i) = self.next(Place::Behind, quiet) else { return };
+        let Some(member) = self.crew.lend() else { return };
+        let task = self.plan.tasks[i].clone();
+        self.queue.begun(&task);
+        self.behind.begin(task, self.plan.only(i), member, Arc::clone(&self.board), stop);
+        self.post(self.state(), true);
+    }
+
+    /// Takes in what was done behind. The plan may be another now.
+    fn ended_behind(&mut self, ended: Ended) {
+        let Ended { task, outcome, at, member } = ended;
+        self.crew.take_back(member);
+        self.ended(&task, &outcome, at);
+    }
+
     /// When the night is quiet and nothing is left to be done: what it does not make any
     /// more, once for each plan.
     fn put_aside(&mut self, quiet: bool) {
-        if !quiet || self.tidy || self.complaint.is_some() {
+        if !quiet || self.tidy || self.complaint.is_some() || self.behind.is_busy() {
             return;
         }
         self.tidy = true;
@@ -208,6 +265,7 @@ impl Watcher<'_> {
 
     /// Looks at the night, and plans it anew where it is another.
     fn look(&mut self) -> Result<()> {
+        self.keep_output()?;
         let folders = self.folders();
         // Asked before the listing: what is written after it is another notice.
         for path in self.notices.closed() {
@@ -262,8 +320,33 @@ impl Watcher<'_> {
             }
             self.beside = Some(beside);
             self.account.stale();
-            self.post("watching", true);
+            self.post(self.state(), true);
         }
+        Ok(())
+    }
+
+    /// The folder of products may be removed while the night goes on, and another be put in
+    /// its place. One that is gone is not made again: a network disk may come back.
+    fn keep_output(&mut self) -> Result<()> {
+        if self.lock.is_held() {
+            return Ok(());
+        }
+        let output = &self.settings.output;
+        if !output.is_dir() {
+            let output = output.display();
+            return Err(Error::Usage(format!(
+                "the folder of products {output} is gone: put it back, or make an empty one to have everything made again"
+            )));
+        }
+        self.lock = Lock::take(output)?;
+        self.voice.log = Log::open(&self.args.common.log, Some(output));
+        self.account.stale();
+        let place = output.display();
+        self.voice.say(
+            Level::Warn,
+            "",
+            &format!("{place} is another folder than before: what is not in it is made again"),
+        );
         Ok(())
     }
 
@@ -303,20 +386,29 @@ impl Watcher<'_> {
     /// Does one task.
     fn reduce(&mut self, i: usize, stop: &AtomicBool) {
         self.post("reducing", true);
-        let one = self.plan.only(i);
-        let (mut outcomes, name) = {
-            let watch = Pulse(&self.board);
-            (night::run(&one, &mut self.crew.one(), &watch, stop), self.crew.name())
-        };
-        self.board.set("device", name.into());
+        let (task, one) = (self.plan.tasks[i].clone(), self.plan.only(i));
+        self.queue.begun(&task);
+        let pulse = Pulse::new(Arc::clone(&self.board), "current");
+        let outcome = night::run(&one, &mut self.crew.one(), &pulse, stop).pop();
+        if let Some(outcome) = outcome {
+            self.ended(&task, &outcome, SystemTime::now());
+        }
+    }
+
+    /// A task ended: it is told to the plan, the log, the report and whoever looks on.
+    fn ended(&mut self, task: &Task, outcome: &Outcome, at: SystemTime) {
+        self.board.set("device", self.crew.name().into());
         self.busy = Instant::now();
-        let (Some(outcome), Some(task)) = (outcomes.pop(), self.plan.tasks.get_mut(i)) else { return };
-        self.queue.ended(task, &outcome.status, Instant::now());
-        task.up_to_date = matches!(outcome.status, Status::Done(_));
-        let task = self.plan.tasks[i].clone();
-        self.account.ended(&task, &outcome);
-        let latency = self.latency(&task, &outcome);
-        self.voice.log.ended(&task, &outcome, latency.map_or(Value::Null, |s| json!({"latency": s})));
+        self.queue.ended(task, outcome, self.busy);
+        let hash = |t: &Task| t.job().map(|job| job.plan_hash.clone());
+        let mut same =
+            self.plan.tasks.iter_mut().filter(|t| t.product() == task.product() && hash(t) == hash(task));
+        if let Some(planned) = same.next() {
+            planned.up_to_date = matches!(outcome.status, Status::Done(_));
+        }
+        self.account.ended(task, outcome);
+        let latency = self.latency(task, outcome, at);
+        self.voice.log.ended(task, outcome, latency.map_or(Value::Null, |s| json!({"latency": s})));
         match &outcome.status {
             Status::Done(_) => {
                 for warning in &outcome.warnings {
@@ -329,14 +421,14 @@ impl Watcher<'_> {
                     "name": task.name,
                     "recipe": task.recipe,
                     "product": task.product(),
-                    "time": utc(SystemTime::now()),
+                    "time": utc(at),
                     "seconds": outcome.seconds,
                     "latency": latency,
                 }));
                 while self.products.len() > LAST {
                     self.products.pop_front();
                 }
-                let product = task.product().filter(|_| night::is_science(&task));
+                let product = task.product().filter(|_| night::is_science(task));
                 if let (Some(screen), Some(product)) = (&self.screen, product) {
                     screen.show(product);
                     screen.listen(&self.voice);
@@ -345,18 +437,18 @@ impl Watcher<'_> {
             Status::Failed(why) => self.voice.show(Level::Error, &task.name, why),
             _ => {}
         }
-        self.post("watching", true);
+        self.post(self.state(), true);
     }
 
     /// Seconds from whole files to the first product of science.
-    fn latency(&mut self, task: &Task, outcome: &Outcome) -> Option<f64> {
+    fn latency(&mut self, task: &Task, outcome: &Outcome, at: SystemTime) -> Option<f64> {
         if !(matches!(outcome.status, Status::Done(_)) && night::is_science(task)) {
             return None;
         }
         let inputs = &task.job()?.inputs;
         let completed = inputs.iter().filter_map(|i| self.arrivals.completed(i)).max()?;
         let waited = self.waited.contains(&task.name);
-        self.latencies.note(&task.name, completed, SystemTime::now(), waited)
+        self.latencies.note(&task.name, completed, at, waited)
     }
 }
 

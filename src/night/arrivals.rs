@@ -180,6 +180,13 @@ impl Arrivals {
         Some(changed.clamp(file.before?.min(file.seen), file.seen))
     }
 
+    /// For how long a file has been as it is; `None` of what was there at the first look:
+    /// nobody knows.
+    pub fn age(&self, path: &Path, now: Instant) -> Option<Duration> {
+        let file = self.files.get(path)?;
+        file.before.map(|_| now.saturating_duration_since(file.since))
+    }
+
     /// When a file changed, as its disk says.
     pub fn changed(&self, path: &Path) -> Option<SystemTime> {
         self.files.get(path)?.stamp.changed

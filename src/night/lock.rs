@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -17,7 +17,8 @@ pub(super) const NAME: &str = ".irisgpu.lock";
 /// Held while a run writes; dropping it lets the next one in.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -29,6 +30,21 @@ impl Lock {
     /// Takes it together with others who share it: those that do tasks of one plan.
     pub fn share(folder: &Path) -> Result<Lock> {
         Self::with(folder, File::try_lock_shared)
+    }
+
+    /// Whether the folder is still the one that was taken: it may be removed, or another be
+    /// put in its place, and that has a lock of its own.
+    pub fn is_held(&self) -> bool {
+        let Ok(there) = std::fs::metadata(&self.path) else { return false };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            self.file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
+        }
+        #[cfg(not(unix))]
+        {
+            there.is_file()
+        }
     }
 
     fn with(folder: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Lock> {
@@ -62,7 +78,7 @@ impl Lock {
         }
         file.set_len(0).map_err(unwritable)?;
         writeln!(file, "process {}", std::process::id()).map_err(unwritable)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file, path })
     }
 }
 
@@ -77,7 +93,12 @@ mod tests {
         let first = Lock::take(dir.path()).expect("first");
         let sentence = Lock::take(dir.path()).expect_err("second").to_string();
         assert!(sentence.contains(&format!("process {}", std::process::id())), "{sentence}");
+        assert!(first.is_held());
         drop(first);
-        Lock::take(dir.path()).expect("after");
+        let third = Lock::take(dir.path()).expect("after");
+        std::fs::remove_dir_all(dir.path()).expect("remove");
+        assert!(!third.is_held());
+        let fourth = Lock::take(dir.path()).expect("another folder");
+        assert!(fourth.is_held() && !third.is_held());
     }
 }

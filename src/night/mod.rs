@@ -44,7 +44,7 @@ pub use gather::References;
 pub use lock::Lock;
 pub use plan::{Action, Plan, Task, of_associations, of_files, of_no_frame, plan};
 pub use plan_file::{Line, from_lines, from_text, lines, read_lines, to_text};
-pub use queue::{Queue, is_science};
+pub use queue::{Moment, Place, Queue, is_science};
 pub use run::{Outcome, Status, Watch, run};
 pub use scan::{Exposure, Problem, Scan, Seen, list, read_files, scan, scan_of};
 pub use settings::{Recipes, Settings};

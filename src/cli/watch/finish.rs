@@ -1,5 +1,6 @@
 //! The end of a watched night.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -51,7 +52,12 @@ impl Watcher<'_> {
         }
         let name = self.crew.name();
         let outcomes = if interrupted {
-            night::run(&self.plan, &mut Crew::nobody().all(), &Pulse(&self.board), stop)
+            night::run(
+                &self.plan,
+                &mut Crew::nobody().all(),
+                &Pulse::new(Arc::clone(&self.board), "current"),
+                stop,
+            )
         } else {
             let shown = progress::Progress::new(&self.plan, true);
             let watch = Logged { shown: &shown, log: &self.voice.log };
@@ -70,7 +76,7 @@ impl Watcher<'_> {
         unmoved.iter().for_each(|e| self.voice.show(Level::Warn, "", &e.to_string()));
         for (task, outcome) in self.plan.tasks.iter_mut().zip(&outcomes) {
             task.up_to_date |= matches!(outcome.status, Status::Done(_));
-            self.queue.ended(task, &outcome.status, Instant::now());
+            self.queue.ended(task, outcome, Instant::now());
         }
         self.post("stopped", true);
         let summary =

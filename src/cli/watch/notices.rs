@@ -6,7 +6,6 @@
 //! the same.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -56,10 +55,10 @@ impl Notices {
         told.filter_map(|p| Some(self.night.0.join(p.strip_prefix(&self.night.1).ok()?))).collect()
     }
 
-    /// Waits for so long, or until a file was closed or somebody wants to stop.
-    pub(super) fn wait(&mut self, time: Duration, stop: &AtomicBool) {
+    /// Waits for so long, or until a file was closed or `wake` says so.
+    pub(super) fn wait(&mut self, time: Duration, wake: impl Fn() -> bool) {
         let end = Instant::now() + time;
-        while !stop.load(Ordering::Relaxed) {
+        while !wake() {
             let left = end.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
             if left.is_zero() {
                 return;

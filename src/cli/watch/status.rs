@@ -1,7 +1,8 @@
 //! The status file: what other programs read of a watched night (docs/watch.md).
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -44,6 +45,7 @@ impl Board {
             "started": utc(SystemTime::now()),
             "state": "starting",
             "current": null,
+            "behind": null,
         });
         let state = State { value, written: None, took: Duration::ZERO };
         Board { path: folder.join(NAME), state: Mutex::new(state) }
@@ -67,7 +69,7 @@ impl Board {
     }
 
     /// Replaces the file, unless it is young (`now`: in any case). A disk that is full
-    /// keeps the old one.
+    /// keeps the old one, whose time of change still tells that somebody is there.
     pub(super) fn write(&self, now: bool) {
         let mut state = self.lock();
         let pace = PACE.max(state.took * 50);
@@ -83,30 +85,39 @@ impl Board {
         let text = format!("{:#}\n", state.value);
         if std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &self.path)).is_err() {
             let _ = std::fs::remove_file(&part);
+            let old = OpenOptions::new().append(true).open(&self.path);
+            let _ = old.and_then(|f| f.set_modified(SystemTime::now()));
         }
         state.took = start.elapsed();
     }
 }
 
-/// Keeps the heartbeat while a task runs.
-pub(super) struct Pulse<'a>(pub(super) &'a Board);
+/// Keeps the heartbeat while a task runs, and its progress in one member.
+pub(super) struct Pulse {
+    board: Arc<Board>,
+    member: &'static str,
+}
 
-impl Watch for Pulse<'_> {
+impl Pulse {
+    pub(super) fn new(board: Arc<Board>, member: &'static str) -> Pulse {
+        Pulse { board, member }
+    }
+}
+
+impl Watch for Pulse {
     fn begins(&self, _: usize, task: &Task) {
         let begun = utc(SystemTime::now());
-        self.0.set(
-            "current",
-            json!({"name": task.name, "recipe": task.recipe, "begun": begun, "fraction": 0.0}),
-        );
-        self.0.write(true);
+        let task = json!({"name": task.name, "recipe": task.recipe, "begun": begun, "fraction": 0.0});
+        self.board.set(self.member, task);
+        self.board.write(true);
     }
 
     fn progress(&self, _: usize, fraction: f64) {
-        self.0.with("current", |current| current["fraction"] = fraction.into());
-        self.0.write(false);
+        self.board.with(self.member, |task| task["fraction"] = fraction.into());
+        self.board.write(false);
     }
 
     fn ends(&self, _: usize, _: &Task, _: &Outcome) {
-        self.0.set("current", Value::Null);
+        self.board.set(self.member, Value::Null);
     }
 }

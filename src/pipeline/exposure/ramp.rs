@@ -96,7 +96,12 @@ pub(super) fn reduce(
     stream.take_zeroframe(&wanted, &recipe, detector, engine)?;
     note_steps(&mut record, &recipe, &plan, stream.calibration());
     if plan.fits() && ramp.reads < 2 {
-        return Err(Error::input(&ramp.path, "has one read a ramp: a rate needs two at least"));
+        // Most often it is cut, which is a warning of its own.
+        let why: Vec<&str> = ["a rate needs two at least"]
+            .into_iter()
+            .chain(ramp.warnings.iter().map(String::as_str))
+            .collect();
+        return Err(Error::input(&ramp.path, format!("has one read a ramp: {}", why.join("; "))));
     }
     let mut header = describe(&ramp, &stream, windows.as_deref(), glow.as_ref());
     let fit = recipe.active(|s| if let Step::RampFit(f) = s { Some(f) } else { None });
