@@ -3,7 +3,8 @@
 //!
 //! `DIR/` gets what `simulate` writes (which leaves a folder of anything else alone,
 //! and the raw frames of an earlier demo as they are), `night/reduced/` with the
-//! products, all made again, and `pictures/`. Nothing is ever deleted.
+//! products, all made again, and the night's report, and `pictures/`. Nothing is ever
+//! deleted.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,12 +15,14 @@ use super::families::Families;
 use super::log::Log;
 use super::reduce::Ran;
 use super::scores::Report;
+use super::summary::Summary;
 use super::{interrupt, options, print, reduce, simulate};
+use crate::config::Instrument;
 use crate::error::Result;
 use crate::fits::Fits;
 use crate::night::{Lock, Plan, Status, Task};
-use crate::report::Truth;
 use crate::report::picture::{self, Panel};
+use crate::report::{Truth, night};
 use crate::simulate::NightConfig;
 
 /// Side of a panel of a picture, pixels.
@@ -37,19 +40,21 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
     let simulated = start.elapsed().as_secs_f64();
     let common =
         Common { json: args.json, engine: args.engine.clone(), talk: args.talk, ..Common::default() };
-    let night = args.dir.join("night");
+    let folder = args.dir.join("night");
     let select = Select { force: true, ..Select::default() };
-    let (plan, output) = reduce::planned(&night, &common, &select, &Families::default())?;
+    let (plan, output) = reduce::planned(&folder, &common, &select, &Families::default())?;
     let _lock = Lock::take(&output)?;
     let log = Log::open(&common.log, Some(&output));
     let Ran { device, outcomes, .. } = reduce::outcomes(&plan, &common, reduce::Work::Own, &log)?;
     let reduced = start.elapsed().as_secs_f64() - simulated;
+    let summary = Summary::new(&plan, &outcomes, &device, reduced);
+    let page = reported(&output, &summary.json(), &options::instrument(None)?)?;
     let truth = Truth::new(args.dir.join("truth"));
     let mut report = Report::new(device);
     for (task, outcome) in plan.tasks.iter().zip(&outcomes) {
         report.add(&truth, task, outcome);
     }
-    report.pictures = pictures(&args.dir, &plan)?;
+    (report.page, report.pictures) = (Some(page), pictures(&args.dir, &plan)?);
     let seconds = [simulated, reduced, start.elapsed().as_secs_f64()];
     if args.json {
         print::json(&report.json(&output, seconds))?;
@@ -62,6 +67,12 @@ pub(super) fn demo(args: &Demo) -> Result<Exit> {
         (_, true) => Exit::Done,
         (_, false) => Exit::SomeFailed,
     })
+}
+
+/// The night's report, as after `reduce`; its page.
+fn reported(output: &Path, summary: &serde_json::Value, instrument: &Instrument) -> Result<PathBuf> {
+    night::LastRun::keep(output, summary, &super::report::command(), true)?;
+    Ok(night::write(output, instrument, &night::Options::default())?.page)
 }
 
 /// A picture of the first imager and lenslet science exposures: raw read, image,

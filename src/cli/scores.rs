@@ -57,13 +57,15 @@ pub(super) struct Report {
     rows: Vec<Row>,
     /// Of all rates together, and of all that was made of them.
     pulls: [Pulls; 2],
+    /// The report of the night.
+    pub(super) page: Option<PathBuf>,
     /// Pictures made of them.
     pub(super) pictures: Vec<PathBuf>,
 }
 
 impl Report {
     pub(super) fn new(engine: String) -> Report {
-        Report { engine, rows: Vec::new(), pulls: <[Pulls; 2]>::default(), pictures: Vec::new() }
+        Report { engine, rows: Vec::new(), pulls: <[Pulls; 2]>::default(), pictures: Vec::new(), page: None }
     }
 
     /// Scores what a task made.
@@ -178,6 +180,9 @@ impl Report {
             self.rows.len(),
             output.display()
         );
+        if let Some(page) = &self.page {
+            text += &format!("Report:   {}\n", page.display());
+        }
         for picture in &self.pictures {
             text += &format!("Picture:  {}\n", picture.display());
         }
@@ -203,7 +208,7 @@ impl Report {
         let together: serde_json::Map<String, Value> =
             self.together().into_iter().map(|(name, f)| (name.to_owned(), figures(&f).into())).collect();
         json!({
-            "good": self.is_good(), "output": output, "pictures": self.pictures,
+            "good": self.is_good(), "output": output, "report": self.page, "pictures": self.pictures,
             "products": self.rows.iter().map(row).collect::<Vec<_>>(), "together": together,
             "seconds": {"simulation": simulated, "reduction": reduced, "all": whole},
         })

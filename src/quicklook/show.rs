@@ -7,7 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::config::Instrument;
-use crate::datamodel::{Cube, dq};
+use crate::datamodel::{Cube, Meta, dq};
 use crate::error::{Error, Result};
 use crate::fits::{Fits, Hdu, Header, read_column};
 use crate::input::{self, OpenOptions, Ramp, Raw};
@@ -37,7 +37,7 @@ pub enum Content {
 pub enum Meaning {
     /// Light: stars may stand in it.
     Light,
-    /// Another number a pixel: an error, a χ², a reference.
+    /// Another number a pixel: an error, a χ², a reference, spectra on a detector.
     Number,
     /// Flags (these); shown as 1 where a pixel has any, 0 where it has none.
     Flags(Vec<u32>),
@@ -121,7 +121,7 @@ impl Shown {
         if axes == 2 && main.is_some_and(|h| h.shape.len() < 4) {
             let (header, image) = input::read_image(path)?;
             let values = masked(image.data, &image.dq);
-            let (unit, meaning) = (unit(&header), Meaning::of(&header));
+            let (unit, meaning) = (unit(&header), Meaning::of_detector(&header));
             let content = Content::Image(Plane { nx: image.nx, ny: image.ny, values });
             return Ok(Shown { header, content, unit, made: "", meaning });
         }
@@ -212,6 +212,11 @@ impl Meaning {
     fn of(header: &Header) -> Meaning {
         let reftype = header.text("REFTYPE").unwrap_or_default().to_ascii_uppercase();
         if ["", "NONE", "N/A", "SKY"].contains(&reftype.as_str()) { Meaning::Light } else { Meaning::Number }
+    }
+
+    /// Of an image on a detector: that of the spectrograph holds spectra.
+    fn of_detector(header: &Header) -> Meaning {
+        if Meta::from_header(header).detector == "IFU" { Meaning::Number } else { Meaning::of(header) }
     }
 }
 
@@ -340,7 +345,7 @@ fn of_ramp(ramp: &Ramp) -> Result<Shown> {
     let values = ramp.pixeldq.as_ref().map_or(values.clone(), |flags| masked(values, flags));
     let made = if two { "last read less first" } else { "the only read" };
     let header = ramp.header.clone();
-    let (content, meaning) = (Content::Image(Plane { nx, ny, values }), Meaning::of(&header));
+    let (content, meaning) = (Content::Image(Plane { nx, ny, values }), Meaning::of_detector(&header));
     Ok(Shown { header, content, unit: "DN".into(), made, meaning })
 }
 
