@@ -279,7 +279,7 @@ mod tests {
             let moment = Moment { now, quiet: true, when: &when, is_still: &|_| still };
             named(plan, queue.next(plan, place, &moment))
         };
-        let spx = plan.tasks.iter().position(|t| is_of_ifs(t)).expect("a lenspx");
+        let spx = plan.tasks.iter().position(is_of_ifs).expect("a lenspx");
         let name = plan.tasks[spx].name.clone();
         // First what it needs.
         assert_eq!(next(&queue, &plan, Place::Behind, true), None);
