@@ -443,6 +443,40 @@ fn a_night_that_vanishes_is_waited_for() {
     assert!(said.contains("0 failed"), "{said}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_folder_of_products_that_vanishes_is_waited_for_and_one_in_its_place_is_filled() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path();
+    let frames = simulate(folder);
+    frames[..4].iter().for_each(|f| put(folder, f));
+    let child = watch(folder, &["-o", "out"]);
+    let out = folder.join("out");
+    let state = out.join("irisgpu-status.json");
+    let masters = || std::fs::read_dir(out.join("masters")).into_iter().flatten().count();
+    let wait = |what: &str, so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !so() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    says(&state, "\"done\": 2");
+    std::fs::rename(&out, folder.join("away")).expect("away");
+    // Longer than it would wait for a frame; nobody makes the folder.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!out.exists());
+    std::fs::create_dir(&out).expect("another folder");
+    wait("masters", &|| masters() == 2);
+    let (code, said) = irisgpu(folder, &["reduce", "night", "-o", "out", "--device", "cpu"]);
+    assert!(code == 2 && said.contains("another irisgpu"), "{said}");
+    frames[4..].iter().for_each(|f| put(folder, f));
+    let (code, said) = ended(child);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("is gone") && said.contains("another folder than before"), "{said}");
+    assert!(said.contains("0 failed") && out.join("irisgpu.log").is_file(), "{said}");
+}
+
 #[test]
 fn what_cannot_be_watched_is_a_sentence_before_the_night() {
     let dir = tempfile::tempdir().expect("temp dir");
