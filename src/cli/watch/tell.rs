@@ -74,7 +74,7 @@ impl Watcher<'_> {
     /// Brings the night's report up to date, where it is time to; `idle`: nothing else is to
     /// be done.
     pub(super) fn report(&mut self, idle: bool) {
-        if self.account.is_due(idle) {
+        if self.account.is_due(idle) && self.lock.is_held() {
             let rows = self.rows().0;
             self.account.tell(&rows, &self.plan.warnings, &self.crew.name(), &self.voice);
         }

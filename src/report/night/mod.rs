@@ -138,7 +138,10 @@ impl Reporter {
             night.newest.clone_from(&self.newest);
         }
         let folder = options.folder.as_deref().unwrap_or(&output);
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        // The products' own may have been removed meanwhile: it is not made again.
+        if folder != output {
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        }
         let (page, json) = (folder.join("report.html"), folder.join("report.json"));
         let text = serde_json::to_string_pretty(&night).unwrap_or_default();
         atomically(&json, text.as_bytes())?;
