@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::identify::rows;
 use super::lines::{self, Line};
 use super::noise::Noise;
+use super::pattern::{self, Frame};
 use super::wave::{self, Match};
 use super::{
     Arc, LensCal, Lenslet, Mode, Params, Scan, Shape, epsf, flat, gaussian, leak, legendre, shape, trace,
@@ -181,46 +182,56 @@ fn lenslet(s: &Shape, ix: i32, iy: i32, columns: i32) -> Lenslet {
     }
 }
 
-/// The lines of every arc in every lenslet, with their wavelengths.
+/// The lines of every arc in every lenslet, with their wavelengths. Frames of one
+/// wavelength show it as their strongest line. The field that two of those determine, or
+/// else the lines' pattern, tells the lines of the others.
 fn match_lines(engine: &mut dyn Engine, cal: &LensCal, arcs: &[Arc], params: &Params) -> Result<Vec<Match>> {
     // No rejection: a sharp line is nothing for a cosmic-ray filter to judge.
     let extraction = Extract { method: Extraction::Banded, rejection_threshold: 0.0, ..Extract::default() };
-    let mut matches = Vec::new();
-    let mut many: Vec<(&Arc, Vec<Vec<Line>>)> = Vec::new();
+    let mut frames = Vec::new();
     for arc in arcs.iter().filter(|a| !a.wavelengths.is_empty()) {
         let spectra = extract(engine, &arc.rate, cal, &extraction)?;
-        let found = lines::in_spectra(&spectra, cal.lenslets.len());
-        if let [wavelength] = arc.wavelengths[..] {
-            for (lens, lines) in found.iter().enumerate() {
-                let strongest = lines.iter().max_by(|a, b| a.flux.total_cmp(&b.flux));
-                matches.extend(strongest.map(|line| Match { lens, wavelength, line: *line }));
+        let mut lines = lines::in_spectra(&spectra, cal.lenslets.len());
+        if arc.wavelengths.len() == 1 {
+            for seen in &mut lines {
+                let strongest = seen.iter().copied().max_by(|a, b| a.flux.total_cmp(&b.flux));
+                *seen = strongest.into_iter().collect();
             }
-        } else {
-            many.push((arc, found));
         }
+        frames.push(Frame { known: &arc.wavelengths, lines });
     }
-    let predicted = wave::field(cal, &matches, params.wave_degree.min(2)).ok();
-    for (arc, found) in many {
-        let told: Vec<Match> = found
-            .par_iter()
-            .enumerate()
-            .flat_map_iter(|(lens, lines)| {
-                let l = &cal.lenslets[lens];
-                let pairs = match &predicted {
-                    Some((f, _)) => {
-                        lines::assign(lines, &arc.wavelengths, &|x| f.with_slope(x, l.ix, l.iy)).0
-                    }
-                    None => lines::by_pattern(lines, &arc.wavelengths).unwrap_or_default(),
-                };
-                let of = move |(i, k): (usize, usize)| Match {
-                    lens,
-                    wavelength: arc.wavelengths[k],
-                    line: lines[i],
-                };
-                pairs.into_iter().map(of)
-            })
-            .collect();
-        matches.extend(told);
+    let (single, many): (Vec<&Frame>, Vec<&Frame>) = frames.iter().partition(|f| f.known.len() == 1);
+    let mut matches = Vec::new();
+    for f in &single {
+        let of = |(lens, l): (usize, &Vec<Line>)| {
+            l.first().map(|line| Match { lens, wavelength: f.known[0], line: *line })
+        };
+        matches.extend(f.lines.iter().enumerate().filter_map(of));
+    }
+    if many.is_empty() {
+        return Ok(matches);
+    }
+    let degree = params.wave_degree.min(2);
+    let told = if single.len() > degree { Vec::new() } else { pattern::tell(cal, &frames) };
+    let field = wave::field(cal, if told.is_empty() { &matches } else { &told }, degree);
+    let (field, _) = field.map_err(|e| {
+        let seen: usize = many.iter().flat_map(|f| &f.lines).map(Vec::len).sum();
+        match (single.len(), seen) {
+            (0 | 1, 1..) => unsolvable(format!(
+                "{seen} lines are seen in {} lenslets, but which is which cannot be told by their pattern: take \
+                 frames of one wavelength (SPXWAVE), two or three over the band, or lamps with more lines",
+                cal.lenslets.len()
+            )),
+            _ => e,
+        }
+    })?;
+    for f in many {
+        let told = f.lines.par_iter().enumerate().flat_map_iter(|(lens, lines)| {
+            let l = &cal.lenslets[lens];
+            let (pairs, _) = lines::assign(lines, f.known, &|x| field.with_slope(x, l.ix, l.iy));
+            pairs.into_iter().map(move |(i, k)| Match { lens, wavelength: f.known[k], line: lines[i] })
+        });
+        matches.par_extend(told);
     }
     Ok(matches)
 }

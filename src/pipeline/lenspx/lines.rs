@@ -1,4 +1,5 @@
-//! Lines in a spectrum, and which known line each is.
+//! Lines in a spectrum, and which known line each is where the wavelengths are known
+//! roughly.
 
 use rayon::prelude::*;
 
@@ -11,10 +12,8 @@ use crate::pipeline::extract::Spectra;
 const SIGNIFICANCE: f64 = 10.0;
 /// Columns on either side of the peak that are fitted.
 const HALF: usize = 5;
-/// How far a line may be from where a linear dispersion puts it, columns.
+/// How far a line may be from where it is looked for, columns.
 const TOLERANCE: f64 = 3.0;
-/// Peaks and lines that are tried when lines are told by their pattern.
-const TRIED: usize = 10;
 
 /// Indices of lines and of the known wavelengths that they are.
 pub type Pairs = Vec<(usize, usize)>;
@@ -115,48 +114,6 @@ fn centroid(spectrum: &[(f64, f64)], peak: usize) -> Option<Line> {
     plausible.then(|| Line { x: x0, error: errors[1].sqrt(), sigma, flux })
 }
 
-/// Pairs (line, wavelength) told by their pattern alone: the linear dispersion, of
-/// either sign, that explains most lines. `None` where fewer than four agree, or
-/// where another assignment explains as many.
-pub fn by_pattern(lines: &[Line], known: &[f64]) -> Option<Pairs> {
-    let mut strong: Vec<usize> = (0..lines.len()).collect();
-    strong.sort_by(|a, b| lines[*b].flux.total_cmp(&lines[*a].flux));
-    strong.truncate(TRIED);
-    let mut best: Option<(usize, f64, Pairs)> = None;
-    let mut second = 0;
-    for &i in &strong {
-        for &j in &strong {
-            if lines[j].x < lines[i].x + 10.0 {
-                continue;
-            }
-            for p in 0..known.len() {
-                for q in 0..known.len() {
-                    if p == q {
-                        continue;
-                    }
-                    let slope = (known[q] - known[p]) / (lines[j].x - lines[i].x);
-                    let at = |x: f64| known[p] + slope * (x - lines[i].x);
-                    let (pairs, off) = assign(lines, known, &|x| (at(x), slope));
-                    let candidate = (pairs.len(), -off);
-                    let better = best.as_ref().is_none_or(|b| candidate > (b.0, -b.1));
-                    let same = best.as_ref().is_some_and(|b| b.2 == pairs);
-                    if better && !same {
-                        second = best.as_ref().map_or(0, |b| b.0);
-                        best = Some((pairs.len(), off, pairs));
-                    } else if !same {
-                        // A shifted version of the same assignment is no rival.
-                        let rival = best.as_ref().is_some_and(|b| {
-                            pairs.iter().filter(|p| b.2.contains(p)).count() * 2 < pairs.len()
-                        });
-                        second = if rival { second.max(pairs.len()) } else { second };
-                    }
-                }
-            }
-        }
-    }
-    best.filter(|b| b.0 >= 4 && b.0 > second).map(|b| b.2)
-}
-
 /// Pairs every line with the nearest known wavelength within three columns, each
 /// used once, and the mean distance in columns. `at` gives wavelength and dispersion.
 pub fn assign(lines: &[Line], known: &[f64], at: &dyn Fn(f64) -> (f64, f64)) -> (Pairs, f64) {
@@ -193,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn centres_and_patterns() {
-        let known = [1.50, 1.512, 1.517, 1.53, 1.546, 1.56];
+    fn centres() {
+        let known: [f64; 6] = [1.50, 1.512, 1.517, 1.53, 1.546, 1.56];
         let truth: Vec<(f64, f64)> = known.iter().map(|w| (20.3 + (1.57 - w) * 2000.0, 3000.0 * w)).collect();
         let mut all = truth.clone();
         all.push((120.0, 900.0)); // an unknown line
@@ -204,11 +161,6 @@ mod tests {
         for line in &lines {
             assert!(all.iter().any(|t| (t.0 - line.x).abs() < 2e-3), "{line:?}");
             assert!((line.sigma - 0.95).abs() < 0.01);
-        }
-        let pairs = by_pattern(&lines, &known).expect("pattern");
-        assert_eq!(pairs.len(), 5);
-        for (i, k) in pairs {
-            assert!((lines[i].x - truth[k].0).abs() < 0.01);
         }
         // A saturated line is not measured.
         let mut s = spectrum(&truth);

@@ -5,7 +5,7 @@
 //! * white-light scans, each with one lenslet column lit: traces ([`trace`] finds
 //!   them, [`shape`] measures centre, width and spectrum), IX and IY ([`identify`]);
 //! * arc or monochromatic frames with all lenslets lit: extracted with those traces,
-//!   lines measured and told apart ([`lines`]), λ(x) ([`wave`]);
+//!   lines measured ([`lines`]) and told apart ([`pattern`]), λ(x) ([`wave`]);
 //! * the scans again, now with wavelengths: the lenslet flat ([`flat`]).
 //!
 //! Profile: a Gaussian integrated over pixels, FWHM a low-order series along the
@@ -27,6 +27,7 @@ pub mod leak;
 pub mod legendre;
 pub mod lines;
 pub mod noise;
+pub mod pattern;
 pub mod psf;
 pub mod rectmat;
 pub mod shape;
@@ -57,8 +58,8 @@ pub struct Scan {
 #[derive(Debug, Clone)]
 pub struct Arc {
     /// The lines' wavelengths, vacuum µm, in any order. With one, each lenslet's
-    /// strongest line is that; with more, lines are told by the solution of the
-    /// frames with one, or by their pattern.
+    /// strongest line is that; with more, lines are told by the solution of three
+    /// frames with one, or by their [`pattern`].
     pub wavelengths: Vec<f64>,
     /// The frame, dark subtracted.
     pub rate: Rate,
@@ -116,7 +117,7 @@ impl Mode {
 }
 
 /// One lenslet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lenslet {
     /// Number, IY · (lenslets along x) + IX.
     pub id: i32,
