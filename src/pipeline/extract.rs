@@ -47,7 +47,7 @@ pub struct Spectra {
     pub rejected: u64,
     /// Applications of the normal matrix; 0 where there was no iteration.
     pub iterations: usize,
-    /// Correlations of a sample with others, a plane for each of [`factored::LAGS`].
+    /// Correlations of a sample with others, a plane for each of [`LAGS`](crate::kernels::factored::LAGS).
     pub correlation: Vec<Vec<f32>>,
     /// Rate less the model, (rows, columns) of the detector; NaN for pixels that are not in
     /// the fit. Of `factored` alone.

@@ -23,6 +23,7 @@ use super::{jump_list, ramp_rates, read_list};
 use crate::datamodel::{Cube, Image, Meta, Rate, Span, dq};
 use crate::error::{Error, Result};
 use crate::fits::{FitsWriter, Header, Pixels, Value};
+use crate::kernels::factored::LAGS;
 
 /// Unit of rates and images; astropy's `CCDData` takes no other spelling.
 pub const ELECTRONS: &str = "electron s-1";
@@ -199,12 +200,12 @@ pub fn write_spectra(path: &Path, about: &About<'_>, spectra: &Spectra, cal: &Le
     if !spectra.correlation.is_empty() {
         let mut h = Header::new();
         h.set("CORSTEP", factored::DECIMATED, "columns from value to value");
-        for (k, (up, on)) in factored::LAGS.iter().enumerate() {
+        for (k, (up, on)) in LAGS.iter().enumerate() {
             h.set(&format!("CORUP{}", k + 1), *up, "with the spectrum so many above");
             h.set(&format!("CORON{}", k + 1), *on, "and so many columns on");
         }
         let all: Vec<f32> = spectra.correlation.concat();
-        let shape = [factored::LAGS.len(), n, all.len() / (n * factored::LAGS.len()).max(1)];
+        let shape = [LAGS.len(), n, all.len() / (n * LAGS.len()).max(1)];
         w.image("CORREL", &h, &shape, Pixels::F32(&all))?;
     }
     if !spectra.residual.is_empty() {

@@ -1,327 +1,360 @@
-//! Variances and covariances of single unknowns, from the inverse of N among their
+//! Variances and covariances of all unknowns, each from the inverse of N among its
 //! neighbours: exact but for what lies further away.
+//!
+//! For 16 columns at a time, each in a lane of its own:
+//! 1. N's elements between a spectrum and the next ones, row by row of pixels:
+//!    N(u, u + m) = Σ_y Σ_j w B(j) B'(j + m) at pixel u − j, B(j) what it sees of the
+//!    unknown j columns on;
+//! 2. Cholesky's factor L of the block of [`BLOCK`] neighbours, the unknown last and
+//!    those of [`LAGS`] before it: its variance is 1/L², and a few steps back give its
+//!    covariances with them.
 
-use super::solve::unknown;
+use std::collections::VecDeque;
+
+use rayon::prelude::*;
+
 use super::{NONE, REACH, SEG, System, TAPS};
-use crate::kernels::Real;
 use crate::simd::widest;
 
 /// Spectra of the block on either side.
-pub const HALF_SPECTRA: usize = 2;
+pub(super) const HALF_SPECTRA: usize = 2;
 /// Columns of the block on either side.
-pub const HALF_COLUMNS: usize = 3;
+const HALF_COLUMNS: usize = 3;
 const SPECTRA: usize = 2 * HALF_SPECTRA + 1;
 const COLUMNS: usize = 2 * HALF_COLUMNS + 1;
 /// Unknowns of a block.
 const BLOCK: usize = SPECTRA * COLUMNS;
-/// Columns of pixels that touch any of the block's unknowns, on either side, and all.
-const HALF: usize = HALF_COLUMNS + REACH;
-const WIDTH: usize = 2 * HALF + 1;
-/// The same, filled up with zeros to whole vectors.
-const ROW: usize = WIDTH.next_multiple_of(8);
+/// Spectra further apart than this have no pixels in common that count.
+const APART: usize = 2;
+/// Distances along columns between unknowns of a block.
+const SHIFTS: usize = 2 * COLUMNS - 1;
+/// Columns of a vector.
+const LANES: usize = 16;
+/// Columns of unknowns, from −HALF_COLUMNS on, filled up to whole vectors.
+const UNKNOWNS: usize = (SEG + 2 * HALF_COLUMNS).next_multiple_of(LANES);
+/// Columns of pixels, from −HALF_COLUMNS − REACH on.
+const PIXELS: usize = UNKNOWNS + 2 * REACH;
+/// Columns of unknowns that others are looked for in: so many more on either side.
+const MARGIN: usize = COLUMNS - 1;
+/// All of them, in whole vectors.
+const WIDTH: usize = (UNKNOWNS + 2 * MARGIN).next_multiple_of(LANES);
+/// A pivot below this part of its diagonal: the unknown is not determined.
+const SINGULAR: f32 = 1e-5;
 
-/// An unknown's row of N⁻¹.
-#[derive(Debug, Clone, Copy)]
+/// The covariances that are told: (spectra after it in its segment, columns on).
+pub const LAGS: [(usize, i32); 11] =
+    [(0, 1), (0, 2), (0, 3), (1, -3), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)];
+
+/// What the inverse says of one entry's unknowns.
+#[derive(Debug, Clone)]
 pub struct Local {
-    /// Its variance.
-    pub variance: f64,
-    /// Covariances with (spectrum, column) of the block, the centre among them.
-    pub covariance: [[f64; COLUMNS]; SPECTRA],
+    /// Variances; NaN where an unknown is not determined.
+    pub variance: [f32; SEG],
+    /// Covariances with the unknowns at [`LAGS`]; 0 with what is not determined.
+    pub covariance: [[f32; SEG]; LAGS.len()],
 }
 
-/// The row of N⁻¹ for the unknown at column `x` of entry `e`; `None` where it is not
-/// determined. `weight` may hold negative values for rejected pixels.
-pub fn local<T: Real>(s: &System, weight: &[T], diagonal: &[T], e: usize, x: usize) -> Option<Local> {
-    let centre = unknown(s, e, x + REACH).filter(|i| diagonal[*i] > T::ZERO)?;
-    let seg = s.entries[e].segment as usize;
-    let entries = s.of_segment(seg);
-    let top = e.saturating_sub(HALF_SPECTRA).max(entries.start);
-    let bottom = (e + HALF_SPECTRA).min(entries.end - 1);
-    let strips: Vec<Strip> = (top..=bottom).map(|entry| Strip::of(s, entry, x)).collect();
-    let y0 = strips.iter().map(|s| s.first).min()?;
-    let height = strips.iter().map(|s| s.first - y0 + s.rows as i64).max()? as usize;
-    if height > 8 * s.ky {
-        return None;
-    }
-    let roots = roots(s, weight, seg, x, y0..y0 + height as i64);
-    let taps = shifted(&s.taps);
-    let rows = strips.iter().map(|s| s.rows).max()?;
-    let mut stamps = Stamps { values: vec![0.0; BLOCK * rows * ROW], rows, spans: [(0, 0); SPECTRA] };
-    let mut live = [false; BLOCK];
-    let mut profiles = vec![[0f32; ROW]; rows * s.rank()];
-    for (strip, n) in strips.iter().zip(top + HALF_SPECTRA - e..) {
-        let live = &mut live[n * COLUMNS..][..COLUMNS];
-        for (c, live) in live.iter_mut().enumerate() {
-            let own = unknown(s, strip.entry, x + REACH + c - HALF_COLUMNS);
-            *live = own.is_some_and(|i| diagonal[i] > T::ZERO);
+/// The spectra's values for a vector of columns.
+type Lane = [f32; LANES];
+/// By an unknown's column, from −HALF_COLUMNS − MARGIN on.
+type Row = [f32; WIDTH];
+/// N between an entry and another, by distance in columns and column.
+type Gram = [[f32; UNKNOWNS]; SHIFTS];
+
+/// The unknowns of all entries of a segment, in their order. `weight` may hold negative
+/// values for rejected pixels; `diagonal` is 0 where an unknown is not solved for.
+pub fn local(s: &System, weight: &[f32], diagonal: &[f32], segment: usize) -> Vec<Local> {
+    let entries = s.of_segment(segment);
+    let weight = weights(s, weight, segment);
+    let order = order();
+    let n = entries.len();
+    // Some at a time: what they share with their neighbours stays at hand.
+    const STRETCH: usize = 32;
+    let stretches = (0..n.div_ceil(STRETCH)).into_par_iter().flat_map_iter(|k| {
+        let own = k * STRETCH..((k + 1) * STRETCH).min(n);
+        let from = own.start.saturating_sub(HALF_SPECTRA);
+        let to = (own.end + HALF_SPECTRA).min(n);
+        let mut strips = VecDeque::new();
+        let mut grams = Vec::new();
+        for i in from..to {
+            while strips.len() <= APART && i + strips.len() < to {
+                strips.push_back(Strip::of(s, entries.start + i + strips.len(), diagonal));
+            }
+            grams.push(beside(&strips, &weight));
+            strips.pop_front();
         }
-        strip.profiles(s, x, &mut profiles);
-        let from = (strip.first - y0) as usize;
-        stamps.spans[n] = (from, from + strip.rows);
-        let own = &mut stamps.values[n * COLUMNS * rows * ROW..][..COLUMNS * rows * ROW];
-        for (c, own) in own.chunks_exact_mut(rows * ROW).enumerate().filter(|(c, _)| live[*c]) {
-            stamp(&profiles, &taps[c], &roots[from..from + strip.rows], own);
-        }
-    }
-    let scale = diagonal[centre].to_f64();
-    let mut row = [0.0; BLOCK];
-    if !inverse_row(&stamps, &live, scale, &mut row) {
-        return None;
-    }
-    let mut covariance = [[0.0; COLUMNS]; SPECTRA];
-    for (i, value) in row.iter().enumerate() {
-        covariance[i / COLUMNS][i % COLUMNS] = if live[i] { value / scale } else { 0.0 };
-    }
-    Some(Local { variance: row[BLOCK / 2] / scale, covariance })
+        own.map(|i| {
+            let mut local = of_entry(&grams, i - from, &order);
+            let diagonal = &diagonal[(entries.start + i) * SEG..];
+            let unknown = local.variance.iter_mut().zip(diagonal).filter(|(_, d)| **d <= 0.0);
+            unknown.for_each(|(v, _)| *v = f32::NAN);
+            local
+        })
+        .collect::<Vec<_>>()
+    });
+    stretches.collect()
 }
 
-/// The pixels of a spectrum around a column.
+/// What the pixels around a segment see of a spectrum's unknowns.
 struct Strip {
-    /// Its entry there.
-    entry: usize,
     /// First detector row; may lie off the detector.
     first: i64,
-    rows: usize,
+    /// B(j) of each row, at the unknown's column.
+    rows: Vec<[Row; TAPS]>,
+    /// 1 where an unknown is solved for, 0 elsewhere.
+    live: Row,
 }
 
-/// The columns from `x` − [`HALF`] on that lie in the segment before, its own, and the one
-/// after, counted from there.
-fn pieces(x: usize) -> [(i64, std::ops::Range<usize>); 3] {
-    let own = HALF.saturating_sub(x)..WIDTH.min(SEG + HALF - x);
-    [(-1, 0..own.start), (0, own.clone()), (1, own.end..WIDTH)]
-}
-
-/// The column in its segment of column `k` of a piece.
-fn within(x: usize, piece: i64, k: usize) -> usize {
-    ((x + k) as i64 - HALF as i64 - piece * SEG as i64) as usize
+/// The columns from −`half` to SEG + `half` of the segment before, the one itself and the
+/// one after, counted from −`half`; with the first one's column in its segment.
+fn pieces(half: usize) -> [(std::ops::Range<usize>, usize); 3] {
+    [(0..half, SEG - half), (half..half + SEG, 0), (half + SEG..2 * half + SEG, 0)]
 }
 
 impl Strip {
-    fn of(s: &System, entry: usize, x: usize) -> Strip {
-        let anchors = Strip::owners(s, entry, x).map(|(_, _, owner)| i64::from(s.entries[owner].anchor));
-        let (first, last) = anchors.fold((i64::MAX, i64::MIN), |(a, b), y| (a.min(y), b.max(y)));
-        Strip { entry, first, rows: (last - first) as usize + s.ky }
-    }
-
-    /// The pieces with the entries that they belong to.
-    fn owners(
-        s: &System,
-        entry: usize,
-        x: usize,
-    ) -> impl Iterator<Item = (i64, std::ops::Range<usize>, usize)> {
-        let own = s.entries[entry];
-        pieces(x).into_iter().filter(|(_, columns)| !columns.is_empty()).filter_map(
-            move |(piece, columns)| {
-                let owner = [own.left, entry as u32, own.right][(piece + 1) as usize];
-                (owner != NONE).then_some((piece, columns, owner as usize))
-            },
-        )
-    }
-
-    /// The terms' profiles in the columns around, (rows, rank); 0 where there are none.
-    fn profiles(&self, s: &System, x: usize, out: &mut [[f32; ROW]]) {
-        let (rank, nodes) = (s.rank(), s.basis.len());
-        out.fill([0.0; ROW]);
-        for (piece, columns, owner) in Strip::owners(s, self.entry, x) {
-            let mut basis = [[0f32; ROW]; SEG];
-            for (out, phi) in basis.iter_mut().zip(&s.basis) {
-                let own = &phi[within(x, piece, columns.start)..];
-                out[columns.clone()].copy_from_slice(&own[..columns.len()]);
+    fn of(s: &System, e: usize, diagonal: &[f32]) -> Strip {
+        let own = s.entries[e];
+        let owners = [own.left, e as u32, own.right];
+        let anchors =
+            || owners.iter().filter(|o| **o != NONE).map(|o| i64::from(s.entries[*o as usize].anchor));
+        let (first, last) = anchors().fold((i64::MAX, i64::MIN), |(a, b), y| (a.min(y), b.max(y)));
+        let nodes = s.basis.len();
+        let mut profiles = vec![[0f32; PIXELS]; ((last - first) as usize + s.ky) * s.rank()];
+        for (owner, (columns, start)) in owners.iter().zip(pieces(HALF_COLUMNS + REACH)) {
+            if *owner == NONE {
+                continue;
             }
+            let owner = *owner as usize;
             // The neighbour's rows count from another anchor.
-            let down = (i64::from(s.entries[owner].anchor) - self.first) as usize;
-            expand(s.coefs_of(owner), &basis[..nodes], &mut out[down * rank..][..s.ky * rank]);
+            let down = (i64::from(s.entries[owner].anchor) - first) as usize * s.rank();
+            let coefs = s.coefs_of(owner).chunks_exact(nodes);
+            for (out, coefs) in profiles[down..].iter_mut().zip(coefs) {
+                for (a, phi) in coefs.iter().zip(&s.basis) {
+                    let out = out[columns.clone()].iter_mut();
+                    out.zip(&phi[start..]).for_each(|(out, phi)| *out += a * phi);
+                }
+            }
         }
+        let mut rows = vec![[[0f32; WIDTH]; TAPS]; profiles.len() / s.rank()];
+        for (row, profiles) in rows.iter_mut().zip(profiles.chunks_exact(s.rank())) {
+            stamp(profiles, &s.taps, row);
+        }
+        let mut live = [0f32; WIDTH];
+        for (owner, (columns, start)) in owners.iter().zip(pieces(HALF_COLUMNS)) {
+            if *owner != NONE {
+                let own = &diagonal[*owner as usize * SEG + start..];
+                let live = live[MARGIN..][columns].iter_mut();
+                live.zip(own).for_each(|(live, d)| *live = f32::from(u8::from(*d > 0.0)));
+            }
+        }
+        Strip { first, rows, live }
     }
 }
 
-/// √w of the pixels around column `x` of segment `seg`.
-fn roots<T: Real>(
-    s: &System,
-    weight: &[T],
-    seg: usize,
-    x: usize,
-    rows: std::ops::Range<i64>,
-) -> Vec<[f32; ROW]> {
-    let mut out = vec![[0f32; ROW]; (rows.end - rows.start) as usize];
-    for (piece, columns) in pieces(x).into_iter().filter(|(_, columns)| !columns.is_empty()) {
-        let Some(segment) = s.beside(seg, piece) else { continue };
-        for (y, out) in rows.clone().zip(&mut out).filter(|(y, _)| (0..s.ny as i64).contains(y)) {
-            let own = &weight[(segment * s.ny + y as usize) * SEG + within(x, piece, columns.start)..];
-            out[columns.clone()].iter_mut().zip(own).for_each(|(o, w)| *o = w.larger(T::ZERO).to_f32());
+/// The weights around a segment, (ny, PIXELS); none are negative.
+fn weights(s: &System, weight: &[f32], segment: usize) -> Vec<[f32; PIXELS]> {
+    let mut out = vec![[0.0; PIXELS]; s.ny];
+    for (by, (columns, start)) in (-1..).zip(pieces(HALF_COLUMNS + REACH)) {
+        let Some(other) = s.beside(segment, by) else { continue };
+        for (out, own) in out.iter_mut().zip(weight[other * s.ny * SEG..].chunks_exact(SEG)) {
+            let out = out[columns.clone()].iter_mut();
+            out.zip(&own[start..]).for_each(|(out, w)| *out = w.max(0.0));
         }
     }
-    out.as_flattened_mut().iter_mut().for_each(|w| *w = w.sqrt());
     out
 }
 
-/// The taps' weights in the pixel columns, for each column of unknowns: pixel column k sees
-/// column c with tap c − k + 2 REACH.
-fn shifted(taps: &[[f32; TAPS]]) -> [Vec<[f32; ROW]>; COLUMNS] {
-    std::array::from_fn(|c| {
-        let of = |h: &[f32; TAPS]| {
-            let mut out = [0.0; ROW];
-            out[c..c + TAPS].iter_mut().zip(h.iter().rev()).for_each(|(o, h)| *o = *h);
-            out
-        };
-        taps.iter().map(of).collect()
-    })
+/// N between the first of `strips` and each of those up to [`APART`] after it; zeros
+/// where there is none.
+fn beside(strips: &VecDeque<Strip>, weight: &[[f32; PIXELS]]) -> [Box<Gram>; APART + 1] {
+    let mut out: [Box<Gram>; APART + 1] = std::array::from_fn(|_| Box::new([[0.0; UNKNOWNS]; SHIFTS]));
+    let Some(own) = strips.front() else { return out };
+    let mut weighted = [[0f32; UNKNOWNS]; TAPS];
+    for (y, row) in (own.first..).zip(&own.rows) {
+        let Some(weight) = usize::try_from(y).ok().and_then(|y| weight.get(y)) else { continue };
+        weigh(row, weight, &mut weighted);
+        for (k, (other, out)) in strips.iter().zip(&mut out).enumerate() {
+            let theirs = usize::try_from(y - other.first).ok().and_then(|y| other.rows.get(y));
+            // Of itself the other half is the same.
+            let from = if k == 0 { MARGIN } else { 0 };
+            theirs.into_iter().for_each(|theirs| add_products(&weighted, theirs, from, out));
+        }
+    }
+    for (k, (other, out)) in strips.iter().zip(&mut out).enumerate() {
+        for (m, out) in out.iter_mut().enumerate() {
+            for (u, v) in out.iter_mut().enumerate() {
+                let live = own.live[MARGIN + u] * other.live[u + m];
+                *v = if k == 0 && m == MARGIN && live == 0.0 { 1.0 } else { *v * live };
+            }
+        }
+    }
+    out
 }
 
-/// √w·B of the unknowns in the pixels around, (BLOCK, rows, ROW).
-struct Stamps {
-    values: Vec<f32>,
-    rows: usize,
-    /// The rows of each spectrum that they cover, all counted from the same.
-    spans: [(usize, usize); SPECTRA],
+widest! {
+    /// B(j) = Σ_r h_r(j) a_r, at the unknown's column.
+    fn stamp(profiles: &[[f32; PIXELS]], taps: &[[f32; TAPS]], out: &mut [Row; TAPS]) = stamped
+}
+widest! {
+    /// w B(j), at the unknown's column.
+    fn weigh(row: &[Row; TAPS], weight: &[f32; PIXELS], out: &mut [[f32; UNKNOWNS]; TAPS]) = weighed
+}
+widest! {
+    /// N(u, u + m) += Σ_j w B(j) B'(j + m), from m = `from` − MARGIN on.
+    fn add_products(own: &[[f32; UNKNOWNS]; TAPS], other: &[Row; TAPS], from: usize, out: &mut Gram)
+        = products_added
+}
+widest! {
+    /// See `solved`.
+    fn solve(n: &mut Matrix, out: &mut [Lane; NEEDED]) = solved
 }
 
-impl Stamps {
-    /// Unknown `a`'s in rows that its spectrum covers.
-    fn of(&self, a: usize, from: usize, to: usize) -> &[f32] {
-        let first = self.spans[a / COLUMNS].0;
-        &self.values[(a * self.rows + from - first) * ROW..(a * self.rows + to - first) * ROW]
+#[inline(always)]
+fn stamped(profiles: &[[f32; PIXELS]], taps: &[[f32; TAPS]], out: &mut [Row; TAPS]) {
+    for (j, out) in out.iter_mut().enumerate() {
+        let mut sum = [0f32; UNKNOWNS];
+        for (a, h) in profiles.iter().zip(taps) {
+            let (a, h) = (&a[TAPS - 1 - j..][..UNKNOWNS], h[j]);
+            for u in 0..UNKNOWNS {
+                sum[u] += h * a[u];
+            }
+        }
+        out[MARGIN..MARGIN + UNKNOWNS].copy_from_slice(&sum);
     }
 }
 
-widest! {
-    /// See `expanded`.
-    fn expand(coefs: &[f32], basis: &[[f32; ROW]], out: &mut [[f32; ROW]]) = expanded
-}
-widest! {
-    /// See `stamped`.
-    fn stamp(profiles: &[[f32; ROW]], taps: &[[f32; ROW]], roots: &[[f32; ROW]], out: &mut [f32]) = stamped
-}
-widest! {
-    /// See `row_of`.
-    fn inverse_row(stamps: &Stamps, live: &[bool; BLOCK], scale: f64, row: &mut [f64; BLOCK]) -> bool
-        = row_of
+#[inline(always)]
+fn weighed(row: &[Row; TAPS], weight: &[f32; PIXELS], out: &mut [[f32; UNKNOWNS]; TAPS]) {
+    for (j, (out, row)) in out.iter_mut().zip(row).enumerate() {
+        let (w, b) = (&weight[TAPS - 1 - j..][..UNKNOWNS], &row[MARGIN..][..UNKNOWNS]);
+        for u in 0..UNKNOWNS {
+            out[u] = w[u] * b[u];
+        }
+    }
 }
 
-/// out += Σ_k coefs[k] basis[k].
 #[inline(always)]
-fn expanded(coefs: &[f32], basis: &[[f32; ROW]], out: &mut [[f32; ROW]]) {
-    for (out, coefs) in out.iter_mut().zip(coefs.chunks_exact(basis.len())) {
+fn products_added(own: &[[f32; UNKNOWNS]; TAPS], other: &[Row; TAPS], from: usize, out: &mut Gram) {
+    for (m, out) in out.iter_mut().enumerate().skip(from) {
+        // Tap j of the one and j + m − MARGIN of the other.
+        let (skip, down) = (m.saturating_sub(MARGIN), MARGIN.saturating_sub(m));
         let mut sum = *out;
-        for (a, phi) in coefs.iter().zip(basis) {
-            for k in 0..ROW {
-                sum[k] += a * phi[k];
+        for (a, b) in own[down..].iter().zip(&other[skip..]) {
+            let b = &b[m..][..UNKNOWNS];
+            for u in 0..UNKNOWNS {
+                sum[u] += a[u] * b[u];
             }
         }
         *out = sum;
     }
 }
 
-/// √w Σ_r h_r a_r in rows of pixels.
-#[inline(always)]
-fn stamped(profiles: &[[f32; ROW]], taps: &[[f32; ROW]], roots: &[[f32; ROW]], out: &mut [f32]) {
-    let rows = out.chunks_exact_mut(ROW).zip(roots).zip(profiles.chunks_exact(taps.len()));
-    for ((out, root), profiles) in rows {
-        let mut sum = [0f32; ROW];
-        for (a, h) in profiles.iter().zip(taps) {
-            for k in 0..ROW {
-                sum[k] += h[k] * a[k];
-            }
-        }
-        for k in 0..ROW {
-            out[k] = root[k] * sum[k];
-        }
+/// Lower triangle of a block's N, row by row; then L.
+type Matrix = [Lane; BLOCK * (BLOCK + 1) / 2];
+/// The unknown and those of [`LAGS`].
+const NEEDED: usize = LAGS.len() + 1;
+
+/// (Spectrum, column) of a block's unknowns: those that are not asked for, then those of
+/// [`LAGS`], the last lag first, then the unknown itself.
+fn order() -> [(usize, usize); BLOCK] {
+    let mut out = [(HALF_SPECTRA, HALF_COLUMNS); BLOCK];
+    for (to, (up, on)) in out[BLOCK - NEEDED..].iter_mut().zip(LAGS.iter().rev()) {
+        *to = (HALF_SPECTRA + up, (HALF_COLUMNS as i32 + on) as usize);
     }
+    let needed = out[BLOCK - NEEDED..].to_vec();
+    let all = (0..SPECTRA).flat_map(|a| (0..COLUMNS).map(move |i| (a, i)));
+    out.iter_mut().zip(all.filter(|p| !needed.contains(p))).for_each(|(to, p)| *to = p);
+    out
 }
 
-/// The middle row of the inverse of the stamps' products over `scale`; false where there
-/// is none.
-#[inline(always)]
-fn row_of(stamps: &Stamps, live: &[bool; BLOCK], scale: f64, row: &mut [f64; BLOCK]) -> bool {
-    let mut n = [[0f64; BLOCK]; BLOCK];
-    let factor = 1.0 / scale;
-    for a in 0..BLOCK {
-        n[a][a] = 1.0;
-        let own = stamps.spans[a / COLUMNS];
-        for b in (0..=a).filter(|b| live[a] && live[*b]) {
-            // Rows that both touch.
-            let other = stamps.spans[b / COLUMNS];
-            let (from, to) = (own.0.max(other.0), own.1.min(other.1));
-            n[a][b] = if from < to {
-                factor * f64::from(inner(stamps.of(a, from, to), stamps.of(b, from, to)))
-            } else {
-                0.0
+/// One entry's unknowns, `at` in the grams.
+fn of_entry(grams: &[[Box<Gram>; APART + 1]], at: usize, order: &[(usize, usize); BLOCK]) -> Local {
+    let mut out = Local { variance: [f32::NAN; SEG], covariance: [[0.0; SEG]; LAGS.len()] };
+    let mut n: Box<Matrix> = Box::new([[0.0; LANES]; BLOCK * (BLOCK + 1) / 2]);
+    let mut row = [[0f32; LANES]; NEEDED];
+    for x in (0..SEG).step_by(LANES) {
+        fill(grams, at, order, x, &mut n);
+        solve(&mut n, &mut row);
+        for k in 0..LANES {
+            out.variance[x + k] = row[NEEDED - 1][k];
+            for (c, row) in out.covariance.iter_mut().zip(row.iter().rev().skip(1)) {
+                c[x + k] = row[k];
+            }
+        }
+    }
+    out
+}
+
+/// N of the blocks around columns `x` … of an entry; 1 on the diagonal of what there is not.
+fn fill(
+    grams: &[[Box<Gram>; APART + 1]],
+    at: usize,
+    order: &[(usize, usize); BLOCK],
+    x: usize,
+    n: &mut Matrix,
+) {
+    let mut out = n.iter_mut();
+    for (i, one) in order.iter().enumerate() {
+        for other in &order[..=i] {
+            let Some(out) = out.next() else { return };
+            let ((a, from), (b, to)) = if one <= other { (*one, *other) } else { (*other, *one) };
+            let entry = (at + a).checked_sub(HALF_SPECTRA).and_then(|e| grams.get(e));
+            let own = entry.and_then(|g| g.get(b - a));
+            let values = own.and_then(|g| g[to + COLUMNS - 1 - from][x + from..].first_chunk());
+            *out = match values {
+                Some(values) => *values,
+                None => [if one == other { 1.0 } else { 0.0 }; LANES],
             };
         }
     }
-    // Cholesky, column by column, and the row of the inverse that belongs to the centre.
-    for k in 0..BLOCK {
-        if !(n[k][k] > 1e-6) {
-            return false;
-        }
-        let root = n[k][k].sqrt();
-        n[k][k] = root;
-        let mut column = [0.0; BLOCK];
-        for i in k + 1..BLOCK {
-            n[i][k] /= root;
-            column[i] = n[i][k];
-        }
-        for i in k + 1..BLOCK {
-            let own = column[i];
-            for (v, c) in n[i][k + 1..=i].iter_mut().zip(&column[k + 1..]) {
-                *v -= own * c;
+}
+
+/// Cholesky's factor of N, and the last elements of the last row of N⁻¹; NaN where the
+/// block is not determined.
+#[inline(always)]
+fn solved(n: &mut Matrix, out: &mut [Lane; NEEDED]) {
+    let row = |i: usize| i * (i + 1) / 2;
+    let mut inverse = [[0f32; LANES]; BLOCK];
+    let mut singular = [false; LANES];
+    for i in 0..BLOCK {
+        let (above, own) = n.split_at_mut(row(i));
+        for k in 0..=i {
+            let other = if k < i { &above[row(k)..row(k) + k] } else { &[] };
+            let mut sum = own[k];
+            for t in 0..k {
+                let (a, b) = (own[t], if k < i { other[t] } else { own[t] });
+                for l in 0..LANES {
+                    sum[l] -= a[l] * b[l];
+                }
+            }
+            if k < i {
+                for l in 0..LANES {
+                    own[k][l] = sum[l] * inverse[k][l];
+                }
+            } else {
+                for l in 0..LANES {
+                    let bad = !(sum[l] > SINGULAR * own[k][l]);
+                    singular[l] |= bad;
+                    inverse[k][l] = if bad { 0.0 } else { 1.0 / sum[l].sqrt() };
+                }
             }
         }
     }
-    row.fill(0.0);
-    row[BLOCK / 2] = 1.0;
-    for i in BLOCK / 2..BLOCK {
-        for k in BLOCK / 2..i {
-            row[i] -= n[i][k] * row[k];
+    let first = BLOCK - NEEDED;
+    for i in (0..NEEDED).rev() {
+        let mut sum = if i + 1 == NEEDED { inverse[BLOCK - 1] } else { [0.0; LANES] };
+        for t in i + 1..NEEDED {
+            for l in 0..LANES {
+                sum[l] -= n[row(first + t) + first + i][l] * out[t][l];
+            }
         }
-        row[i] /= n[i][i];
-    }
-    for i in (0..BLOCK).rev() {
-        for k in i + 1..BLOCK {
-            row[i] -= n[k][i] * row[k];
+        for l in 0..LANES {
+            out[i][l] = sum[l] * inverse[first + i][l];
         }
-        row[i] /= n[i][i];
     }
-    true
-}
-
-/// Σ a·b of whole rows: in lanes, which then are added to one another by halves.
-#[inline(always)]
-fn inner(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 2 * ROW];
-    let (mut a, mut b) = (a, b);
-    while a.len() >= 8 * ROW {
-        products::<4>(a, b, &mut lanes);
-        (a, b) = (&a[8 * ROW..], &b[8 * ROW..]);
-    }
-    while a.len() >= 2 * ROW {
-        products::<1>(a, b, &mut lanes);
-        (a, b) = (&a[2 * ROW..], &b[2 * ROW..]);
-    }
-    for ((sum, a), b) in lanes.iter_mut().zip(a).zip(b) {
-        *sum += a * b;
-    }
-    for k in 0..16 {
-        lanes[k] += lanes[k + 16] + lanes[k + 32];
-    }
-    for k in 0..8 {
-        lanes[k] += lanes[k + 8];
-    }
-    for k in 0..4 {
-        lanes[k] += lanes[k + 4];
-    }
-    (lanes[0] + lanes[2]) + (lanes[1] + lanes[3])
-}
-
-/// Adds the products of `N` pairs of rows.
-#[inline(always)]
-fn products<const N: usize>(a: &[f32], b: &[f32], lanes: &mut [f32; 2 * ROW]) {
-    let (a, b) = (&a[..2 * ROW * N], &b[..2 * ROW * N]);
-    for k in 0..2 * ROW {
-        let mut sum = lanes[k];
-        for n in 0..N {
-            sum += a[2 * ROW * n + k] * b[2 * ROW * n + k];
+    for l in 0..LANES {
+        if singular[l] {
+            out.iter_mut().for_each(|o| o[l] = f32::NAN);
         }
-        lanes[k] = sum;
     }
 }

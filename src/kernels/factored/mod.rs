@@ -44,7 +44,7 @@ pub use kernels::{
     DIAGONAL, EntriesParams, FOLD, FoldParams, LIGHT, LightMode, LightParams, PART, STEP, StepParams, TAKE,
     TILE, TURN,
 };
-pub use local::{HALF_COLUMNS, HALF_SPECTRA, Local, local};
+pub use local::{LAGS, Local, local};
 pub use machine::{Left, Machine, Plain, gather};
 pub use operators::{Lanes, MAX_RANK, Shapes, View, image};
 pub use solve::{Fit, Options, column, fit, solve};

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::machine::{Left, Machine, Plain};
 use super::operators::{Lanes, leverages};
-use super::{NONE, REACH, SEG, System};
+use super::{REACH, SEG, System};
 use crate::error::Result;
 use crate::kernels::Real;
 
@@ -322,17 +322,4 @@ fn reject<T: Lanes>(s: &System, data: &[T], options: &Options, fit: &mut Fit<T>)
         }
     }
     count
-}
-
-/// Index of the unknown at place `at` of an entry's [`WIDE`] columns.
-pub(super) fn unknown(s: &System, e: usize, at: usize) -> Option<usize> {
-    let entry = &s.entries[e];
-    let (from, x) = if at < REACH {
-        (entry.left, at + SEG - REACH)
-    } else if at < REACH + SEG {
-        (e as u32, at - REACH)
-    } else {
-        (entry.right, at - REACH - SEG)
-    };
-    (from != NONE).then(|| from as usize * SEG + x)
 }

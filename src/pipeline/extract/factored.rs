@@ -9,17 +9,12 @@ use crate::config::Extract;
 use crate::datamodel::{Rate, dq};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::kernels::factored::{
-    Fit, HALF_COLUMNS, HALF_SPECTRA, NONE, Options, REACH, SEG, System, fit, local,
-};
+use crate::kernels::factored::{Fit, LAGS, Local, Options, REACH, SEG, System, fit, local};
 use crate::pipeline::lenspx::noise::{Noise, Pixel};
 use crate::pipeline::lenspx::{LensCal, psf::PsfModel, system};
 
 /// Columns from one exact variance to the next.
 pub const DECIMATED: usize = 32;
-/// The covariances that are kept: (spectra above, columns on).
-pub const LAGS: [(usize, i32); 11] =
-    [(0, 1), (0, 2), (0, 3), (1, -3), (1, -2), (1, -1), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)];
 
 /// A frame's segments: rates, variances without the spectra's photons, and the part of
 /// them that frames share.
@@ -116,29 +111,18 @@ pub fn spectra(system: &System, rate: &Rate, cal: &LensCal, planes: &Planes, fit
     let blocks: Vec<f32> = planes.data.par_iter().zip(&fit.model).zip(&fit.weight).map(of_pixel).collect();
     out.residual = system.to_rows(&blocks, f32::NAN);
     drop(blocks);
-    let exact = exact(system, fit);
     let flags = system.to_segments(&rate.dq, dq::DO_NOT_USE);
-    let rows: Vec<(usize, usize, [Sample; SEG])> = system
-        .entries
-        .par_iter()
-        .enumerate()
-        .map(|(e, entry)| {
-            let around = around(system, planes, fit, &flags, e);
-            let mut samples = [Sample::default(); SEG];
-            for (x, s) in samples.iter_mut().enumerate() {
-                *s = around.sample(system, fit, &exact, e, x);
-            }
-            (entry.spectrum as usize, system.columns[entry.segment as usize] as usize, samples)
-        })
-        .collect();
     let coarse = nx.div_ceil(DECIMATED) + 1;
     out.correlation = vec![vec![0.0; nl * coarse]; LAGS.len()];
-    for (l, x0, samples) in rows {
+    let segments: Vec<Vec<Own>> = (0..system.segments())
+        .into_par_iter()
+        .map(|segment| of_segment(system, planes, fit, &flags, segment))
+        .collect();
+    for (entry, own) in system.entries.iter().zip(segments.iter().flatten()) {
+        let l = entry.spectrum as usize;
         let lens = &cal.lenslets[l];
-        for (x, s) in (x0..).zip(samples) {
-            if x >= nx || !(lens.xmin..=lens.xmax).contains(&x) {
-                continue;
-            }
+        let x0 = system.columns[entry.segment as usize] as usize;
+        for (x, s) in (x0..nx).zip(&own.samples).filter(|(x, _)| (lens.xmin..=lens.xmax).contains(x)) {
             let i = l * nx + x;
             out.dq[i] = s.dq;
             if s.dq & dq::DO_NOT_USE == 0 {
@@ -149,16 +133,10 @@ pub fn spectra(system: &System, rate: &Rate, cal: &LensCal, planes: &Planes, fit
                 out.chi2[i] = s.chi2;
             }
         }
-    }
-    for (e, entry) in system.entries.iter().enumerate() {
-        for k in 0..SEG / DECIMATED {
-            let x0 = system.columns[entry.segment as usize] as usize;
-            let at = entry.spectrum as usize * coarse + x0 / DECIMATED + k;
-            if let Some(known) = exact.grid[e * PER + k] {
-                for (plane, c) in out.correlation.iter_mut().zip(known.lags) {
-                    if let Some(v) = plane.get_mut(at) {
-                        *v = c;
-                    }
+        for (at, lags) in (l * coarse + x0 / DECIMATED..).zip(&own.correlations) {
+            for (plane, c) in out.correlation.iter_mut().zip(lags) {
+                if let Some(v) = plane.get_mut(at) {
+                    *v = *c;
                 }
             }
         }
@@ -166,79 +144,46 @@ pub fn spectra(system: &System, rate: &Rate, cal: &LensCal, planes: &Planes, fit
     out
 }
 
-/// Exact values an entry.
-const PER: usize = SEG / DECIMATED;
-
-/// What the local inverse says at a column.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    /// Variance times diagonal of N.
-    ratio: f32,
-    /// Correlations at [`LAGS`].
-    lags: [f32; LAGS.len()],
+/// What is told of one entry.
+struct Own {
+    samples: [Sample; SEG],
+    /// At [`LAGS`], of each [`DECIMATED`] columns.
+    correlations: [[f32; LAGS.len()]; SEG / DECIMATED],
 }
 
-/// Local inverses on the decimated grid, and where the diagonal breaks.
-struct Exact {
-    grid: Vec<Option<Known>>,
+fn of_segment(system: &System, planes: &Planes, fit: &Fit<f32>, flags: &[u32], segment: usize) -> Vec<Own> {
+    let near = local(system, &fit.weight, &fit.diagonal, segment);
+    let of = |(k, e): (usize, usize)| {
+        let around = around(system, planes, fit, flags, e);
+        Own {
+            samples: std::array::from_fn(|x| around.sample(fit.flux[e * SEG + x], &near[k], x)),
+            correlations: std::array::from_fn(|stretch| {
+                // The column nearest to the middle without bad pixels stands for the others.
+                let middle = stretch * DECIMATED + DECIMATED / 2;
+                let known = |x: &usize| near[k].variance[*x] > 0.0;
+                let columns = (stretch * DECIMATED..(stretch + 1) * DECIMATED).filter(known);
+                let x = columns.min_by_key(|x| (around.broken(*x), x.abs_diff(middle)));
+                x.map_or([0.0; LAGS.len()], |x| correlations(&near, k, x))
+            }),
+        }
+    };
+    system.of_segment(segment).enumerate().map(of).collect()
 }
 
-/// The local inverse at the first column of every [`DECIMATED`] that is determined.
-fn exact(system: &System, fit: &Fit<f32>) -> Exact {
-    let grid = (0..system.entries.len() * PER)
-        .into_par_iter()
-        .map(|i| {
-            let (e, from) = (i / PER, i % PER * DECIMATED);
-            // The middle of the stretch stands for it.
-            let near = |k: usize| from + DECIMATED / 2 + k;
-            [near(0), near(3), from + DECIMATED / 8, near(5)]
-                .into_iter()
-                .find_map(|x| known(system, fit, e, x))
-        })
-        .collect();
-    Exact { grid }
-}
-
-fn known(system: &System, fit: &Fit<f32>, e: usize, x: usize) -> Option<Known> {
-    let own = local(system, &fit.weight, &fit.diagonal, e, x)?;
-    let d = f64::from(fit.diagonal[e * SEG + x]);
-    let seg = system.entries[e].segment as usize;
-    let mut lags = [0.0; LAGS.len()];
-    for (to, (up, on)) in lags.iter_mut().zip(LAGS) {
-        let covariance = own.covariance[HALF_SPECTRA + up][(HALF_COLUMNS as i32 + on) as usize];
-        // The neighbour's own variance is taken to be of the same ratio.
-        let other = e + up;
+/// Of the unknown at column `x` of a segment's entry `k` with those at [`LAGS`].
+fn correlations(near: &[Local], k: usize, x: usize) -> [f32; LAGS.len()] {
+    let own = near[k].variance[x];
+    std::array::from_fn(|lag| {
+        let (up, on) = LAGS[lag];
         let column = (x as i32 + on).clamp(0, SEG as i32 - 1) as usize;
-        if other < system.of_segment(seg).end {
-            let theirs = f64::from(fit.diagonal[other * SEG + column]);
-            if theirs > 0.0 {
-                *to = (covariance * (d * theirs).sqrt() / (own.variance * d)) as f32;
-            }
-        }
-    }
-    Some(Known { ratio: (own.variance * d) as f32, lags })
+        let theirs = near.get(k + up).map_or(0.0, |n| n.variance[column]);
+        if theirs > 0.0 { near[k].covariance[lag][x] / (own * theirs).sqrt() } else { 0.0 }
+    })
 }
 
-impl Exact {
-    /// Variance times diagonal at column `x` of entry `e`, between the grid's columns.
-    fn ratio(&self, system: &System, e: usize, x: usize) -> Option<f32> {
-        let at = |e: usize, k: i64| -> Option<f32> {
-            let (e, k) = match k {
-                k if k < 0 => (system.entries[e].left, PER as i64 - 1),
-                k if k >= PER as i64 => (system.entries[e].right, 0),
-                k => (e as u32, k),
-            };
-            if e == NONE { None } else { self.grid[e as usize * PER + k as usize].map(|g| g.ratio) }
-        };
-        let place = (x as f32 - DECIMATED as f32 / 2.0) / DECIMATED as f32;
-        let k = place.floor();
-        let t = place - k;
-        match (at(e, k as i64), at(e, k as i64 + 1)) {
-            (Some(a), Some(b)) => Some(a + t * (b - a)),
-            (a, b) => a.or(b),
-        }
-    }
-}
+/// Of a spectrum's light in a column the least part on used pixels with which its
+/// correlations are as its neighbours'.
+const WHOLE: f32 = 0.97;
 
 /// A sample of a spectrum.
 #[derive(Debug, Clone, Copy, Default)]
@@ -310,32 +255,31 @@ fn around(system: &System, planes: &Planes, fit: &Fit<f32>, flags: &[u32], e: us
 }
 
 impl Around {
-    fn sample(&self, system: &System, fit: &Fit<f32>, exact: &Exact, e: usize, x: usize) -> Sample {
-        let i = e * SEG + x;
-        let d = fit.diagonal[i];
-        let unknown = Sample { dq: self.dq[x] | dq::DO_NOT_USE, ..Sample::default() };
+    /// Whether bad pixels break the profile at column `x` or nearby.
+    fn broken(&self, x: usize) -> bool {
+        (x.saturating_sub(2)..(x + 3).min(SEG)).any(|k| self.good[k] < WHOLE)
+    }
+
+    fn sample(&self, flux: f32, near: &Local, x: usize) -> Sample {
+        let variance = near.variance[x];
         let least = if self.dq[x] & dq::OUTLIER != 0 { 0.6 } else { 0.5 };
-        if !(d > 0.0) || self.good[x] <= least {
-            return unknown;
+        if !(variance > 0.0) || self.good[x] <= least {
+            return Sample { dq: self.dq[x] | dq::DO_NOT_USE, ..Sample::default() };
         }
-        // Where the profile is broken by bad pixels the smooth ratio does not hold.
-        let broken = (x.saturating_sub(2)..(x + 3).min(SEG)).any(|k| self.good[k] < 0.97);
-        let ratio = if broken { known(system, fit, e, x).map(|k| k.ratio) } else { None };
-        let Some(ratio) = ratio.or_else(|| exact.ratio(system, e, x)) else { return unknown };
-        let variance = ratio / d;
-        let coarse = exact.grid[e * PER + x / DECIMATED];
-        let above = LAGS.iter().position(|l| *l == (1, 0)).unwrap_or(0);
-        let covariance = coarse.map_or(0.0, |k| k.lags[above]) * variance;
         Sample {
-            flux: fit.flux[i],
+            flux,
             variance,
-            covariance,
+            covariance: near.covariance[ABOVE][x],
             common: self.common[x].min(variance),
             chi2: self.chi2[x],
             dq: self.dq[x],
         }
     }
 }
+
+/// The lag to the same column of the next spectrum.
+const ABOVE: usize = 6;
+const _: () = assert!(LAGS[ABOVE].0 == 1 && LAGS[ABOVE].1 == 0);
 
 /// Columns of a spectrum that a sample's light comes from.
 pub const SUPPORT: usize = REACH;
