@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use super::log::Log;
+use super::{args::Level, print};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::night::Executor;
@@ -23,6 +25,14 @@ pub struct EngineOptions {
 
 /// Who does tasks: as many at a time as it has members, each on an engine of its own.
 pub(super) struct Crew(Vec<Box<dyn Executor>>);
+
+/// Says, and writes down, that a batch system's GPU is nowhere to be seen.
+pub(super) fn warn_of_no_gpu(options: &EngineOptions, log: &Log) {
+    if let Some(warning) = engine::promised(options.device.as_deref()) {
+        print::note(&format!("warning: {warning}"));
+        log.event(Level::Warn, "", &warning);
+    }
+}
 
 impl Crew {
     /// For as many of `tasks` tasks at a time as was asked for; fails with `NoDevice` where

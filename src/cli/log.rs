@@ -90,7 +90,7 @@ impl Log {
                 self.event_with(Level::Info, &task.name, &message, &facts());
             }
             Status::Failed(why) => self.event_with(Level::Error, &task.name, why, &facts()),
-            Status::NoRecipe(why) => self.event(Level::Debug, &task.name, why),
+            Status::NoRecipe(why) => self.event(Level::Warn, &task.name, why),
             Status::UpToDate(_) => self.event(Level::Debug, &task.name, "up to date"),
             Status::NotRun => self.event(Level::Info, &task.name, "not run: interrupted"),
             Status::NotAsked => {}

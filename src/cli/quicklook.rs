@@ -193,11 +193,30 @@ fn sort(looks: &mut [Look], instrument: &Instrument) {
 }
 
 fn title(header: &Header, path: &Path) -> String {
-    let text = |key: &str| header.text(key).filter(|t| !t.is_empty() && t != "NONE");
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let parts =
-        [text("OBJECT"), text("FILTER"), header.number("EXPTIME").map(|t| format!("{} s", number(t)))];
-    [Some(name)].into_iter().chain(parts).flatten().collect::<Vec<_>>().join("  ")
+    [Some(name)].into_iter().chain(facts(header)).flatten().collect::<Vec<_>>().join("  ")
+}
+
+/// Object, filter and time.
+fn facts(header: &Header) -> [Option<String>; 3] {
+    let text = |key: &str| header.text(key).filter(|t| !t.is_empty() && t != "NONE");
+    [text("OBJECT"), text("FILTER"), header.number("EXPTIME").map(|t| format!("{} s", number(t)))]
+}
+
+/// Of several: the first one's name, and the facts that all share.
+fn title_of(looks: &[Look]) -> String {
+    let [first, others @ ..] = looks else { return String::new() };
+    if others.is_empty() {
+        return title(&first.shown.header, &first.path);
+    }
+    let name = first.path.file_name().unwrap_or_default().to_string_lossy();
+    let mut shared = facts(&first.shown.header);
+    for other in others {
+        let theirs = facts(&other.shown.header);
+        shared.iter_mut().zip(theirs).filter(|(own, their)| **own != *their).for_each(|(own, _)| *own = None);
+    }
+    let name = format!("{name} and {} more", others.len());
+    [Some(name)].into_iter().chain(shared).flatten().collect::<Vec<_>>().join("  ")
 }
 
 fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
@@ -224,14 +243,18 @@ fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
         args.smooth.map_or(String::new(), |f| format!("smoothed by a Gaussian of {} pixels FWHM", number(f)));
     let what = [first.shown.made.to_owned(), collapsed(first, args)?, smooth];
     notes.extend(what.into_iter().filter(|w| !w.is_empty()));
-    if let Some(m) = first.measured.as_ref().filter(|_| !several) {
-        let s = &m.stats;
-        notes.push(format!("median {}, sigma {}, {} bad", number(s.median), number(s.clipped_sigma), s.bad));
-        notes.extend(sharpness(m, first.scale));
+    for (look, m) in looks.iter().filter_map(|l| Some((l, l.measured.as_ref()?))) {
+        let (s, name) = (&m.stats, look.shown.header.text("DETECTOR").unwrap_or_default());
+        let of = if several { format!("{name}: ") } else { String::new() };
+        let (median, sigma) = (number(s.median), number(s.clipped_sigma));
+        notes.push(format!("{of}median {median}, sigma {sigma}, {} bad", s.bad));
+        if !several {
+            notes.extend(sharpness(m, look.scale));
+        }
     }
     notes.extend(first.flagged.iter().filter(|_| !several).map(Flagged::words));
     let words = Words {
-        title: title(&first.shown.header, &first.path),
+        title: title_of(looks),
         notes,
         unit: first.shown.unit.clone(),
         compass: show::north_and_east(&first.shown.header),

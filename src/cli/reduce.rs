@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::args::{Common, Level, Reduce, Select};
-use super::engine::Crew;
+use super::engine::{Crew, warn_of_no_gpu};
 use super::exit::Exit;
 use super::families::Families;
 use super::log::{Log, Logged};
 use super::{interrupt, options, print, progress, summary, watch};
 use crate::error::{Error, Result};
-use crate::night::{self, ByHand, Executor, Lock, Orphan, Outcome, Plan, Scan, Status, Task, Watch};
+use crate::night::{self, ByHand, Executor, Line, Lock, Orphan, Outcome, Plan, Scan, Status, Task, Watch};
 use crate::profile;
 use crate::refs;
 use crate::report::night as report;
@@ -87,6 +87,13 @@ fn of_plan(args: &Reduce, families: &Families) -> Result<Exit> {
             file.display()
         )));
     }
+    if args.report {
+        return Err(Error::Usage(
+            "--report is for a night: others may be at work on a plan; when they are done, `irisgpu report FOLDER` \
+             writes it from the products' folder"
+                .into(),
+        ));
+    }
     let lines = night::read_lines(file)?;
     let plan = night::from_lines(&lines, &args.select.only, args.select.force)?;
     if args.dry_run {
@@ -96,7 +103,7 @@ fn of_plan(args: &Reduce, families: &Families) -> Result<Exit> {
     let _lock =
         if idle && !super::watch::was_in(&plan.output) { None } else { Some(Lock::share(&plan.output)?) };
     let log = Log::open(&args.common.log, Some(plan.output.as_path()).filter(|o| o.is_dir()));
-    carry_out(&plan, &args.common, Work::Shared(file), &log).map(|(exit, _)| exit)
+    carry_out(&plan, &args.common, Work::Shared(file, &lines), &log).map(|(exit, _)| exit)
 }
 
 /// Leaves what became of each task of a plan's file for `status` and the report, as it
@@ -106,6 +113,8 @@ struct Noted<'a, W> {
     output: &'a Path,
     /// What does a task of this plan, but for its name.
     command: &'a str,
+    /// The tasks' lines.
+    lines: &'a [Line],
 }
 
 impl<W: Watch> Watch for Noted<'_, W> {
@@ -124,10 +133,10 @@ impl<W: Watch> Watch for Noted<'_, W> {
         if task.waits || !told || !self.output.is_dir() {
             return;
         }
-        let id = task.product().and_then(Path::file_stem).map(|s| s.to_string_lossy().into_owned());
-        let again =
-            format!("{} --only {}", self.command, super::report::quoted(id.as_ref().unwrap_or(&task.name)));
-        if let Err(e) = report::note(self.output, &summary::row(task, outcome, ""), &again) {
+        // A task that is refused has no product to be known by.
+        let id = self.lines.get(index).map_or(&task.name, |l| &l.id);
+        let again = format!("{} --only {}", self.command, super::report::quoted(id));
+        if let Err(e) = report::note(self.output, id, &summary::row(task, outcome, ""), &again) {
             print::note(&format!("{}: what became of it was not kept: {e}", task.name));
         }
     }
@@ -203,13 +212,13 @@ pub(super) fn is_idle(plan: &Plan) -> bool {
 }
 
 /// Who does a plan's tasks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Work<'a> {
     /// This process alone.
     Own,
-    /// Perhaps others at the same time, from this plan's file: each task is claimed, and
-    /// what became of it is kept beside the products.
-    Shared(&'a Path),
+    /// Perhaps others at the same time, from this plan's file, whose lines these are: each
+    /// task is claimed, and what became of it is kept beside the products.
+    Shared(&'a Path, &'a [Line]),
 }
 
 /// Runs a plan and prints what became of it; also gives it as JSON.
@@ -229,7 +238,7 @@ pub(super) fn carry_out(
     // What a watched night left as preliminary.
     let unsettled = match work {
         _ if !watch::was_in(&plan.output) => Vec::new(),
-        Work::Shared(_) => night::settle_claimed(plan, &outcomes).1,
+        Work::Shared(..) => night::settle_claimed(plan, &outcomes).1,
         Work::Own => night::settle(plan, &outcomes).1,
     };
     unsettled.iter().for_each(|e| print::note(&format!("{e}; it stays marked as preliminary")));
@@ -241,6 +250,7 @@ pub(super) fn carry_out(
     let summary = summary::Summary::new(plan, &outcomes, &device, start.elapsed().as_secs_f64())
         .with_times(&profile::since(&before), at_once)
         .with_aside(aside);
+    log.event(Level::Info, "", &summary.verdict());
     if common.json {
         print::json(&summary.json())?;
     } else {
@@ -281,14 +291,17 @@ pub(super) fn outcomes(plan: &Plan, common: &Common, work: Work<'_>, log: &Log) 
     let options = options::engine(&common.engine)?;
     let to_do = plan.tasks.iter().filter(|t| t.asked && !t.up_to_date && t.job().is_some()).count();
     let mut crew = if to_do == 0 { Crew::nobody() } else { Crew::new(&options, to_do)? };
+    if to_do > 0 {
+        warn_of_no_gpu(&options, log);
+    }
     let shown = progress::Progress::new(plan, common.talk.quiet);
     let watch = Logged { shown: &shown, log };
     let outcomes = match work {
         Work::Own => night::run(plan, &mut crew.all(), &watch, stop),
-        Work::Shared(file) => {
+        Work::Shared(file, lines) => {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
             let command = format!("irisgpu reduce --plan {}", super::report::quoted(&file.to_string_lossy()));
-            let watch = Noted { shown: watch, output: &plan.output, command: &command };
+            let watch = Noted { shown: watch, output: &plan.output, command: &command, lines };
             let mut claiming: Vec<_> = crew.all().into_iter().map(night::Claiming).collect();
             let mut crew: Vec<_> = claiming.iter_mut().map(|c| c as &mut dyn Executor).collect();
             night::run(plan, &mut crew, &watch, stop)

@@ -146,6 +146,14 @@ impl<'a> Summary<'a> {
         ]
     }
 
+    /// How many tasks ended how, in a line.
+    pub(super) fn verdict(&self) -> String {
+        let counts = self.counts().into_iter().filter(|(w, n)| *n > 0 || matches!(*w, "done" | "failed"));
+        let counts: Vec<String> = counts.map(|(word, n)| format!("{n} {word}")).collect();
+        let warnings = counted(self.warnings.len(), "warning");
+        format!("{}; {warnings}; {:.1} s", counts.join(", "), self.seconds)
+    }
+
     /// The exit code that says this.
     pub(super) fn exit(&self) -> Exit {
         let [(_, done), (_, up_to_date), (_, failed), _, (_, not_run)] = self.counts();
@@ -253,11 +261,7 @@ impl fmt::Display for Summary<'_> {
         for orphan in &self.aside {
             writeln!(f, "  {}: {}", orphan.file, orphan.why)?;
         }
-        let counts = self.counts().into_iter().filter(|(w, n)| *n > 0 || matches!(*w, "done" | "failed"));
-        let counts: Vec<String> = counts.map(|(word, n)| format!("{n} {word}")).collect();
-        let warnings = counted(self.warnings.len(), "warning");
-        let (counts, output) = (counts.join(", "), self.output.display());
-        writeln!(f, "\n{counts}; {warnings}; {:.1} s; products in {output}", self.seconds)?;
+        writeln!(f, "\n{}; products in {}", self.verdict(), self.output.display())?;
         if let Some(times) = where_time_went(&self.times, self.seconds, self.at_once) {
             writeln!(f, "{times}")?;
         }

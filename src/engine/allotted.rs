@@ -26,6 +26,12 @@ struct Card {
     uuid: String,
 }
 
+/// The GPUs that Slurm says are this process's, and in which variable.
+pub(super) fn by_slurm(env: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    let said = |name| Some((name, env(name).filter(|v| !v.trim().is_empty())?));
+    ["SLURM_STEP_GPUS", "SLURM_JOB_GPUS"].into_iter().find_map(said)
+}
+
 /// What the environment allows; `gpus` is the driver's folder.
 pub(super) fn allotted(env: impl Fn(&str) -> Option<String>, gpus: &Path) -> Allotted {
     let said = ["SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"]

@@ -17,7 +17,7 @@ pub mod testing;
 
 pub use cpu::CpuEngine;
 pub use gpu::GpuEngine;
-pub use select::{Listed, choose, devices, each, last_resort, require, select};
+pub use select::{Listed, choose, devices, each, last_resort, promised, require, select};
 pub use self_test::self_test;
 pub use shelf::Shelf;
 

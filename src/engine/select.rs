@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::allotted::{Allotted, allotted};
+use super::allotted::{self, Allotted, allotted};
 use super::{CpuEngine, DeviceInfo, DeviceKind, Engine, GpuEngine};
 use crate::error::{Error, Result};
 
@@ -151,6 +151,19 @@ fn among(list: &[Listed], request: Option<&str>, given: &Allotted) -> Result<usi
             "{what} on this machine (it has {}); `irisgpu devices` lists them",
             if names.is_empty() { "only the CPU engine, 'cpu'".into() } else { names.join(", ") + ", cpu" }
         ))
+    })
+}
+
+/// A sentence where a batch system gave this process a GPU, none was asked for by name, and
+/// there is none to be seen: the CPU engine does its work.
+pub fn promised(request: Option<&str>) -> Option<String> {
+    let (name, value) = allotted::by_slurm(|name| std::env::var(name).ok()).filter(|_| request.is_none())?;
+    let seen = adapters().iter().any(|(_, kind)| *kind == DeviceKind::Gpu);
+    (!seen).then(|| {
+        format!(
+            "{name} = {value} gives this process a GPU, but Vulkan shows none here: the CPU engine works in its place \
+             (`irisgpu devices` lists what there is; the driver's Vulkan part may be missing on this node)"
+        )
     })
 }
 

@@ -130,6 +130,9 @@ pub(super) fn open(fits: Fits, hdu: Hdu, options: &OpenOptions<'_>) -> Result<Ra
     let all = times::of_ramp(&fits, &header, &layout, options, &mut warnings)?;
     let kept = |i: &usize| i % layout.reads < reads && i / layout.reads < ramps;
     let kept: Vec<usize> = (0..layout.ramps * layout.reads).filter(kept).collect();
+    if reads < layout.reads && layout.family == Family::Native && header.has("EXPTIME") {
+        header.set("EXPTIME", all.times[reads - 1], "[s] a ramp, reset to the last read that is whole");
+    }
     let stored = Stored::of(&hdu);
     let (mut pixeldq, groupdq) = flags(&fits, &hdu, &layout, &mut warnings)?;
     if let Some(reads) = groupdq.as_ref().filter(|h| layout.family == Family::Liger && h.bitpix != 8) {

@@ -48,7 +48,9 @@ impl Measured {
         let fwhm = quantile(&widths, 0.5);
         // FWHM of an Airy pattern: 1.029 λ/D.
         let depth_fwhm = fwhm.or_else(|| optics.map(|o| 1.029 * o.lambda_over_d()));
-        let sigma = stars::background(&plane.values).map(|b| b.1);
+        // Sources and what varies slowly add to the one, sharp sources to the other.
+        let spread = stars::background(&plane.values).map(|b| b.1);
+        let sigma = spread.zip(stars::noise(&plane.values)).map(|(a, b)| a.min(b));
         let ellipticities: Vec<f64> = found.iter().map(|s: &Star| s.ellipticity).collect();
         let strehl = quantile(&ratios, 0.5);
         Some(Measured {

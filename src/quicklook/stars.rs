@@ -75,6 +75,16 @@ pub fn background(values: &[f32]) -> Option<(f64, f64)> {
     clipped_median(&values.iter().copied().step_by(stride).collect::<Vec<_>>()).map(|c| (c.median, c.sigma))
 }
 
+/// Noise of neighbours that do not share it: σ of the second differences along rows, over
+/// √6, where light is smooth (clipped).
+pub fn noise(values: &[f32]) -> Option<f64> {
+    // Enough for 0.1 % of σ.
+    let stride = (values.len() >> 20) | 1;
+    let bend = |v: &[f32]| v[0] - 2.0 * v[1] + v[2];
+    let bends: Vec<f32> = values.windows(3).step_by(stride).map(bend).collect();
+    clipped_median(&bends).map(|c| c.sigma / 6f64.sqrt())
+}
+
 /// The brightest stars, at most `most`: peaks `threshold` σ above the background whose
 /// four neighbours stand out, too (a hot pixel's do not), without a brighter one within
 /// 12 pixels, and that a star's profile fits.

@@ -81,14 +81,14 @@ impl TaskSaid {
 }
 
 /// Keeps what a process said of the one task that it did (a row of `reduce --json`), and
-/// how to do that `again`: a file of its own, so that none waits for another.
-pub fn note(output: &Path, row: &Value, again: &str) -> Result<()> {
+/// how to do that `again`: a file of its own, named after the task's `id`, so that none
+/// waits for another.
+pub fn note(output: &Path, id: &str, row: &Value, again: &str) -> Result<()> {
     let said = TaskSaid { again: again.to_owned(), ..TaskSaid::of(row) };
     let folder = output.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-    let stem = if said.product.is_empty() { &said.name } else { &said.product };
     let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-    let stem: String = stem.trim_end_matches(".fits").chars().map(plain).collect();
+    let stem: String = id.chars().map(plain).collect();
     let text = serde_json::to_string_pretty(&said).unwrap_or_default();
     atomically(&folder.join(format!("{stem}.json")), text.as_bytes())
 }

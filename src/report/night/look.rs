@@ -231,10 +231,9 @@ fn image(n: &mut Numbers, fits: &Fits, plane: &Plane, optics: Option<&Optics>, s
     let sample: Vec<f32> = plane.values.iter().copied().step_by((plane.values.len() >> 19) | 1).collect();
     n.background = clipped_median(&sample).map(|c| c.median);
     n.bad = Some(share_bad(&plane.values));
-    // Neighbours in a row: what varies slowly does not count.
+    // What varies slowly does not count.
+    n.noise = stars::noise(&plane.values);
     let stride = (plane.values.len() >> 20) | 1;
-    let pairs: Vec<f32> = plane.values.windows(2).step_by(stride).map(|p| p[1] - p[0]).collect();
-    n.noise = clipped_median(&pairs).map(|c| c.sigma / std::f64::consts::SQRT_2);
     if let Some(hdu) = fits.hdu("ERR").filter(|h| h.is_image() && h.len() == plane.values.len()) {
         let err = fits.f32(hdu)?;
         let good = err.iter().zip(&plane.values).step_by(stride).filter(|(e, v)| v.is_finite() && **e > 0.0);
