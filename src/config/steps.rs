@@ -231,6 +231,9 @@ pub enum SpectralFrame {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extraction {
+    /// `factored` where the LEN-SPX calibration has a two-dimensional point-spread function
+    /// that describes its frames better than `banded` does, else `banded`.
+    Best,
     /// Variance-weighted profile, neighbours ignored (quick look).
     Profile,
     /// Weighted least squares of all overlapping spectra in a detector column.
@@ -238,6 +241,18 @@ pub enum Extraction {
     /// Weighted least squares of the whole detector on the two-dimensional point-spread
     /// function.
     Factored,
+}
+
+impl Extraction {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Extraction::Best => "best",
+            Extraction::Profile => "profile",
+            Extraction::Banded => "banded",
+            Extraction::Factored => "factored",
+        }
+    }
 }
 
 steps! {
@@ -494,8 +509,8 @@ steps! {
     }
     /// Spectra out of detector frames.
     Extract "extract S_EXTRAC" {
-        /// The method: factored, banded or profile.
-        method: Extraction = Extraction::Banded,
+        /// The method: best (factored where LEN-SPX allows it), factored, banded or profile.
+        method: Extraction = Extraction::Best,
         /// Detector pixels further than this (σ) from the model are dropped once.
         rejection_threshold: f64 = 6.0; Above(0.0),
         /// Of `factored`: the frame's own shift, width and skewness are fitted first.

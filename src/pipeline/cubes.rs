@@ -42,7 +42,7 @@ impl Pipeline {
             frames.iter_mut().try_for_each(|f| self.subtract_dark(f, &dark))?;
         }
         let cal = lenslet::calibrate(job, frames, self.engine.as_mut())?;
-        done.warnings.extend(cal.leak_warning(Extraction::Banded));
+        done.warnings.extend(cal.leak_warning(Extraction::Best));
         self.finish_record(job, &mut record, &[], &["dark"])?;
         let path = job
             .product

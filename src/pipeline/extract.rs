@@ -67,7 +67,8 @@ struct Table {
 }
 
 /// Extracts every lenslet's spectrum. Variances of the fit come from VAR_RNOISE, the
-/// references' part of ERR and the model (see [`Noise`]).
+/// references' part of ERR and the model (see [`Noise`]). Which method `best` is, the
+/// calibration says ([`LensCal::method`]).
 pub fn extract(engine: &mut dyn Engine, rate: &Rate, cal: &LensCal, params: &Extract) -> Result<Spectra> {
     if (rate.nx, rate.ny) != (cal.mode.nx, cal.mode.ny) {
         return Err(Error::reference(
@@ -78,6 +79,7 @@ pub fn extract(engine: &mut dyn Engine, rate: &Rate, cal: &LensCal, params: &Ext
             ),
         ));
     }
+    let params = &Extract { method: cal.method(params.method), ..params.clone() };
     if params.method == Extraction::Factored {
         let psf = cal.psf.as_ref().ok_or_else(|| {
             Error::reference(

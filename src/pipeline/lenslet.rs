@@ -173,6 +173,7 @@ pub(super) fn spectra(
     cal.check(&mode_of(job, &level1.meta, &level1.rate))?;
     let spectra = extract::extract(engine, &level1.rate, cal, step)?;
     let h = &mut level1.header;
+    h.set("EXTMETH", cal.method(step.method).word(), "method of the extraction");
     h.set("EXTCHI2", (spectra.reduced_chi2 * 1e5).round() / 1e5, "reduced chi-squared of the extraction");
     h.set("EXTREJ", spectra.rejected as i64, "detector pixels rejected as outliers");
     if let Some(leak) = cal.leak_of(step.method) {

@@ -8,7 +8,8 @@ use super::noise::Noise;
 use super::pattern::{self, Frame};
 use super::wave::{self, Match};
 use super::{
-    Arc, LensCal, Lenslet, Mode, Params, Scan, Shape, epsf, flat, gaussian, leak, legendre, shape, trace,
+    Arc, LensCal, Lenslet, Mode, Params, Scan, Shape, choice, epsf, flat, gaussian, leak, legendre, shape,
+    trace,
 };
 use crate::config::{Extract, Extraction};
 use crate::datamodel::dq;
@@ -49,6 +50,7 @@ pub fn build(
     cal.psf = epsf::measure(&mut cal, &order, arcs)?;
     cal.leak = leak::measure(engine, &cal, &order, Extraction::Banded)?;
     cal.leak_factored = leak::measure(engine, &cal, &order, Extraction::Factored)?;
+    cal.chi2 = choice::measure(engine, &cal, arcs)?;
     for l in &mut cal.lenslets {
         l.dq |= if l.dq & dq::DO_NOT_USE != 0 { dq::NON_SCIENCE } else { 0 };
     }

@@ -229,7 +229,7 @@ fn slope(cal: &LensCal, spot: &Spot) -> f64 {
 }
 
 /// Column at which a lenslet shows a wavelength.
-fn column(cal: &LensCal, lens: usize, wave: f64) -> Option<f64> {
+pub fn column(cal: &LensCal, lens: usize, wave: f64) -> Option<f64> {
     let l = &cal.lenslets[lens];
     let (mut low, mut high) = (l.xmin as f64 - 2.0, l.xmax as f64 + 2.0);
     let rising = l.wavelength(high) > l.wavelength(low);

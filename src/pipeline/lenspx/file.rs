@@ -14,6 +14,7 @@
 
 use std::path::Path;
 
+use super::choice::Chi2;
 use super::leak::Leak;
 use super::psf::{FINE, HALF, NODES, PsfModel};
 use super::{LensCal, Lenslet, Mode};
@@ -57,6 +58,10 @@ impl LensCal {
             );
             primary.set(&format!("{name}MED"), rounded(leak.median), "the same, median of pairs");
             primary.set(&format!("{name}ERR"), rounded(leak.error), "the same, what noise makes");
+        }
+        if let Some(chi2) = self.chi2 {
+            primary.set("CHI2BND", rounded(chi2.banded), "of frames of one wavelength, by banded");
+            primary.set("CHI2FAC", rounded(chi2.factored), "of frames of one wavelength, by factored");
         }
         let mut w = FitsWriter::create(path)?;
         w.empty("PRIMARY", &primary)?;
@@ -223,6 +228,10 @@ impl LensCal {
             psf: read_psf(&fits, n, &fail)?,
             leak: read_leak(h, "LEAK"),
             leak_factored: read_leak(h, "LEAK2"),
+            chi2: h
+                .number("CHI2BND")
+                .zip(h.number("CHI2FAC"))
+                .map(|(banded, factored)| Chi2 { banded, factored }),
         })
     }
 }

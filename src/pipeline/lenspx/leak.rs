@@ -13,10 +13,10 @@ use std::ops::Range;
 use super::noise::Noise;
 use super::{LensCal, Scan, legendre, system};
 use crate::config::{Extract, Extraction};
-use crate::datamodel::dq;
+use crate::datamodel::{Rate, dq};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::kernels::factored::{Options, SEG};
+use crate::kernels::factored::{Options, SEG, System};
 use crate::pipeline::extract::{Spectra, banded_of, factored, flexure};
 
 /// Scans that are looked at, column by column and on the two-dimensional model, which
@@ -49,7 +49,7 @@ impl LensCal {
     /// A sentence on spectra extracted by `method`, where their leak is worth one.
     pub fn leak_warning(&self, method: Extraction) -> Option<String> {
         let leak = self.leak_of(method).filter(|l| l.largest > MUCH.max(3.0 * l.error))?;
-        let word = if method == Extraction::Factored { "factored" } else { "banded" };
+        let word = self.method(method).word();
         let better = self.leak_factored.filter(|f| f.largest < 0.5 * leak.largest);
         let better = better.map_or(String::new(), |f| {
             format!("; with extract.method = factored {:.2} %", 100.0 * f.largest)
@@ -88,18 +88,7 @@ pub fn measure(
             return Err(Error::Unsolvable("LEN-SPX: a scan of another size than its calibration".into()));
         }
         let spectra = match &model {
-            Some(system) => {
-                let noise = Noise::of(&scan.rate)?;
-                let mut planes = factored::planes(system, &scan.rate, &noise);
-                flexure::fence(system, &mut planes);
-                let options = Options {
-                    factor: noise.factor,
-                    threshold: 0.0,
-                    tolerance: TOLERANCE,
-                    ..Options::default()
-                };
-                factored::extract_planes(engine, system, &planes, (&scan.rate, cal), &options)?
-            }
+            Some(system) => by_psf(engine, cal, system, &scan.rate)?,
             None => banded_of(engine, &scan.rate, cal, &params, &blocks)?,
         };
         for block in &blocks {
@@ -113,11 +102,27 @@ pub fn measure(
     Ok((!leaks.is_empty()).then(|| Leak { largest, median: legendre::median(leaks), error }))
 }
 
-/// A few of the scans, evenly.
-fn some<'a>(scans: &[&'a Scan], most: usize) -> Vec<&'a Scan> {
-    let n = scans.len();
+/// A frame in the segments of `system`, but for the columns at their edges, without
+/// rejection.
+pub(super) fn by_psf(
+    engine: &mut dyn Engine,
+    cal: &LensCal,
+    system: &System,
+    rate: &Rate,
+) -> Result<Spectra> {
+    let noise = Noise::of(rate)?;
+    let mut planes = factored::planes(system, rate, &noise);
+    flexure::fence(system, &mut planes);
+    let options =
+        Options { factor: noise.factor, threshold: 0.0, tolerance: TOLERANCE, ..Options::default() };
+    factored::extract_planes(engine, system, &planes, (rate, cal), &options)
+}
+
+/// A few of the frames, evenly.
+pub(super) fn some<'a, T>(frames: &[&'a T], most: usize) -> Vec<&'a T> {
+    let n = frames.len();
     let wanted = n.min(most);
-    (0..wanted).map(|k| scans[(2 * k + 1) * n / (2 * wanted)]).collect()
+    (0..wanted).map(|k| frames[(2 * k + 1) * n / (2 * wanted)]).collect()
 }
 
 /// Adds a block's pairs: flux ratio and its error, by lit and dark lenslet.

@@ -17,6 +17,7 @@
 //! from 0. All series are Legendre.
 
 mod build;
+pub mod choice;
 pub mod epsf;
 mod factor;
 mod file;
@@ -192,6 +193,8 @@ pub struct LensCal {
     pub leak: Option<leak::Leak>,
     /// The same of `factored`.
     pub leak_factored: Option<leak::Leak>,
+    /// How well both describe frames of one wavelength, where that was measured.
+    pub chi2: Option<choice::Chi2>,
 }
 
 impl LensCal {
@@ -203,11 +206,11 @@ impl LensCal {
 
     /// The leak of spectra extracted by `method`, where it is known.
     pub fn leak_of(&self, method: Extraction) -> Option<leak::Leak> {
-        match method {
-            Extraction::Banded => self.leak,
+        match self.method(method) {
             Extraction::Factored => self.leak_factored,
             // Knows nothing of neighbours: all that overlaps is given to both.
             Extraction::Profile => None,
+            _ => self.leak,
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Dispersion;
 use super::solve::{self, ArcSpectra};
-use crate::config::{CubeBuild, Extract, Extraction, Step};
+use crate::config::{CubeBuild, Extract, Step};
 use crate::datamodel::{Cube, master_name};
 use crate::error::{Error, Result};
 use crate::fits::Header;
@@ -35,10 +35,8 @@ impl Pipeline {
         let mut set = self.set_of_lenslets(job, &mut done, progress)?;
         set.cal = lenslet::own_calibration(job)?;
         let degree = step!(job, Wavecal).map_or(3, |w| w.degree as usize);
-        // A sharp line is nothing for a cosmic-ray filter to judge. Where the PSF is known it
-        // counts: a tilted one moves lines that are extracted column by column.
-        let method = if set.cal.psf.is_some() { Extraction::Factored } else { set.extract.method };
-        let extract = Extract { rejection_threshold: 0.0, method, ..set.extract.clone() };
+        // A sharp line is nothing for a cosmic-ray filter to judge.
+        let extract = Extract { rejection_threshold: 0.0, ..set.extract.clone() };
         let mut arcs = Vec::new();
         for (frame, path) in set.frames.iter_mut().zip(&files(job)) {
             let wavelengths = lenslet::lines_of(&frame.header, &frame.meta, path, &set.cal)?;

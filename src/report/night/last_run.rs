@@ -232,9 +232,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let bad = json!({"name": "a/b", "status": "failed", "error": "is bad", "product": null});
         let done = |status| json!({"name": "c", "status": status, "seconds": 2.0, "product": "/x/c.fits"});
-        note(dir.path(), &bad, "irisgpu reduce --plan p --only 3").expect("note");
-        note(dir.path(), &done("failed"), "").expect("note");
-        note(dir.path(), &done("done"), "").expect("note");
+        note(dir.path(), "a/b", &bad, "irisgpu reduce --plan p --only 3").expect("note");
+        note(dir.path(), "c", &done("failed"), "").expect("note");
+        note(dir.path(), "c", &done("done"), "").expect("note");
         let run = LastRun::read(dir.path());
         assert_eq!((run.tasks.len(), run.troubles().count()), (2, 1));
         assert!(run.troubles().all(|t| t.again.ends_with("--only 3")), "{run:?}");
