@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod input;
 pub mod kernels;
 pub mod night;
+mod paths;
 pub mod pipeline;
 pub mod profile;
 pub mod quicklook;

@@ -225,8 +225,12 @@ fn what_failed_is_in_the_report_until_it_is_done() {
 fn schedulers_get_every_task() {
     let dir = nights();
     let root = dir.path();
-    done(root, &["plan", "many", "--save", "plan.jsonl"]);
-    let script = done(root, &["emit", "slurm", "plan.jsonl", "--gpus", "0", "--at-once", "2"]);
+    // Names that a shell or Slurm would read something into.
+    let odd = "d$HOME \"`'%j";
+    std::fs::create_dir(root.join(odd)).expect("folder");
+    let plan = format!("{odd}/plan.jsonl");
+    done(root, &["plan", "many", "--save", &plan]);
+    let script = done(root, &["emit", "slurm", &plan, "--gpus", "0", "--at-once", "2"]);
     std::fs::write(root.join("night.sh"), &script).expect("script");
     let checked = Command::new("bash").args(["-n", "night.sh"]).current_dir(root).status().expect("bash");
     assert!(checked.success(), "{script}");
@@ -251,6 +255,7 @@ fn schedulers_get_every_task() {
     let calls = std::fs::read_to_string(root.join("calls")).expect("calls");
     assert_eq!(calls.matches("--dependency=afterany:").count(), 3, "{calls}");
     assert_eq!(calls.matches("--partition=x y").count(), 4, "{calls}");
+    assert_eq!(calls.matches("'%%j/slurm-logs/%A_%a.log").count(), 4, "{calls}");
     let jobs = std::fs::read_dir(root).expect("list").flatten().map(|e| e.path());
     let jobs: Vec<_> = jobs.filter(|p| p.to_string_lossy().contains("/job-")).collect();
     assert_eq!(jobs.len(), 4);
@@ -264,7 +269,7 @@ fn schedulers_get_every_task() {
         let said = String::from_utf8_lossy(&ran.stderr).into_owned();
         assert!(ran.status.code().is_some_and(|c| c <= 1) && !said.contains("Usage"), "{said}");
     }
-    let snakefile = done(root, &["emit", "snakemake", "plan.jsonl"]);
+    let snakefile = done(root, &["emit", "snakemake", &plan]);
     assert!(snakefile.contains("plan.jsonl\"") && !snakefile.contains('@'), "{snakefile}");
 }
 

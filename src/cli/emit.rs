@@ -6,6 +6,7 @@ use super::print;
 use crate::emit::{Options, slurm, snakemake};
 use crate::error::{Error, Result};
 use crate::night;
+use crate::paths::absolute;
 
 /// Runs `emit`.
 pub(super) fn emit(args: &Emit) -> Result<Exit> {
@@ -17,7 +18,7 @@ pub(super) fn emit(args: &Emit) -> Result<Exit> {
         })?,
     };
     let options = Options {
-        plan: std::path::absolute(&args.plan).map_err(Error::io("find", &args.plan))?,
+        plan: absolute(&args.plan)?,
         program,
         gpus: args.gpus,
         cpus: args.cpus,

@@ -17,6 +17,12 @@ use crate::report::Table;
 
 /// Runs `plan`.
 pub(super) fn plan(args: &args::Plan, families: &Families) -> Result<Exit> {
+    if args.select.force && args.save.is_some() {
+        return Err(Error::Usage(
+            "--force is for the run, a plan's file does not keep it: give it to `irisgpu reduce --plan FILE`"
+                .into(),
+        ));
+    }
     let planned = reduce::planned(&args.night, &args.common, &args.select, families);
     let (plan, _) = reduce::or_empty(planned, &args.night, &args.common, as_json)?;
     if let Some(file) = &args.save {

@@ -81,9 +81,13 @@ fn look(path: &Path, args: &Quicklook, instrument: &Instrument) -> Result<Look> 
         wavelength,
         scale,
     });
-    // A cube's lenslets are too coarse, and a readout's counts not flat enough, for a ratio.
-    let optics = optics
-        .filter(|o| shown.cube().is_none() && o.scale < 0.5 * o.wavelength * 1e-6 / o.diameter * 206_264.8);
+    // A cube's lenslets are too coarse, and a raw ramp's counts neither flat nor linear enough,
+    // for a ratio.
+    let optics = optics.filter(|o| {
+        shown.cube().is_none()
+            && shown.made.is_empty()
+            && o.scale < 0.5 * o.wavelength * 1e-6 / o.diameter * 206_264.8
+    });
     let region = args.region.as_deref().map(|text| corners(&plane, text)).transpose()?;
     let part = region.as_ref().map(|(x, y)| cut_out(&plane, x, y));
     let part = part.as_ref().unwrap_or(&plane);

@@ -10,16 +10,20 @@ program=${IRISGPU:-@PROGRAM@}
 logs=${IRISGPU_LOGS:-$(dirname "$plan")/slurm-logs}
 mkdir -p "$logs"
 options=("$@")
+# As the jobs' shells read them, and as Slurm reads the names of logs.
+plan_word=$(printf '%q' "$plan")
+program_word=$(printf '%q' "$program")
+logs_name=${logs//%/%%}
 after=()
 wave=()
 
 # submit BASE COUNT: the lines BASE + 1 to BASE + COUNT of the plan.
 submit() {
     wave+=("$(sbatch --parsable --job-name=irisgpu --requeue --open-mode=append @GRES@ --cpus-per-task=@CPUS@ \
-        --array="1-$2@AT_ONCE@" --output="$logs/%A_%a.log" "${after[@]}" "${options[@]}" <<JOB
+        --array="1-$2@AT_ONCE@" --output="$logs_name/%A_%a.log" "${after[@]}" "${options[@]}" <<JOB
 #!/bin/bash
 for attempt in 1 2 3 4; do
-    "$program" reduce --quiet --threads "\$SLURM_CPUS_PER_TASK" --plan "$plan" --only "\$(($1 + SLURM_ARRAY_TASK_ID))"
+    $program_word reduce --quiet --threads "\$SLURM_CPUS_PER_TASK" --plan $plan_word --only "\$(($1 + SLURM_ARRAY_TASK_ID))"
     code=\$?
     [ "\$code" -le 128 ] && break
     echo "attempt \$attempt was killed (\$code)"
@@ -36,4 +40,4 @@ next_wave() {
 }
 
 @WAVES@
-echo "when they have ended:  $program status $plan"
+echo "when they have ended:  $program_word status $plan_word"

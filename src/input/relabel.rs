@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fits::{Header, Value};
+use crate::paths::absolute;
 
 /// By file: keywords that stand in place of those of its header.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,9 +31,8 @@ impl Relabels {
 
     /// The same from whatever folder.
     pub fn absolute(&self) -> Result<Relabels> {
-        let one = |p: &PathBuf| std::path::absolute(p).map_err(Error::io("find", p));
         Ok(Relabels(
-            self.0.iter().map(|(file, given)| Ok((one(file)?, given.clone()))).collect::<Result<_>>()?,
+            self.0.iter().map(|(file, given)| Ok((absolute(file)?, given.clone()))).collect::<Result<_>>()?,
         ))
     }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Plan, Task, is_up_to_date};
 use crate::error::{Error, Result};
+use crate::paths::absolute;
 use crate::pipeline::Job;
 
 /// One line: a task.
@@ -343,8 +344,4 @@ impl Read {
 fn changed(facts: &Metadata) -> u64 {
     let since = facts.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX))
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(Error::io("find", path))
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Compat;
 use crate::config::{Instrument, Recipe};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::input::{OpenOptions, Relabels};
+use crate::paths::absolute;
 
 /// One recipe on one file or one set of files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub struct Job {
 impl Job {
     /// The same job from whatever folder it is run.
     pub fn absolute(&self) -> Result<Job> {
-        let one = |p: &PathBuf| std::path::absolute(p).map_err(Error::io("find", p));
+        let one = |p: &PathBuf| absolute(p);
         let all = |files: &[PathBuf]| files.iter().map(one).collect::<Result<Vec<_>>>();
         let earlier = |list: &[Earlier]| {
             list.iter()

@@ -141,7 +141,10 @@ impl Shown {
             return Ok(Shown { header, content: Content::Cube(cube), unit, made, meaning });
         }
         match input::open(path, instrument, &OpenOptions { read_time: Some(1.0), relabels: None })? {
-            Raw::Ramp(ramp) => of_ramp(&ramp),
+            Raw::Ramp(ramp) => {
+                let detector = instrument.detectors.get(&ramp.meta.detector);
+                of_ramp(&ramp, detector.map_or(f32::INFINITY, |d| d.saturation as f32))
+            }
             _ => Err(Error::input(
                 path,
                 "is neither an image, a cube nor a ramp; name an image with --extension",
@@ -326,7 +329,8 @@ fn lattice(fits: &Fits, table: &str, column: &str) -> Result<Plane> {
 }
 
 /// The last read less the first of the last ramp, DN; a read alone as it is.
-fn of_ramp(ramp: &Ramp) -> Result<Shown> {
+/// Pixels whose last read is at `saturation` (DN) have no value: what they lack is not known.
+fn of_ramp(ramp: &Ramp, saturation: f32) -> Result<Shown> {
     let planes = ramp.ramps * ramp.reads;
     let (first, last) = (planes - ramp.reads, planes - 1);
     let kept: Vec<bool> = (0..planes).map(|i| i == first || i == last).collect();
@@ -339,11 +343,16 @@ fn of_ramp(ramp: &Ramp) -> Result<Shown> {
     let strides = ramp.strides(ny);
     let value = |i: usize| {
         let at = i / nx * strides.y + i % nx * strides.x;
-        if two { all[at + strides.read] - all[at] } else { all[at] }
+        let last = if two { all[at + strides.read] } else { all[at] };
+        match last {
+            last if last >= saturation => f32::NAN,
+            last if two => last - all[at],
+            last => last,
+        }
     };
     let values: Vec<f32> = (0..nx * ny).map(value).collect();
     let values = ramp.pixeldq.as_ref().map_or(values.clone(), |flags| masked(values, flags));
-    let made = if two { "last read less first" } else { "the only read" };
+    let made = if two { "last read less first, saturated pixels left out" } else { "the only read" };
     let header = ramp.header.clone();
     let (content, meaning) = (Content::Image(Plane { nx, ny, values }), Meaning::of_detector(&header));
     Ok(Shown { header, content, unit: "DN".into(), made, meaning })

@@ -116,7 +116,8 @@ pub fn find(field: &Field<'_>, threshold: f64, most: usize) -> Vec<Star> {
         let alone = seen.iter().all(|(u, v)| (u - x).hypot(v - y) > ALONE);
         seen.push((x, y));
         // Two stars that are near spoil each other: the brighter one stands all the same.
-        if alone && let Some(star) = fit(field, x, y).filter(|s| s.peak > threshold * sigma) {
+        let stands_out = |s: &Star| s.peak > threshold * sigma.max(around(field, s));
+        if alone && let Some(star) = fit(field, x, y).filter(stands_out) {
             stars.push(star);
         }
         if stars.len() == most || seen.len() > 50 * most {
@@ -126,12 +127,25 @@ pub fn find(field: &Field<'_>, threshold: f64, most: usize) -> Vec<Star> {
     stars
 }
 
+/// Scatter of the light around a star, clipped: lumps in the halo of a brighter one stand
+/// among others.
+fn around(field: &Field<'_>, star: &Star) -> f64 {
+    let inner = (1.5 * star.fwhm).max(5.0);
+    let ring = |p: &&[f64; 3]| (p[0] - star.x).hypot(p[1] - star.y) > inner;
+    let near = field.within(star.x, star.y, 2.0 * inner);
+    let values: Vec<f32> = near.iter().filter(ring).map(|p| p[2] as f32).collect();
+    clipped_median(&values).map_or(0.0, |c| c.sigma)
+}
+
 /// The star nearest (x, y), within 5 pixels of it: fitted from the brightest pixel there.
 pub fn at(field: &Field<'_>, x: f64, y: f64) -> Option<Star> {
     let near = field.within(x, y, 5.0);
     let top = near.iter().max_by(|a, b| a[2].total_cmp(&b[2]))?;
     fit(field, top[0], top[1])
 }
+
+/// A fit in 60 pixels around tells of nothing broader.
+const MOST_FWHM: f64 = 60.0;
 
 /// Fits the star whose brightest pixel is (x, y).
 pub fn fit(field: &Field<'_>, x: f64, y: f64) -> Option<Star> {
@@ -149,7 +163,9 @@ pub fn fit(field: &Field<'_>, x: f64, y: f64) -> Option<Star> {
     }
     // A fit that walked away from its peak is of something else.
     star.filter(|s| {
-        (s.x - x).hypot(s.y - y) < 2.0f64.max(0.5 * s.fwhm) && s.fwhm > 0.5 && s.ellipticity < 0.8
+        (s.x - x).hypot(s.y - y) < 2.0f64.max(0.5 * s.fwhm)
+            && (0.5..MOST_FWHM).contains(&s.fwhm)
+            && s.ellipticity < 0.8
     })
 }
 

@@ -187,6 +187,25 @@ fn a_strehl_ratio_that_cannot_be_known_is_none() {
     assert!(optics.strehl(&field, &star).is_none());
 }
 
+/// Lumps of noise in the halo of a very bright star are no stars.
+#[test]
+fn a_bright_stars_halo_has_no_stars_in_it() {
+    let optics = Optics { diameter: 30.0, obstruction: 3.1, wavelength: 2.15, scale: 0.004 };
+    let nx = 601;
+    let (values, _) = corrected(&table(&optics, nx), nx, (300.0, 300.0), 0.3, 60.0);
+    let total: f64 = values.iter().map(|v| f64::from(*v)).sum();
+    let mut noise = Noise(5);
+    // 3e6 electrons, and the noise of their number.
+    let photons = |v: &f32, noise: &mut Noise| {
+        let light = f64::from(*v) / total * 3e6;
+        (light + (1.0 + light).sqrt() * noise.next()) as f32
+    };
+    let values: Vec<f32> = values.iter().map(|v| photons(v, &mut noise)).collect();
+    let found = find(&Field { nx, values: &values }, 10.0, 60);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!((found[0].fwhm - 3.7).abs() < 0.2, "{found:?}");
+}
+
 /// Stars that are sharper than the telescope can make them: the wavelength or the size of a
 /// pixel is wrong, and what neighbours have added to some is no ratio either.
 #[test]

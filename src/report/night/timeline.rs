@@ -10,7 +10,7 @@ const LINE: f64 = 26.0;
 
 /// A bar: of which line, from when to when (MJD), of what.
 struct Bar<'a> {
-    line: &'a str,
+    line: String,
     row: &'a Row,
     from: f64,
     to: f64,
@@ -19,18 +19,31 @@ struct Bar<'a> {
 /// When exposures were taken; empty where none says.
 pub(super) fn taken<'a>(rows: &'a [Row]) -> String {
     let exposures = rows.iter().filter(|r| r.reftype.is_empty());
-    let bar =
-        |row: &'a Row| Some(Bar { line: &row.detector, row, from: row.begin?, to: row.end.or(row.begin)? });
+    let bar = |row: &'a Row| {
+        Some(Bar { line: row.detector.clone(), row, from: row.begin?, to: row.end.or(row.begin)? })
+    };
     svg(exposures.filter_map(bar).collect(), "When exposures were taken")
 }
 
-/// When products were computed; empty where none says.
+/// When products were computed, what was done at the same time in lines of its own; empty
+/// where none says.
 pub(super) fn made<'a>(rows: &'a [Row]) -> String {
     let bar = |row: &'a Row| {
         let (to, seconds) = (mjd(&row.made)?, row.seconds?);
-        Some(Bar { line: "", row, from: to - seconds / 86_400.0, to })
+        Some(Bar { line: String::new(), row, from: to - seconds / 86_400.0, to })
     };
-    svg(rows.iter().filter_map(bar).collect(), "When products were made")
+    let mut bars: Vec<Bar<'_>> = rows.iter().filter_map(bar).collect();
+    bars.sort_by(|a, b| a.from.total_cmp(&b.from));
+    // Ends are known to a second: what overlaps by less may have been one after the other.
+    const SLACK: f64 = 1.0 / 86_400.0;
+    let mut busy: Vec<f64> = Vec::new();
+    for bar in &mut bars {
+        let free = busy.iter().position(|until| *until <= bar.from + SLACK).unwrap_or(busy.len());
+        busy.resize(busy.len().max(free + 1), bar.to);
+        busy[free] = bar.to;
+        bar.line = format!("{}", free + 1);
+    }
+    svg(bars, "When products were made")
 }
 
 /// MJD of `YYYY-MM-DDTHH:MM:SS…`; a day alone is no time.
@@ -46,8 +59,8 @@ fn svg(mut taken: Vec<Bar<'_>>, label: &str) -> String {
     if !(last > first) {
         return String::new();
     }
-    let mut detectors: Vec<&str> = taken.iter().map(|b| b.line).collect();
-    detectors.sort_unstable();
+    let mut detectors: Vec<String> = taken.iter().map(|b| b.line.clone()).collect();
+    detectors.sort_unstable_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
     detectors.dedup();
     let at = |t: f64| LEFT + (t - first) / (last - first) * (WIDE - LEFT - 8.0);
     let mut out = String::new();
