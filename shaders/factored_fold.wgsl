@@ -5,7 +5,7 @@ struct Params { entries: u32, sign: f32 }
 
 @group(0) @binding(0) var<storage, read> entries: array<u32>;
 @group(0) @binding(1) var<storage, read> wide: array<f32>;
-@group(0) @binding(2) var<storage, read> inverse: array<f32>;
+@group(0) @binding(2) var<storage, read> scale: array<f32>;
 @group(0) @binding(3) var<storage, read> prior: array<f32>;
 @group(0) @binding(4) var<storage, read> vector: array<f32>;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
@@ -31,7 +31,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
             v += wide[right * WIDE + x + REACH - SEG];
         }
         if p.sign != 0.0 {
-            if inverse[at] == 0.0 {
+            if scale[at] == 0.0 {
                 v = 0.0;
             } else {
                 v += p.sign * (prior[at] * vector[at]);

@@ -4,9 +4,14 @@
 struct Params { entries: u32, factor: f32 }
 
 @group(0) @binding(0) var<storage, read> residual: array<f32>;
-@group(0) @binding(1) var<storage, read> inverse: array<f32>;
-@group(0) @binding(2) var<storage, read_write> direction: array<f32>;
-@group(0) @binding(3) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> scale: array<f32>;
+@group(0) @binding(2) var<storage, read> taps: array<f32>;
+@group(0) @binding(3) var<storage, read_write> direction: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+fn scaled(at: u32) -> f32 {
+    return residual[at] * scale[at];
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
@@ -14,5 +19,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) g
     if i >= p.entries * SEG {
         return;
     }
-    direction[i] = residual[i] * inverse[i] + p.factor * direction[i];
+    direction[i] = preconditioned(i / SEG, i % SEG) + p.factor * direction[i];
 }

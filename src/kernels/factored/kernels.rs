@@ -13,6 +13,7 @@
 
 use rayon::prelude::*;
 
+use super::filter::{Filter, preconditioned};
 use super::operators::{Shapes, View, damped, diagonal, fold, light, transpose};
 use super::{SEG, TAPS, WIDE};
 use crate::kernels::layout::params;
@@ -97,6 +98,8 @@ params! {
     }
 }
 
+/// The preconditioner.
+const FILTER: &str = include_str!("../../../shaders/lib/factored_filter.wgsl");
 /// What they share.
 const SHARED: &str = include_str!("../../../shaders/lib/factored.wgsl");
 const R: Access = Access::Read;
@@ -145,20 +148,20 @@ pub static FOLD: Kernel = Kernel {
 /// A step along p.
 pub static STEP: Kernel = Kernel {
     stem: "factored_step",
-    wgsl: &[SHARED, include_str!("../../../shaders/factored_step.wgsl")],
+    wgsl: &[SHARED, FILTER, include_str!("../../../shaders/factored_step.wgsl")],
     constants: &[],
     params: StepParams::LAYOUT,
-    access: &[R, R, R, R, W, W, W],
+    access: &[R, R, R, R, R, W, W, W],
     cpu: run_step,
 };
 
 /// The next p.
 pub static TURN: Kernel = Kernel {
     stem: "factored_turn",
-    wgsl: &[SHARED, include_str!("../../../shaders/factored_turn.wgsl")],
+    wgsl: &[SHARED, FILTER, include_str!("../../../shaders/factored_turn.wgsl")],
     constants: &[],
     params: StepParams::LAYOUT,
-    access: &[R, R, W],
+    access: &[R, R, R, W],
     cpu: run_turn,
 };
 
@@ -216,46 +219,57 @@ fn each_entry(args: &mut Args<'_>, of: impl Fn(&View<'_>, &[f32], usize, &mut [f
 
 fn run_fold(args: &mut Args<'_>) {
     let p: FoldParams = args.params_as();
-    let [entries, wide, inverse, prior, x, out, parts] = args.buffers.as_mut_slice() else { return };
+    let [entries, wide, scale, prior, x, out, parts] = args.buffers.as_mut_slice() else { return };
     let entries = bytemuck::cast_slice(entries.words());
     let (wide, x) = (wide.floats(), x.floats());
-    let (inverse, prior) = (inverse.floats(), prior.floats());
+    let (scale, prior) = (scale.floats(), prior.floats());
     let parts = parts.floats_mut().par_chunks_exact_mut(PART).take(p.entries as usize);
     out.floats_mut().par_chunks_exact_mut(SEG).zip(parts).enumerate().for_each(|(e, (out, part))| {
         let own = e * SEG..(e + 1) * SEG;
         fold(entries, wide, e, out);
-        damped(out, &x[own.clone()], &inverse[own.clone()], &prior[own.clone()], p.sign);
+        damped(out, &x[own.clone()], &scale[own.clone()], &prior[own.clone()], p.sign);
         let sum = out.iter().zip(&x[own]).fold(0.0, |sum, (o, x)| sum + *x * *o);
         part.copy_from_slice(&[sum, 0.0]);
     });
 }
 
+/// The filter, as it lies in its buffer.
+fn filter<'a>(bound: &'a Bound<'_>) -> Option<&'a Filter<f32>> {
+    bound.floats().first_chunk()
+}
+
 fn run_step(args: &mut Args<'_>) {
     let a: StepParams = args.params_as();
-    let [p, q, inverse, prior, f, r, parts] = args.buffers.as_mut_slice() else { return };
+    let [p, q, scale, prior, taps, f, r, parts] = args.buffers.as_mut_slice() else { return };
     let (p, q) = (p.floats(), q.floats());
-    let (inverse, prior) = (inverse.floats(), prior.floats());
+    let (scale, prior) = (scale.floats(), prior.floats());
+    let Some(filter) = filter(taps) else { return };
     let parts = parts.floats_mut().par_chunks_exact_mut(PART).take(a.entries as usize);
     let vectors = f.floats_mut().par_chunks_exact_mut(SEG).zip(r.floats_mut().par_chunks_exact_mut(SEG));
     vectors.zip(parts).enumerate().for_each(|(e, ((f, r), part))| {
         let own = e * SEG..(e + 1) * SEG;
+        let (scale, prior) = (&scale[own.clone()], &prior[own.clone()]);
         f.iter_mut().zip(&p[own.clone()]).for_each(|(f, p)| *f += a.factor * *p);
-        let (mut sum, mut most) = (0.0, 0f32);
-        let known = inverse[own.clone()].iter().zip(&prior[own.clone()]);
-        for ((r, q), (i, prior)) in r.iter_mut().zip(&q[own]).zip(known) {
+        let mut most = 0f32;
+        for ((r, q), (d, prior)) in r.iter_mut().zip(&q[own]).zip(scale.iter().zip(prior)) {
             *r -= a.factor * *q;
-            let v = *r * *r * *i;
-            sum += v;
-            most = if *prior == 0.0 { most.max(v) } else { most };
+            let v = *r * *d;
+            most = if *prior == 0.0 { most.max(v * v) } else { most };
         }
+        let z = preconditioned(r, scale, filter);
+        let sum = r.iter().zip(z).fold(0.0, |sum, (r, z)| sum + *r * z);
         part.copy_from_slice(&[sum, most]);
     });
 }
 
 fn run_turn(args: &mut Args<'_>) {
     let a: StepParams = args.params_as();
-    let [r, inverse, p] = args.buffers.as_mut_slice() else { return };
-    let terms = r.floats().par_iter().zip(inverse.floats());
-    let own = p.floats_mut().par_iter_mut().take(a.entries as usize * SEG);
-    own.zip(terms).for_each(|(p, (r, i))| *p = *r * *i + a.factor * *p);
+    let [r, scale, taps, p] = args.buffers.as_mut_slice() else { return };
+    let Some(filter) = filter(taps) else { return };
+    let known = r.floats().par_chunks_exact(SEG).zip(scale.floats().par_chunks_exact(SEG));
+    let own = p.floats_mut().par_chunks_exact_mut(SEG).take(a.entries as usize);
+    own.zip(known).for_each(|(p, (r, scale))| {
+        let z = preconditioned(r, scale, filter);
+        p.iter_mut().zip(z).for_each(|(p, z)| *p = z + a.factor * *p);
+    });
 }

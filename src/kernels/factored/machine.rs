@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::filter::{Filter, preconditioned};
 use super::operators::{Lanes, View, damped, diagonal, fold, light, transpose};
 use super::{SEG, System, WIDE};
 use crate::error::Result;
@@ -9,31 +10,33 @@ use crate::error::Result;
 /// What a step leaves of the residual r = BᵀW(d − Bf) − Λf.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Left {
-    /// Σ r²/N_ii.
+    /// r·z.
     pub square: f64,
     /// The largest |r|/√N_ii of unknowns without a prior: a residual in their σ.
     pub worst: f64,
 }
 
 /// A device, or plain memory, that holds a system, a frame, and the vectors f (unknowns),
-/// r (residual), p (direction) and q = N p of the conjugate gradients.
+/// r (residual), p (direction) and q = N p of the conjugate gradients, which are
+/// preconditioned: z = D h∗(D r), D = 1/√N_ii and h the system's filter along columns
+/// ([`System::filter`]).
 pub trait Machine<T> {
     /// Takes the pixels, an image.
     fn set_data(&mut self, data: &[T]) -> Result<()>;
     /// Takes their weights, none negative; the diagonal of BᵀWB.
     fn set_weight(&mut self, weight: &[T]) -> Result<Vec<T>>;
-    /// Takes 1/N_ii, 0 for what is not solved for, and Λ, what is added to the diagonal of
+    /// Takes 1/√N_ii, 0 for what is not solved for, and Λ, what is added to the diagonal of
     /// BᵀWB: N = BᵀWB + Λ.
-    fn set_inverse(&mut self, inverse: &[T], prior: &[T]) -> Result<()>;
+    fn set_scale(&mut self, scale: &[T], prior: &[T]) -> Result<()>;
     /// Takes f.
     fn set_flux(&mut self, flux: &[T]) -> Result<()>;
-    /// r := BᵀW(d − Bf) − Λf, p := r/N_ii.
+    /// r := BᵀW(d − Bf) − Λf, p := z.
     fn residual(&mut self) -> Result<Left>;
     /// q := N p; p·q.
     fn apply(&mut self) -> Result<f64>;
     /// f += αp, r −= αq.
     fn descend(&mut self, alpha: f64) -> Result<Left>;
-    /// p := r/N_ii + βp.
+    /// p := z + βp.
     fn turn(&mut self, beta: f64) -> Result<()>;
     /// f.
     fn flux(&mut self) -> Result<Vec<T>>;
@@ -54,7 +57,8 @@ pub struct Plain<'a, T> {
     s: &'a System,
     data: Vec<T>,
     weight: Vec<T>,
-    inverse: Vec<T>,
+    filter: Filter<T>,
+    scale: Vec<T>,
     prior: Vec<T>,
     flux: Vec<T>,
     pub(super) r: Vec<T>,
@@ -72,7 +76,8 @@ impl<'a, T: Lanes> Plain<'a, T> {
             s,
             data: zeros(s.pixels()),
             weight: zeros(s.pixels()),
-            inverse: zeros(n),
+            filter: s.filter().map(|h| T::of(h)),
+            scale: zeros(n),
             prior: zeros(n),
             flux: zeros(n),
             r: zeros(n),
@@ -102,21 +107,22 @@ impl<'a, T: Lanes> Plain<'a, T> {
             fold(&s.entries, &self.wide, e, out);
             let own = e * SEG..(e + 1) * SEG;
             let sign = if data { -1.0 } else { 1.0 };
-            damped(out, &x[own.clone()], &self.inverse[own.clone()], &self.prior[own], sign);
+            damped(out, &x[own.clone()], &self.scale[own.clone()], &self.prior[own], sign);
         });
         out
     }
 
-    fn left(&self) -> Left {
+    pub(super) fn left(&self) -> Left {
         let parts: Vec<(f64, f64)> = self
             .r
             .par_chunks(SEG)
-            .zip(self.inverse.par_chunks(SEG).zip(self.prior.par_chunks(SEG)))
-            .map(|(r, (i, prior))| {
-                r.iter().zip(i).zip(prior).fold((0.0, 0.0), |(sum, most), ((r, i), prior)| {
-                    let v = (*r * *r * *i).to_f64();
-                    (sum + v, if *prior == T::ZERO { f64::max(most, v) } else { most })
-                })
+            .zip(self.scale.par_chunks(SEG).zip(self.prior.par_chunks(SEG)))
+            .map(|(r, (scale, prior))| {
+                let z = preconditioned(r, scale, &self.filter);
+                let sum = r.iter().zip(z).map(|(r, z)| (*r * z).to_f64()).sum();
+                let seen = r.iter().zip(scale).zip(prior).filter(|(_, prior)| **prior == T::ZERO);
+                let most = seen.map(|((r, d), _)| (*r * *d).to_f64().powi(2)).fold(0.0, f64::max);
+                (sum, most)
             })
             .collect();
         let all = gather(parts.into_iter());
@@ -142,8 +148,8 @@ impl<T: Lanes> Machine<T> for Plain<'_, T> {
         Ok(out)
     }
 
-    fn set_inverse(&mut self, inverse: &[T], prior: &[T]) -> Result<()> {
-        self.inverse.copy_from_slice(inverse);
+    fn set_scale(&mut self, scale: &[T], prior: &[T]) -> Result<()> {
+        self.scale.copy_from_slice(scale);
         self.prior.copy_from_slice(prior);
         Ok(())
     }
@@ -184,8 +190,11 @@ impl<T: Lanes> Machine<T> for Plain<'_, T> {
 
     fn turn(&mut self, beta: f64) -> Result<()> {
         let beta = T::of(beta as f32);
-        let terms = self.r.par_iter().zip(&self.inverse);
-        self.p.par_iter_mut().zip(terms).for_each(|(p, (r, i))| *p = *r * *i + beta * *p);
+        let own = self.r.par_chunks(SEG).zip(self.scale.par_chunks(SEG));
+        self.p.par_chunks_mut(SEG).zip(own).for_each(|(p, (r, scale))| {
+            let z = preconditioned(r, scale, &self.filter);
+            p.iter_mut().zip(z).for_each(|(p, z)| *p = z + beta * *p);
+        });
         Ok(())
     }
 

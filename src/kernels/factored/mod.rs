@@ -32,6 +32,7 @@
 //! Unknowns are (entries, SEG), images (segments, ny, SEG): columns are the fastest axis.
 //! Coefficients are (entries, ky, rank, nodes).
 
+mod filter;
 mod kernels;
 mod local;
 mod machine;
@@ -40,6 +41,7 @@ mod solve;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use filter::Filter;
 pub use kernels::{
     DIAGONAL, EntriesParams, FOLD, FoldParams, LIGHT, LightMode, LightParams, PART, STEP, StepParams, TAKE,
     TILE, TURN,

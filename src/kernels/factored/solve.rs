@@ -90,7 +90,7 @@ pub fn solve<T>(m: &mut dyn Machine<T>, options: &Options, restarts: usize) -> R
     Ok((count, left.worst))
 }
 
-/// Conjugate gradients from the machine's residual, preconditioned by the diagonal:
+/// Conjugate gradients from the machine's residual, preconditioned:
 /// iterations counted from `count`, and what is left.
 fn descend<T>(
     m: &mut dyn Machine<T>,
@@ -120,12 +120,12 @@ fn descend<T>(
 pub fn column(s: &System, weight: &[f64], diagonal: &[f64], i: usize) -> Result<Vec<f64>> {
     let mut m = Plain::new(s);
     m.set_weight(weight)?;
-    let inverse: Vec<f64> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d } else { 0.0 }).collect();
-    m.set_inverse(&inverse, &vec![0.0; diagonal.len()])?;
+    let scale: Vec<f64> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d.sqrt() } else { 0.0 }).collect();
+    m.set_scale(&scale, &vec![0.0; diagonal.len()])?;
     m.r[i] = 1.0;
     m.turn(0.0)?;
-    let start = Left { square: inverse[i], worst: inverse[i].sqrt() };
-    let options = Options { tolerance: 1e-9 * inverse[i].sqrt(), iterations: 400, ..Options::default() };
+    let start = m.left();
+    let options = Options { tolerance: 1e-9 * scale[i], iterations: 400, ..Options::default() };
     descend(&mut m, start, &options, 0)?;
     m.flux()
 }
@@ -199,9 +199,9 @@ pub fn fit<T: Lanes>(
             }
         });
         out.prior = out.diagonal.par_iter().zip(&weak).map(|(d, w)| *d * T::of(*w)).collect();
-        let of = |(d, p): (&T, &T)| if *d > T::ZERO { T::ONE / (*d + *p) } else { T::ZERO };
-        let inverse: Vec<T> = out.diagonal.par_iter().zip(&out.prior).map(of).collect();
-        m.set_inverse(&inverse, &out.prior)?;
+        let of = |(d, p): (&T, &T)| if *d > T::ZERO { T::ONE / (*d + *p).sqrt() } else { T::ZERO };
+        let scale: Vec<T> = out.diagonal.par_iter().zip(&out.prior).map(of).collect();
+        m.set_scale(&scale, &out.prior)?;
         let tolerance = match (round, last) {
             (0, _) => 1.0,
             (_, false) => 0.1,

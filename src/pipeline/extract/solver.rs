@@ -30,12 +30,14 @@ pub struct OnEngine<'a> {
     starts: Buffer,
     /// Taps, then the nodes' weights.
     shapes: Buffer,
+    /// The preconditioner's.
+    filter: Buffer,
     /// Images.
     data: Buffer,
     weight: Buffer,
     image: Buffer,
     /// Unknowns.
-    inverse: Buffer,
+    scale: Buffer,
     prior: Buffer,
     flux: Buffer,
     residual: Buffer,
@@ -64,17 +66,18 @@ impl<'a> OnEngine<'a> {
                 geometry: b[0],
                 starts: b[1],
                 shapes: b[2],
-                data: b[3],
-                weight: b[4],
-                image: b[5],
-                inverse: b[6],
-                prior: b[7],
-                flux: b[8],
-                residual: b[9],
-                direction: b[10],
-                curved: b[11],
-                wide: b[12],
-                sums: b[13],
+                filter: b[3],
+                data: b[4],
+                weight: b[5],
+                image: b[6],
+                scale: b[7],
+                prior: b[8],
+                flux: b[9],
+                residual: b[10],
+                direction: b[11],
+                curved: b[12],
+                wide: b[13],
+                sums: b[14],
             }),
             Err(e) => {
                 all.into_iter().for_each(|b| engine.free(b));
@@ -88,7 +91,7 @@ impl<'a> OnEngine<'a> {
         engine: &mut dyn Engine,
         s: &System,
         all: &mut Vec<Buffer>,
-    ) -> Result<(Vec<Part>, [Buffer; 14])> {
+    ) -> Result<(Vec<Part>, [Buffer; 15])> {
         let (n, segments) = (s.entries.len(), s.segments());
         let words = s.ky * s.terms();
         let most = (engine.device().max_binding / 4) as usize;
@@ -128,6 +131,7 @@ impl<'a> OnEngine<'a> {
             keep(engine.buffer_of(bytemuck::cast_slice(&s.entries)))?,
             keep(engine.buffer_of(&s.starts))?,
             keep(engine.buffer_of_f32(&[s.taps.as_flattened(), s.basis.as_flattened()].concat()))?,
+            keep(engine.buffer_of_f32(&s.filter()))?,
         ]
         .to_vec();
         debug_assert_eq!(ENTRY * n, buffers[0].words());
@@ -182,13 +186,13 @@ impl<'a> OnEngine<'a> {
 
     fn fold(&self, x: Buffer, sign: f32, out: Buffer) -> Dispatch {
         let params = FoldParams { entries: self.entries, sign };
-        let buffers = vec![self.geometry, self.wide, self.inverse, self.prior, x, out, self.sums];
+        let buffers = vec![self.geometry, self.wide, self.scale, self.prior, x, out, self.sums];
         dispatch(&FOLD, buffers, self.entries as usize, &params)
     }
 
     fn step(&self, alpha: f64) -> Dispatch {
         let params = StepParams { entries: self.entries, factor: alpha as f32 };
-        let known = [self.direction, self.curved, self.inverse, self.prior];
+        let known = [self.direction, self.curved, self.scale, self.prior, self.filter];
         let buffers = [known.as_slice(), &[self.flux, self.residual, self.sums]].concat();
         dispatch(&STEP, buffers, self.entries as usize, &params)
     }
@@ -197,7 +201,7 @@ impl<'a> OnEngine<'a> {
         let params = StepParams { entries: self.entries, factor: beta as f32 };
         dispatch(
             &TURN,
-            vec![self.residual, self.inverse, self.direction],
+            vec![self.residual, self.scale, self.filter, self.direction],
             self.entries as usize * SEG,
             &params,
         )
@@ -243,8 +247,8 @@ impl Machine<f32> for OnEngine<'_> {
         self.engine.download_f32(self.curved)
     }
 
-    fn set_inverse(&mut self, inverse: &[f32], prior: &[f32]) -> Result<()> {
-        self.engine.upload(self.inverse, bytemuck::cast_slice(inverse))?;
+    fn set_scale(&mut self, scale: &[f32], prior: &[f32]) -> Result<()> {
+        self.engine.upload(self.scale, bytemuck::cast_slice(scale))?;
         self.engine.upload(self.prior, bytemuck::cast_slice(prior))
     }
 

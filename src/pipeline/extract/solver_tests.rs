@@ -88,9 +88,9 @@ fn gpu_agrees_with_the_reference_at_every_step() {
     }
     let steps = |m: &mut dyn Machine<f32>| -> (Vec<Vec<f32>>, Vec<f64>) {
         let diagonal = m.set_weight(&single(&weight)).expect("diagonal");
-        let inverse: Vec<f32> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d } else { 0.0 }).collect();
+        let scale: Vec<f32> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d.sqrt() } else { 0.0 }).collect();
         m.set_data(&single(&data)).expect("data");
-        m.set_inverse(&inverse, &prior(&diagonal)).expect("inverse");
+        m.set_scale(&scale, &prior(&diagonal)).expect("scale");
         m.set_flux(&vec![3.0; s.unknowns()]).expect("flux");
         let first = m.residual().expect("residual");
         let curvature = m.apply().expect("apply");
@@ -102,9 +102,9 @@ fn gpu_agrees_with_the_reference_at_every_step() {
         (vec![diagonal, flux, model], vec![first.square, first.worst, curvature, second.square, again])
     };
     let diagonal = plain.set_weight(&weight).expect("diagonal");
-    let inverse: Vec<f64> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d } else { 0.0 }).collect();
+    let scale: Vec<f64> = diagonal.iter().map(|d| if *d > 0.0 { 1.0 / d.sqrt() } else { 0.0 }).collect();
     plain.set_data(&data).expect("data");
-    plain.set_inverse(&inverse, &prior(&diagonal)).expect("inverse");
+    plain.set_scale(&scale, &prior(&diagonal)).expect("scale");
     plain.set_flux(&vec![3.0; s.unknowns()]).expect("flux");
     let first = plain.residual().expect("residual");
     let curvature = plain.apply().expect("apply");
