@@ -8,6 +8,7 @@
 
 use super::{REACH, SEG, System, TAPS};
 use crate::kernels::Real;
+use crate::simd::widest;
 
 /// Columns that the filter reaches on either side.
 const HALF: usize = 8;
@@ -58,16 +59,27 @@ impl System {
 }
 
 /// z = D h∗(D r) of one entry; D is 0 where nothing is solved for.
-pub(super) fn preconditioned<T: Real>(r: &[T], scale: &[T], filter: &Filter<T>) -> [T; SEG] {
+#[inline(always)]
+pub(super) fn preconditioned<T: Real>(r: &[T; SEG], scale: &[T; SEG], filter: &Filter<T>, z: &mut [T; SEG]) {
     let mut own = [T::ZERO; SEG + 2 * HALF];
-    for ((own, r), d) in own[HALF..].iter_mut().zip(r).zip(scale) {
-        *own = *r * *d;
+    for x in 0..SEG {
+        own[HALF + x] = r[x] * scale[x];
     }
-    std::array::from_fn(|x| {
-        let mut sum = filter[0] * own[x + HALF];
-        for (m, h) in filter.iter().enumerate().skip(1) {
-            sum += *h * (own[x + HALF - m] + own[x + HALF + m]);
+    for x in 0..SEG {
+        z[x] = filter[0] * own[HALF + x];
+    }
+    for m in 1..=HALF {
+        for x in 0..SEG {
+            z[x] += filter[m] * (own[HALF + x - m] + own[HALF + x + m]);
         }
-        sum * scale[x]
-    })
+    }
+    for x in 0..SEG {
+        z[x] = z[x] * scale[x];
+    }
+}
+
+widest! {
+    /// See `preconditioned`.
+    pub(super) fn precondition(r: &[f32; SEG], scale: &[f32; SEG], filter: &Filter<f32>, z: &mut [f32; SEG])
+        = preconditioned
 }

@@ -13,7 +13,7 @@
 
 use rayon::prelude::*;
 
-use super::filter::{Filter, preconditioned};
+use super::filter::{Filter, precondition};
 use super::operators::{Shapes, View, damped, diagonal, fold, light, transpose};
 use super::{SEG, TAPS, WIDE};
 use crate::kernels::layout::params;
@@ -245,10 +245,12 @@ fn run_step(args: &mut Args<'_>) {
     let (scale, prior) = (scale.floats(), prior.floats());
     let Some(filter) = filter(taps) else { return };
     let parts = parts.floats_mut().par_chunks_exact_mut(PART).take(a.entries as usize);
-    let vectors = f.floats_mut().par_chunks_exact_mut(SEG).zip(r.floats_mut().par_chunks_exact_mut(SEG));
+    let (scale, _) = scale.as_chunks();
+    let residuals = r.floats_mut().as_chunks_mut().0.par_iter_mut();
+    let vectors = f.floats_mut().par_chunks_exact_mut(SEG).zip(residuals);
     vectors.zip(parts).enumerate().for_each(|(e, ((f, r), part))| {
         let own = e * SEG..(e + 1) * SEG;
-        let (scale, prior) = (&scale[own.clone()], &prior[own.clone()]);
+        let (scale, prior) = (&scale[e], &prior[own.clone()]);
         f.iter_mut().zip(&p[own.clone()]).for_each(|(f, p)| *f += a.factor * *p);
         let mut most = 0f32;
         for ((r, q), (d, prior)) in r.iter_mut().zip(&q[own]).zip(scale.iter().zip(prior)) {
@@ -256,7 +258,8 @@ fn run_step(args: &mut Args<'_>) {
             let v = *r * *d;
             most = if *prior == 0.0 { most.max(v * v) } else { most };
         }
-        let z = preconditioned(r, scale, filter);
+        let mut z = [0f32; SEG];
+        precondition(r, scale, filter, &mut z);
         let sum = r.iter().zip(z).fold(0.0, |sum, (r, z)| sum + *r * z);
         part.copy_from_slice(&[sum, most]);
     });
@@ -266,10 +269,11 @@ fn run_turn(args: &mut Args<'_>) {
     let a: StepParams = args.params_as();
     let [r, scale, taps, p] = args.buffers.as_mut_slice() else { return };
     let Some(filter) = filter(taps) else { return };
-    let known = r.floats().par_chunks_exact(SEG).zip(scale.floats().par_chunks_exact(SEG));
+    let known = r.floats().as_chunks().0.par_iter().zip(scale.floats().as_chunks().0);
     let own = p.floats_mut().par_chunks_exact_mut(SEG).take(a.entries as usize);
     own.zip(known).for_each(|(p, (r, scale))| {
-        let z = preconditioned(r, scale, filter);
+        let mut z = [0f32; SEG];
+        precondition(r, scale, filter, &mut z);
         p.iter_mut().zip(z).for_each(|(p, z)| *p = z + a.factor * *p);
     });
 }

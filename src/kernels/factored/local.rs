@@ -74,17 +74,21 @@ pub fn local(s: &System, weight: &[f32], diagonal: &[f32], segment: usize) -> Ve
         let own = k * STRETCH..((k + 1) * STRETCH).min(n);
         let from = own.start.saturating_sub(HALF_SPECTRA);
         let to = (own.end + HALF_SPECTRA).min(n);
-        let mut strips = VecDeque::new();
+        let mut strips: VecDeque<Strip> = VecDeque::new();
+        let mut spare = None;
         let mut grams = Vec::new();
         for i in from..to {
             while strips.len() <= APART && i + strips.len() < to {
-                strips.push_back(Strip::of(s, entries.start + i + strips.len(), diagonal));
+                let mut strip: Strip = spare.take().unwrap_or_default();
+                strip.set(s, entries.start + i + strips.len(), diagonal);
+                strips.push_back(strip);
             }
             grams.push(beside(&strips, &weight));
-            strips.pop_front();
+            spare = strips.pop_front();
         }
+        let mut n: Box<Matrix> = Box::new([[0.0; LANES]; BLOCK * (BLOCK + 1) / 2]);
         own.map(|i| {
-            let mut local = of_entry(&grams, i - from, &order);
+            let mut local = of_entry(&grams, i - from, &order, &mut n);
             let diagonal = &diagonal[(entries.start + i) * SEG..];
             let unknown = local.variance.iter_mut().zip(diagonal).filter(|(_, d)| **d <= 0.0);
             unknown.for_each(|(v, _)| *v = f32::NAN);
@@ -103,6 +107,14 @@ struct Strip {
     rows: Vec<[Row; TAPS]>,
     /// 1 where an unknown is solved for, 0 elsewhere.
     live: Row,
+    /// (rows, rank), to make it of.
+    profiles: Vec<[f32; PIXELS]>,
+}
+
+impl Default for Strip {
+    fn default() -> Strip {
+        Strip { first: 0, rows: Vec::new(), live: [0.0; WIDTH], profiles: Vec::new() }
+    }
 }
 
 /// The columns from −`half` to SEG + `half` of the segment before, the one itself and the
@@ -112,14 +124,17 @@ fn pieces(half: usize) -> [(std::ops::Range<usize>, usize); 3] {
 }
 
 impl Strip {
-    fn of(s: &System, e: usize, diagonal: &[f32]) -> Strip {
+    /// Becomes that of entry `e`.
+    fn set(&mut self, s: &System, e: usize, diagonal: &[f32]) {
         let own = s.entries[e];
         let owners = [own.left, e as u32, own.right];
         let anchors =
             || owners.iter().filter(|o| **o != NONE).map(|o| i64::from(s.entries[*o as usize].anchor));
         let (first, last) = anchors().fold((i64::MAX, i64::MIN), |(a, b), y| (a.min(y), b.max(y)));
         let nodes = s.basis.len();
-        let mut profiles = vec![[0f32; PIXELS]; ((last - first) as usize + s.ky) * s.rank()];
+        let high = (last - first) as usize + s.ky;
+        self.profiles.clear();
+        self.profiles.resize(high * s.rank(), [0.0; PIXELS]);
         for (owner, (columns, start)) in owners.iter().zip(pieces(HALF_COLUMNS + REACH)) {
             if *owner == NONE {
                 continue;
@@ -128,26 +143,27 @@ impl Strip {
             // The neighbour's rows count from another anchor.
             let down = (i64::from(s.entries[owner].anchor) - first) as usize * s.rank();
             let coefs = s.coefs_of(owner).chunks_exact(nodes);
-            for (out, coefs) in profiles[down..].iter_mut().zip(coefs) {
+            for (out, coefs) in self.profiles[down..].iter_mut().zip(coefs) {
                 for (a, phi) in coefs.iter().zip(&s.basis) {
                     let out = out[columns.clone()].iter_mut();
                     out.zip(&phi[start..]).for_each(|(out, phi)| *out += a * phi);
                 }
             }
         }
-        let mut rows = vec![[[0f32; WIDTH]; TAPS]; profiles.len() / s.rank()];
-        for (row, profiles) in rows.iter_mut().zip(profiles.chunks_exact(s.rank())) {
+        // What lies beside the unknowns stays 0.
+        self.rows.resize(high, [[0.0; WIDTH]; TAPS]);
+        for (row, profiles) in self.rows.iter_mut().zip(self.profiles.chunks_exact(s.rank())) {
             stamp(profiles, &s.taps, row);
         }
-        let mut live = [0f32; WIDTH];
+        self.live = [0.0; WIDTH];
         for (owner, (columns, start)) in owners.iter().zip(pieces(HALF_COLUMNS)) {
             if *owner != NONE {
                 let own = &diagonal[*owner as usize * SEG + start..];
-                let live = live[MARGIN..][columns].iter_mut();
+                let live = self.live[MARGIN..][columns].iter_mut();
                 live.zip(own).for_each(|(live, d)| *live = f32::from(u8::from(*d > 0.0)));
             }
         }
-        Strip { first, rows, live }
+        self.first = first;
     }
 }
 
@@ -268,13 +284,17 @@ fn order() -> [(usize, usize); BLOCK] {
 }
 
 /// One entry's unknowns, `at` in the grams.
-fn of_entry(grams: &[[Box<Gram>; APART + 1]], at: usize, order: &[(usize, usize); BLOCK]) -> Local {
+fn of_entry(
+    grams: &[[Box<Gram>; APART + 1]],
+    at: usize,
+    order: &[(usize, usize); BLOCK],
+    n: &mut Matrix,
+) -> Local {
     let mut out = Local { variance: [f32::NAN; SEG], covariance: [[0.0; SEG]; LAGS.len()] };
-    let mut n: Box<Matrix> = Box::new([[0.0; LANES]; BLOCK * (BLOCK + 1) / 2]);
     let mut row = [[0f32; LANES]; NEEDED];
     for x in (0..SEG).step_by(LANES) {
-        fill(grams, at, order, x, &mut n);
-        solve(&mut n, &mut row);
+        fill(grams, at, order, x, n);
+        solve(n, &mut row);
         for k in 0..LANES {
             out.variance[x + k] = row[NEEDED - 1][k];
             for (c, row) in out.covariance.iter_mut().zip(row.iter().rev().skip(1)) {

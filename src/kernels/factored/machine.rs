@@ -115,10 +115,13 @@ impl<'a, T: Lanes> Plain<'a, T> {
     pub(super) fn left(&self) -> Left {
         let parts: Vec<(f64, f64)> = self
             .r
-            .par_chunks(SEG)
-            .zip(self.scale.par_chunks(SEG).zip(self.prior.par_chunks(SEG)))
+            .as_chunks()
+            .0
+            .par_iter()
+            .zip(self.scale.as_chunks().0.par_iter().zip(self.prior.par_chunks(SEG)))
             .map(|(r, (scale, prior))| {
-                let z = preconditioned(r, scale, &self.filter);
+                let mut z = [T::ZERO; SEG];
+                preconditioned(r, scale, &self.filter, &mut z);
                 let sum = r.iter().zip(z).map(|(r, z)| (*r * z).to_f64()).sum();
                 let seen = r.iter().zip(scale).zip(prior).filter(|(_, prior)| **prior == T::ZERO);
                 let most = seen.map(|((r, d), _)| (*r * *d).to_f64().powi(2)).fold(0.0, f64::max);
@@ -190,9 +193,10 @@ impl<T: Lanes> Machine<T> for Plain<'_, T> {
 
     fn turn(&mut self, beta: f64) -> Result<()> {
         let beta = T::of(beta as f32);
-        let own = self.r.par_chunks(SEG).zip(self.scale.par_chunks(SEG));
+        let own = self.r.as_chunks().0.par_iter().zip(self.scale.as_chunks().0);
         self.p.par_chunks_mut(SEG).zip(own).for_each(|(p, (r, scale))| {
-            let z = preconditioned(r, scale, &self.filter);
+            let mut z = [T::ZERO; SEG];
+            preconditioned(r, scale, &self.filter, &mut z);
             p.iter_mut().zip(z).for_each(|(p, z)| *p = z + beta * *p);
         });
         Ok(())
