@@ -16,6 +16,7 @@ use super::rules::{Key, rules};
 use super::{Candidate, Origin, canonical_reftype};
 use crate::datamodel::Meta;
 use crate::fits::Header;
+use crate::words::short;
 
 /// Logarithm of the ratio of exposure times from which on a dark is warned about: it is a
 /// rate, but what glows after a reset is not.
@@ -312,8 +313,8 @@ impl Rank {
         }
         if let (true, Some(e)) = (self.exptime > 0.0, exposure.exptime) {
             text += &match candidate.meta.exptime {
-                Some(c) => format!(", EXPTIME {c} s for {e} s"),
-                None => format!(", no EXPTIME where the exposure's is {e} s"),
+                Some(c) => format!(", EXPTIME {} s for {} s", short(c), short(e)),
+                None => format!(", no EXPTIME where the exposure's is {} s", short(e)),
             };
         }
         text

@@ -4,6 +4,7 @@ use super::choose::{Rank, canonical, fits};
 use super::rules::rules;
 use super::{Candidate, choose};
 use crate::datamodel::Meta;
+use crate::words::short;
 
 /// A candidate and what became of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +73,8 @@ impl Rank {
         } else if self.early && !best.early {
             "its USEAFTER is after the exposure".to_owned()
         } else if self.exptime > best.exptime {
-            let own = candidate.meta.exptime.map_or("no EXPTIME".to_owned(), |t| format!("EXPTIME {t} s"));
+            let own =
+                candidate.meta.exptime.map_or("no EXPTIME".to_owned(), |t| format!("EXPTIME {} s", short(t)));
             format!("{own}; another's is nearer")
         } else if self.days > best.days {
             format!("{} away; another is {}", time(self.days), time(best.days))

@@ -74,7 +74,7 @@ pub(super) fn preconditioned<T: Real>(r: &[T; SEG], scale: &[T; SEG], filter: &F
         }
     }
     for x in 0..SEG {
-        z[x] = z[x] * scale[x];
+        z[x] *= scale[x];
     }
 }
 

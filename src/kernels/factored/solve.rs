@@ -204,7 +204,7 @@ pub fn fit<T: Lanes>(
         m.set_scale(&scale, &out.prior)?;
         let tolerance = match (round, last) {
             (0, _) => 1.0,
-            (_, false) => 0.1,
+            (_, false) => 0.25,
             _ => options.tolerance,
         };
         let step = Options { tolerance: f64::max(tolerance, options.tolerance), ..*options };
