@@ -18,6 +18,7 @@
 use super::headers::{count, upper};
 use crate::datamodel::registry::names;
 use crate::fits::Header;
+use crate::words::short;
 
 /// How a ramp was made into one number a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,8 @@ impl Timing {
                     step
                 } else {
                     warnings.push(format!(
-                        "EXPTIME = {t} s is not that of {reads} reads of {step} s: EXPTIME is used as t_last - t_first"
+                        "EXPTIME = {} s is not that of {reads} reads of {step} s: EXPTIME is used as t_last - t_first",
+                        short(t)
                     ));
                     t / intervals
                 }

@@ -21,7 +21,9 @@ use super::classify::{classify, classify_meta};
 use super::state::{Likeness, Stamp, file_identity};
 use super::walk::{Found, PACKED, fits_files};
 use crate::datamodel::registry::names;
-use crate::datamodel::{Meta, ObsName, another_instrument, contradictions, unusable, window_faults};
+use crate::datamodel::{
+    Meta, ObsName, another_instrument, contradictions, product_name, unusable, window_faults,
+};
 use crate::error::{Error, Result};
 use crate::fits::{Card, Fits, Header, Value};
 use crate::input::{ReadKey, Relabels, faults_of_reads, header_of_reads, read_group_key};
@@ -235,9 +237,9 @@ fn open(root: &Path, files: &[PathBuf], raw_only: bool, relabels: &Relabels, see
     scan
 }
 
-/// Copies that do not count, by their names, with the reason. Of whole ones the file with the
-/// shortest name counts, as copies are called "x (2)" or "copy of x"; of one that is cut short
-/// the whole one does. A copy of which a person says something else is another frame.
+/// Copies that do not count, by their names, with the reason. Of whole ones the file counts
+/// that has the observatory's name for it, else the one with the shortest name, as copies are
+/// called "x (2)" or "copy of x"; of one that is cut short the whole one does. A copy of which a person says something else is another frame.
 fn copies(opened: &[Opened]) -> BTreeMap<String, String> {
     let mut alike: BTreeMap<_, Vec<&Opened>> = BTreeMap::new();
     for one in opened {
@@ -256,7 +258,11 @@ fn copies(opened: &[Opened]) -> BTreeMap<String, String> {
         }
     }
     for mut set in alike.into_values().filter(|set| set.len() > 1) {
-        set.sort_by_key(|one| (one.name.len(), &one.name));
+        let own = |one: &Opened| {
+            let file = one.name.rsplit('/').next().unwrap_or_default();
+            file == product_name(&Meta::from_header(&one.facts), 0, "")
+        };
+        set.sort_by_key(|one| (!own(one), one.name.len(), &one.name));
         let mut first: BTreeMap<String, &str> = BTreeMap::new();
         for one in set {
             // What cannot be read fails as an exposure, with its sentence.
@@ -505,6 +511,16 @@ mod tests {
         let said =
             ["0 copy of a.fits", "a (2).fits"].map(|n| format!("{n}: is byte for byte a.fits, which counts"));
         assert_eq!(found.warnings, said);
+        // Whatever a copy is called, the observatory's own name counts.
+        let meta = Meta::from_header(&frame("IMG1-DRK", 1));
+        let own = product_name(&meta, 0, "");
+        std::fs::rename(dir.path().join("like a.fits"), dir.path().join(&own)).expect("rename");
+        std::fs::copy(dir.path().join(&own), dir.path().join("b.fits")).expect("copy");
+        let found = scan(dir.path(), &[], &ByHand::default()).expect("scan");
+        let names: Vec<_> = found.exposures.iter().map(|e| e.name.as_str()).collect();
+        assert_eq!(names, [own.as_str(), "a.fits"]);
+        std::fs::rename(dir.path().join(&own), dir.path().join("like a.fits")).expect("rename");
+        std::fs::remove_file(dir.path().join("b.fits")).expect("remove");
         // One that is cut short is no other exposure, unless the whole one is not there.
         let bytes = std::fs::read(dir.path().join("like a.fits")).expect("read");
         std::fs::write(dir.path().join("cut.fits"), &bytes[..bytes.len() - 2879]).expect("cut");
