@@ -111,6 +111,7 @@ pub(super) fn watch(args: &args::Watch, families: &Families) -> Result<Exit> {
     if ended.is_err() {
         watcher.account.close(None, true, &watcher.voice);
     }
+    watcher.board.is_own(watcher.lock.is_held());
     watcher.board.set("state", "stopped".into());
     // What is still being done there ends with the process.
     watcher.board.set("behind", Value::Null);

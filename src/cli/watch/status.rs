@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +22,8 @@ const PACE: Duration = Duration::from_secs(1);
 pub(super) struct Board {
     path: PathBuf,
     state: Mutex<State>,
+    /// The folder is another watch's now.
+    foreign: AtomicBool,
 }
 
 struct State {
@@ -48,7 +51,7 @@ impl Board {
             "behind": null,
         });
         let state = State { value, written: None, took: Duration::ZERO };
-        Board { path: folder.join(NAME), state: Mutex::new(state) }
+        Board { path: folder.join(NAME), state: Mutex::new(state), foreign: AtomicBool::new(false) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,9 +71,17 @@ impl Board {
         }
     }
 
+    /// Whether the folder of the file is this watch's: another one may have taken it.
+    pub(super) fn is_own(&self, own: bool) {
+        self.foreign.store(!own, Ordering::Relaxed);
+    }
+
     /// Replaces the file, unless it is young (`now`: in any case). A disk that is full
     /// keeps the old one, whose time of change still tells that somebody is there.
     pub(super) fn write(&self, now: bool) {
+        if self.foreign.load(Ordering::Relaxed) {
+            return;
+        }
         let mut state = self.lock();
         let pace = PACE.max(state.took * 50);
         if !now && state.written.is_some_and(|t| t.elapsed() < pace) {

@@ -12,6 +12,7 @@ impl Watcher<'_> {
     /// Brings the status file up to date.
     pub(super) fn post(&self, state: &str, now: bool) {
         let (rows, counts) = self.rows();
+        self.board.is_own(self.lock.is_held());
         self.board.set("state", state.into());
         if let Some(why) = &self.complaint {
             self.board.set("why", why.as_str().into());
