@@ -13,10 +13,6 @@ struct Params { entries: u32, factor: f32 }
 @group(0) @binding(7) var<storage, read_write> parts: array<f32>;
 @group(0) @binding(8) var<uniform> p: Params;
 
-fn scaled(at: u32) -> f32 {
-    return residual[at] * scale[at];
-}
-
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let e = item(id, groups);

@@ -9,10 +9,6 @@ struct Params { entries: u32, factor: f32 }
 @group(0) @binding(3) var<storage, read_write> direction: array<f32>;
 @group(0) @binding(4) var<uniform> p: Params;
 
-fn scaled(at: u32) -> f32 {
-    return residual[at] * scale[at];
-}
-
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {
     let i = item(id, groups);

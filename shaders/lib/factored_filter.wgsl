@@ -1,7 +1,11 @@
 // z = D h*(D r) of column x of entry e, h cut off at the entry's ends: the twin of
-// `preconditioned` in src/kernels/factored. `scaled` gives D r, `scale` D, `taps` h.
+// `preconditioned` in src/kernels/factored. Buffers: `residual` r, `scale` D, `taps` h.
 
 const HALF: u32 = 8u;
+
+fn scaled(at: u32) -> f32 {
+    return residual[at] * scale[at];
+}
 
 fn preconditioned(e: u32, x: u32) -> f32 {
     var sum = taps[0] * scaled(e * SEG + x);

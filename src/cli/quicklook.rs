@@ -196,30 +196,24 @@ fn sort(looks: &mut [Look], instrument: &Instrument) {
     }
 }
 
-fn title(header: &Header, path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    [Some(name)].into_iter().chain(facts(header)).flatten().collect::<Vec<_>>().join("  ")
-}
-
 /// Object, filter and time.
 fn facts(header: &Header) -> [Option<String>; 3] {
     let text = |key: &str| header.text(key).filter(|t| !t.is_empty() && t != "NONE");
     [text("OBJECT"), text("FILTER"), header.number("EXPTIME").map(|t| format!("{} s", number(t)))]
 }
 
-/// Of several: the first one's name, and the facts that all share.
-fn title_of(looks: &[Look]) -> String {
+/// The first one's name, and the facts that all share.
+fn title(looks: &[Look]) -> String {
     let [first, others @ ..] = looks else { return String::new() };
-    if others.is_empty() {
-        return title(&first.shown.header, &first.path);
+    let mut name = first.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !others.is_empty() {
+        name += &format!(" and {} more", others.len());
     }
-    let name = first.path.file_name().unwrap_or_default().to_string_lossy();
     let mut shared = facts(&first.shown.header);
     for other in others {
         let theirs = facts(&other.shown.header);
         shared.iter_mut().zip(theirs).filter(|(own, their)| **own != *their).for_each(|(own, _)| *own = None);
     }
-    let name = format!("{name} and {} more", others.len());
     [Some(name)].into_iter().chain(shared).flatten().collect::<Vec<_>>().join("  ")
 }
 
@@ -258,7 +252,7 @@ fn planes(looks: &[Look], args: &Quicklook) -> Result<Canvas> {
     }
     notes.extend(first.flagged.iter().filter(|_| !several).map(Flagged::words));
     let words = Words {
-        title: title_of(looks),
+        title: title(looks),
         notes,
         unit: first.shown.unit.clone(),
         compass: show::north_and_east(&first.shown.header),
@@ -307,7 +301,7 @@ fn spectrum(look: &Look, text: &str, args: &Quicklook) -> Result<Canvas> {
         format!("spaxel ({x}, {y})")
     };
     let words = Words {
-        title: format!("{}  {of}", title(&look.shown.header, &look.path)),
+        title: format!("{}  {of}", title(std::slice::from_ref(look))),
         unit: look.shown.unit.clone(),
         ..Words::default()
     };
@@ -337,7 +331,7 @@ fn line(look: &Look, text: &str) -> Result<Canvas> {
     let words = Words {
         title: format!(
             "{}  ({}, {}) to ({}, {}){across}",
-            title(&look.shown.header, &look.path),
+            title(std::slice::from_ref(look)),
             from[0],
             from[1],
             to[0],

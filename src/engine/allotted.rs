@@ -26,20 +26,22 @@ struct Card {
     uuid: String,
 }
 
+/// Where Slurm names the GPUs of a step, or else of a job.
+const SLURM: [&str; 2] = ["SLURM_STEP_GPUS", "SLURM_JOB_GPUS"];
+
 /// The GPUs that Slurm says are this process's, and in which variable.
 pub(super) fn by_slurm(env: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
     let said = |name| Some((name, env(name).filter(|v| !v.trim().is_empty())?));
-    ["SLURM_STEP_GPUS", "SLURM_JOB_GPUS"].into_iter().find_map(said)
+    SLURM.into_iter().find_map(said)
 }
 
 /// What the environment allows; `gpus` is the driver's folder.
 pub(super) fn allotted(env: impl Fn(&str) -> Option<String>, gpus: &Path) -> Allotted {
-    let said = ["SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"]
-        .into_iter()
-        .find_map(|name| Some((name, env(name)?)));
+    const CUDA: &str = "CUDA_VISIBLE_DEVICES";
+    let said = SLURM.into_iter().chain([CUDA]).find_map(|name| Some((name, env(name)?)));
     let Some((name, value)) = said else { return Allotted::Anything };
     let first = value.split(',').next().unwrap_or_default().trim();
-    let cuda = name == "CUDA_VISIBLE_DEVICES";
+    let cuda = name == CUDA;
     if cuda && (first.is_empty() || first == "-1" || first == "NoDevFiles") {
         return Allotted::Nothing;
     }

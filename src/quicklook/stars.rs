@@ -144,7 +144,7 @@ pub fn at(field: &Field<'_>, x: f64, y: f64) -> Option<Star> {
     fit(field, top[0], top[1])
 }
 
-/// A fit in 60 pixels around tells of nothing broader.
+/// The largest radius of a fit, pixels, which tells of nothing broader.
 const MOST_FWHM: f64 = 60.0;
 
 /// Fits the star whose brightest pixel is (x, y).
@@ -156,7 +156,7 @@ pub fn fit(field: &Field<'_>, x: f64, y: f64) -> Option<Star> {
         let next = gaussian(&field.within(x, y, radius), x, y, star.map_or(2.5, |s| s.fwhm))?;
         let settled = star.is_some_and(|s| (s.fwhm - next.fwhm).abs() < 0.005 * next.fwhm);
         star = Some(next);
-        radius = (1.25 * next.fwhm).clamp(2.6, 60.0);
+        radius = (1.25 * next.fwhm).clamp(2.6, MOST_FWHM);
         if settled {
             break;
         }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::config::LensletFormat;
-use crate::datamodel::Rate;
+use crate::datamodel::{Rate, dq};
 use crate::engine::CpuEngine;
 use crate::error::{Error, Result};
 use crate::kernels::factored::System;
@@ -41,6 +41,19 @@ pub(super) fn small(rows: usize) -> (LensletFormat, [usize; 2]) {
         span: 300.0,
     };
     (format, [512, 32 * rows + 64])
+}
+
+/// A frame of which one pixel in `every` is bad; none where that is 0.
+pub(super) fn spoilt(rate: &Rate, every: u32) -> Rate {
+    let mut out = rate.clone();
+    let source = Source::new(11, Purpose::Pixel, 79);
+    let nx = out.nx;
+    for (i, (value, flags)) in out.data.iter_mut().zip(&mut out.dq).enumerate().filter(|_| every > 0) {
+        if source.block((i % nx) as u32, (i / nx) as u32, 0)[0].is_multiple_of(every) {
+            (*value, *flags) = (f32::NAN, dq::DO_NOT_USE);
+        }
+    }
+    out
 }
 
 impl Scene {

@@ -9,7 +9,7 @@ use crate::config::Extract;
 use crate::datamodel::{Rate, dq};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::kernels::factored::{Fit, LAGS, Local, Options, REACH, SEG, System, fit, local};
+use crate::kernels::factored::{Fit, LAGS, Local, Options, SEG, System, fit, local};
 use crate::pipeline::lenspx::noise::{Noise, Pixel};
 use crate::pipeline::lenspx::{LensCal, psf::PsfModel, system};
 
@@ -280,6 +280,3 @@ impl Around {
 /// The lag to the same column of the next spectrum.
 const ABOVE: usize = 6;
 const _: () = assert!(LAGS[ABOVE].0 == 1 && LAGS[ABOVE].1 == 0);
-
-/// Columns of a spectrum that a sample's light comes from.
-pub const SUPPORT: usize = REACH;

@@ -185,8 +185,8 @@ fn lenslet(s: &Shape, ix: i32, iy: i32, columns: i32) -> Lenslet {
 }
 
 /// The lines of every arc in every lenslet, with their wavelengths. Frames of one
-/// wavelength show it as their strongest line. The field that two of those determine, or
-/// else the lines' pattern, tells the lines of the others.
+/// wavelength show it as their strongest line. The field that three of those determine, or
+/// else the lines' pattern, or else fewer of those, tells the lines of the others.
 fn match_lines(engine: &mut dyn Engine, cal: &LensCal, arcs: &[Arc], params: &Params) -> Result<Vec<Match>> {
     // No rejection: a sharp line is nothing for a cosmic-ray filter to judge.
     let extraction = Extract { method: Extraction::Banded, rejection_threshold: 0.0, ..Extract::default() };
